@@ -1,0 +1,58 @@
+//! The console of an exec: where descriptors 1 and 2 of its processes lead.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// Which output stream bytes belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// Takes what an exec writes. A sink that is slow to accept holds the writing process back.
+#[async_trait]
+pub trait OutputSink: Send + Sync {
+    /// Takes one piece of output.
+    async fn write(&self, stream: Stream, bytes: Bytes);
+}
+
+/// The console of one exec, shared by all its descriptors.
+pub struct Console {
+    /// `None` once the exec was answered: output of what still runs in the background goes nowhere.
+    sink: Mutex<Option<Arc<dyn OutputSink>>>,
+    closed: Arc<Notify>,
+}
+
+impl Console {
+    /// A console that writes to `sink`, and the signal that its last descriptor was closed.
+    pub fn new(sink: Arc<dyn OutputSink>) -> (Arc<Self>, Arc<Notify>) {
+        let closed = Arc::new(Notify::new());
+        (Arc::new(Self { sink: Mutex::new(Some(sink)), closed: Arc::clone(&closed) }), closed)
+    }
+
+    /// Passes output on; it is dropped when nobody listens any more.
+    pub async fn write(&self, stream: Stream, bytes: Bytes) {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(sink) = sink {
+            sink.write(stream, bytes).await;
+        }
+    }
+
+    /// Lets go of the sink.
+    pub fn detach(&self) {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // A stored permit: the exec may not be waiting yet.
+        self.closed.notify_one();
+    }
+}

@@ -1,0 +1,67 @@
+//! Charges a store's linear memory and tables to the sandbox's budget as they grow.
+
+use wasmtime::ResourceLimiter;
+
+use super::budget::Charge;
+
+/// Host bytes of one table element.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+/// Elements one table may have: well above what compilers emit, far below what would hurt the host.
+const MAX_TABLE_ELEMENTS: usize = 1 << 18;
+
+/// The limiter of one store: what it grants is charged, and given back when the store is dropped.
+#[derive(Debug)]
+pub struct MemoryLimiter {
+    charge: Charge,
+    /// Whether a growth was refused, which explains a trap that follows.
+    refused: bool,
+}
+
+impl MemoryLimiter {
+    /// Adds growth to `charge`, which may hold the process's fixed overhead already.
+    pub fn new(charge: Charge) -> Self {
+        Self { charge, refused: false }
+    }
+
+    /// Whether a growth was refused so far.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Adds bytes that the process holds outside its linear memory.
+    pub fn charge_mut(&mut self) -> &mut Charge {
+        &mut self.charge
+    }
+
+    fn grant(&mut self, bytes: u64) -> bool {
+        let granted = self.charge.grow(bytes).is_ok();
+        self.refused |= !granted;
+        granted
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grant(desired.saturating_sub(current) as u64))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS {
+            self.refused = true;
+            return Ok(false);
+        }
+        Ok(self.grant(desired.saturating_sub(current) as u64 * TABLE_ELEMENT_BYTES))
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        4
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}

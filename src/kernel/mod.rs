@@ -1,0 +1,121 @@
+//! A small POSIX-like kernel whose processes are WebAssembly instances.
+//!
+//! One [`Kernel`] is the machine of one sandbox: its file system, process table and limits. All kernels share one
+//! [`Runtime`]: the engine, the host functions and the threads guests run on. Guests call the kernel through WASI
+//! preview1 ([`preview1`]) and the `wisp` module ([`wisp`], `docs/abi.md`).
+//!
+//! The guest is hostile: every pointer, length, path and count it passes is checked, and every host byte it causes is
+//! charged to the sandbox's [`Budget`] or to its file system's quota.
+
+mod budget;
+mod console;
+mod control_file;
+mod descriptor;
+mod device;
+mod errno;
+mod exec;
+mod gate;
+mod limiter;
+mod memory;
+mod pipe;
+mod place;
+mod preview1;
+mod process;
+mod procfs;
+mod program;
+mod runtime;
+mod signal;
+mod spawn;
+mod stat;
+mod table;
+mod wisp;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+pub use budget::{Budget, Limits};
+pub use console::{OutputSink, Stream};
+pub use errno::Errno;
+pub use exec::{Exec, ExecError, ExecRequest, Outcome};
+pub use program::{FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
+pub use runtime::Runtime;
+pub use table::ExitStatus;
+
+use crate::vfs::{self, Fs, Ino, PathError};
+
+/// What `uname -r` shows.
+const KERNEL_RELEASE: &str = concat!("6.0.0-wisp-", env!("CARGO_PKG_VERSION"));
+
+/// The machine of one sandbox.
+pub struct Kernel {
+    runtime: Arc<Runtime>,
+    fs: Fs,
+    programs: Arc<Programs>,
+    budget: Arc<Budget>,
+    table: table::ProcessTable,
+    gate: Arc<gate::CpuGate>,
+    hostname: String,
+    started: Instant,
+    next_exec: AtomicU64,
+    /// The queues of named pipes that are open.
+    fifos: Mutex<HashMap<Ino, Weak<pipe::Pipe>>>,
+}
+
+impl Kernel {
+    /// A machine with these files and programs; nothing runs yet.
+    ///
+    /// # Errors
+    /// When `/proc` or `/dev/fd` cannot be mounted because the image has files there.
+    pub fn new(
+        runtime: &Arc<Runtime>,
+        fs: Fs,
+        programs: Arc<Programs>,
+        limits: Limits,
+        hostname: &str,
+    ) -> Result<Arc<Self>, PathError> {
+        procfs::mount(&fs)?;
+        Ok(Arc::new(Self {
+            runtime: Arc::clone(runtime),
+            fs,
+            programs,
+            budget: Budget::new(limits),
+            table: table::ProcessTable::default(),
+            gate: gate::CpuGate::new(limits.vcpus),
+            hostname: hostname.to_owned(),
+            started: Instant::now(),
+            next_exec: AtomicU64::new(1),
+            fifos: Mutex::default(),
+        }))
+    }
+
+    /// Its files.
+    pub fn fs(&self) -> &Fs {
+        &self.fs
+    }
+
+    /// What it uses.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Time its processes have spent executing, nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        self.gate.cpu_ns()
+    }
+
+    /// Ends every process.
+    pub fn shut_down(&self) {
+        self.table.kill_all();
+    }
+}
+
+/// Puts what every image needs into a file system: `/dev`, `/proc`, `/tmp`.
+pub fn install_system_directories(fs: &Fs) -> Result<(), PathError> {
+    device::install(fs)?;
+    for (path, mode) in [(b"/proc".as_slice(), 0o555), (b"/dev/fd", 0o555), (b"/tmp", 0o1777)] {
+        fs.create_dir_all(vfs::ROOT, path, mode)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Reading and writing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use wasmtime::{Caller, Linker};
+
+use super::{Failure, MODULE, broken_pipe, finish};
+use crate::kernel::descriptor::{Kind, OpenFile, lock};
+use crate::kernel::errno::Errno;
+use crate::kernel::memory::{GuestMemory, IoVec};
+use crate::kernel::pipe::{PipeWriter, WouldBlock};
+use crate::kernel::process::{Process, answer, with_memory};
+
+/// Most bytes one call moves. More is a short read or write, which every caller must expect anyway; it bounds how long a
+/// call can hold the file system's lock and how late a kill is seen.
+const MAX_TRANSFER: usize = 1 << 20;
+
+/// Defines the functions of this file.
+pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap_async(
+        MODULE,
+        "fd_read",
+        |mut caller: Caller<'_, Process>, (fd, vectors, count, out): (u32, u32, u32, u32)| {
+            Box::new(async move { answer(fd_read(&mut caller, fd, vectors, count, out).await) })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_write",
+        |mut caller: Caller<'_, Process>, (fd, vectors, count, out): (u32, u32, u32, u32)| {
+            Box::new(async move { finish(fd_write(&mut caller, fd, vectors, count, out).await) })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_pread",
+        |mut caller: Caller<'_, Process>, fd: u32, vectors: u32, count: u32, offset: u64, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let file = Arc::clone(process.descriptors.get(fd)?);
+                let total = match &file.kind {
+                    Kind::ProcFile(contents) => gather(memory, vectors, count, |buffer, done| {
+                        Ok(Ok(contents.read_at(offset.saturating_add(done), buffer)))
+                    })?,
+                    _ => {
+                        let regular = file.seekable()?;
+                        if !regular.readable {
+                            return Err(Errno::Badf);
+                        }
+                        gather(memory, vectors, count, |buffer, done| {
+                            let at = offset.checked_add(done).ok_or(Errno::Inval)?;
+                            Ok(Ok(regular.handle.read_at(at, buffer)?))
+                        })?
+                    }
+                };
+                memory.write_u32(out, total.unwrap_or(0))
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_pwrite",
+        |mut caller: Caller<'_, Process>, fd: u32, vectors: u32, count: u32, offset: u64, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let file = Arc::clone(process.descriptors.get(fd)?);
+                let regular = file.seekable()?;
+                if !regular.writable {
+                    return Err(Errno::Badf);
+                }
+                let total = scatter(memory, vectors, count, |bytes, done| {
+                    let at = offset.checked_add(done).ok_or(Errno::Fbig)?;
+                    Ok(regular.handle.write_at(at, bytes)?)
+                })?;
+                memory.write_u32(out, total)
+            }))
+        },
+    )?;
+    Ok(())
+}
+
+async fn fd_read(
+    caller: &mut Caller<'_, Process>,
+    fd: u32,
+    vectors: u32,
+    count: u32,
+    out: u32,
+) -> Result<(), Errno> {
+    let file = Arc::clone(caller.data().descriptors.get(fd)?);
+    if try_read(caller, &file, vectors, count, out)? {
+        return Ok(());
+    }
+    let (Kind::PipeReader(reader), false) = (&file.kind, file.is_nonblocking()) else { return Err(Errno::Again) };
+    let control = Arc::clone(&caller.data().control);
+    loop {
+        let changed = reader.pipe().changed().notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if try_read(caller, &file, vectors, count, out)? {
+            return Ok(());
+        }
+        tokio::select! {
+            () = changed => {}
+            () = control.signals.interrupted() => return Err(Errno::Intr),
+        }
+    }
+}
+
+/// Reads without waiting; `false` when that is not possible.
+fn try_read(
+    caller: &mut Caller<'_, Process>,
+    file: &OpenFile,
+    vectors: u32,
+    count: u32,
+    out: u32,
+) -> Result<bool, Errno> {
+    with_memory(caller, |memory, _| match gather(memory, vectors, count, |buffer, _| file.try_read(buffer))? {
+        Ok(total) => memory.write_u32(out, total).map(|()| true),
+        Err(WouldBlock) => Ok(false),
+    })
+}
+
+async fn fd_write(
+    caller: &mut Caller<'_, Process>,
+    fd: u32,
+    vectors: u32,
+    count: u32,
+    out: u32,
+) -> Result<(), Failure> {
+    let file = Arc::clone(caller.data().descriptors.get(fd)?);
+    let total = match &file.kind {
+        Kind::File(regular) => with_memory(caller, |memory, _| {
+            if !regular.writable {
+                return Err(Errno::Badf);
+            }
+            let mut offset = lock(&regular.offset);
+            scatter(memory, vectors, count, |bytes, _| {
+                if regular.append.load(Ordering::Relaxed) {
+                    let (written, end) = regular.handle.append(bytes)?;
+                    *offset = end;
+                    return Ok(written);
+                }
+                let written = regular.handle.write_at(*offset, bytes)?;
+                *offset = offset.saturating_add(written as u64);
+                Ok(written)
+            })
+        })?,
+        Kind::PipeWriter(writer) => write_pipe(caller, &file, writer, vectors, count).await?,
+        Kind::Output(console, stream) => {
+            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+            let total = bytes.len() as u32;
+            if total > 0 {
+                console.write(*stream, Bytes::from(bytes)).await;
+            }
+            total
+        }
+        Kind::Device(device) => {
+            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+            device.write(bytes.len())? as u32
+        }
+        Kind::Control(control) => with_memory(caller, |memory, process| {
+            let bytes = collect(memory, vectors, count)?;
+            Ok(control.request(process, &bytes)? as u32)
+        })?,
+        Kind::Directory(_) | Kind::ProcDirectory(_) => return Err(Errno::Isdir.into()),
+        Kind::ProcFile(_) | Kind::PipeReader(_) | Kind::Input(_) => return Err(Errno::Badf.into()),
+    };
+    Ok(with_memory(caller, |memory, _| memory.write_u32(out, total))?)
+}
+
+/// Writes to a pipe: all of it, waiting for room as often as needed, unless the descriptor is non-blocking.
+async fn write_pipe(
+    caller: &mut Caller<'_, Process>,
+    file: &OpenFile,
+    writer: &PipeWriter,
+    vectors: u32,
+    count: u32,
+) -> Result<u32, Failure> {
+    let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+    let control = Arc::clone(&caller.data().control);
+    let mut written = 0;
+    while written < bytes.len() {
+        let changed = writer.pipe().changed().notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        match writer.try_write(&bytes[written..]) {
+            Err(_) => return Err(broken_pipe(caller.data())),
+            Ok(Ok(count)) => written += count,
+            Ok(Err(WouldBlock)) if file.is_nonblocking() => break,
+            Ok(Err(WouldBlock)) => tokio::select! {
+                () = changed => {}
+                () = control.signals.interrupted() => {
+                    return if written > 0 { Ok(written as u32) } else { Err(Errno::Intr.into()) };
+                }
+            },
+        }
+    }
+    if written == 0 && !bytes.is_empty() { Err(Errno::Again.into()) } else { Ok(written as u32) }
+}
+
+/// Writes the kernel's own words to an open file.
+pub async fn write_all(file: &OpenFile, bytes: &[u8]) -> Result<(), Errno> {
+    match &file.kind {
+        Kind::Output(console, stream) => console.write(*stream, Bytes::copy_from_slice(bytes)).await,
+        Kind::PipeWriter(writer) => {
+            let _ = writer.try_write(bytes)?;
+        }
+        Kind::File(regular) if regular.writable => {
+            let mut offset = lock(&regular.offset);
+            *offset = if regular.append.load(Ordering::Relaxed) {
+                regular.handle.append(bytes)?.1
+            } else {
+                *offset + regular.handle.write_at(*offset, bytes)? as u64
+            };
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Fills guest buffers in order from `read(buffer, bytes so far)` until one stays short. Only the first may block.
+fn gather(
+    memory: &mut GuestMemory<'_>,
+    vectors: u32,
+    count: u32,
+    mut read: impl FnMut(&mut [u8], u64) -> Result<Result<usize, WouldBlock>, Errno>,
+) -> Result<Result<u32, WouldBlock>, Errno> {
+    let mut total = 0usize;
+    let mut first = true;
+    for vector in memory.iovecs(vectors, count)? {
+        let len = (vector.len as usize).min(MAX_TRANSFER - total);
+        let buffer = memory.slice_mut(vector.address, len as u32)?;
+        match read(buffer, total as u64) {
+            Ok(Ok(got)) => {
+                total += got;
+                if got < vector.len as usize {
+                    break;
+                }
+            }
+            Ok(Err(WouldBlock)) if first => return Ok(Err(WouldBlock)),
+            Err(errno) if first => return Err(errno),
+            Ok(Err(WouldBlock)) | Err(_) => break,
+        }
+        first = false;
+    }
+    if first {
+        // No buffer at all: still an error on a descriptor that cannot be read.
+        if let Err(errno) = read(&mut [], 0) {
+            return Err(errno);
+        }
+    }
+    Ok(Ok(total as u32))
+}
+
+/// Passes guest buffers in order to `write(bytes, bytes so far)` until one is not taken whole.
+fn scatter(
+    memory: &GuestMemory<'_>,
+    vectors: u32,
+    count: u32,
+    mut write: impl FnMut(&[u8], u64) -> Result<usize, Errno>,
+) -> Result<u32, Errno> {
+    let mut total = 0usize;
+    for IoVec { address, len } in memory.iovecs(vectors, count)? {
+        let part = (len as usize).min(MAX_TRANSFER - total);
+        match write(memory.slice(address, part as u32)?, total as u64) {
+            Ok(written) => {
+                total += written;
+                if written < len as usize {
+                    break;
+                }
+            }
+            Err(errno) if total == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok(total as u32)
+}
+
+/// Copies guest buffers into one, up to [`MAX_TRANSFER`] bytes.
+fn collect(memory: &GuestMemory<'_>, vectors: u32, count: u32) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    for IoVec { address, len } in memory.iovecs(vectors, count)? {
+        let part = (len as usize).min(MAX_TRANSFER - bytes.len());
+        bytes.extend_from_slice(memory.slice(address, part as u32)?);
+        if part < len as usize {
+            break;
+        }
+    }
+    Ok(bytes)
+}

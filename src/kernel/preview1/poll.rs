@@ -1,0 +1,176 @@
+//! Waiting: for a time, for descriptors, or for whichever comes first.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use tokio::sync::futures::Notified;
+use wasmtime::{Caller, Linker};
+
+use super::MODULE;
+use super::clock;
+use crate::kernel::descriptor::{Kind, OpenFile};
+use crate::kernel::errno::Errno;
+use crate::kernel::memory::GuestMemory;
+use crate::kernel::process::{Process, answer, with_memory};
+
+/// Most subscriptions of one call.
+const MAX_SUBSCRIPTIONS: u32 = 1024;
+const SUBSCRIPTION_BYTES: u32 = 48;
+const EVENT_BYTES: usize = 32;
+const EVENT_CLOCK: u8 = 0;
+const EVENT_READ: u8 = 1;
+const EVENT_WRITE: u8 = 2;
+/// Subscription flag: the time is a point, not a span.
+const ABSOLUTE: u16 = 1;
+/// Event flag: the other end of the pipe is gone.
+const HANGUP: u16 = 1;
+
+/// Defines the function of this file.
+pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        |mut caller: Caller<'_, Process>, (subscriptions, events, count, out): (u32, u32, u32, u32)| {
+            Box::new(async move { answer(poll_oneoff(&mut caller, subscriptions, events, count, out).await) })
+        },
+    )?;
+    Ok(())
+}
+
+/// One thing to wait for.
+struct Subscription {
+    userdata: [u8; 8],
+    kind: u8,
+    what: What,
+}
+
+enum What {
+    /// Ready when this much of the monotonic clock has passed since the call.
+    Time(Duration),
+    Read(Arc<OpenFile>),
+    Write(Arc<OpenFile>),
+    /// Answered at once with an error.
+    Wrong(Errno),
+}
+
+async fn poll_oneoff(
+    caller: &mut Caller<'_, Process>,
+    subscriptions: u32,
+    events: u32,
+    count: u32,
+    out: u32,
+) -> Result<(), Errno> {
+    if count == 0 || count > MAX_SUBSCRIPTIONS {
+        return Err(Errno::Inval);
+    }
+    let list = with_memory(caller, |memory, process| {
+        let table = memory.slice(subscriptions, count * SUBSCRIPTION_BYTES)?;
+        table.chunks_exact(SUBSCRIPTION_BYTES as usize).map(|bytes| parse(process, bytes)).collect::<Result<Vec<_>, _>>()
+    })?;
+    let started = tokio::time::Instant::now();
+    let shortest = list.iter().filter_map(|entry| if let What::Time(span) = entry.what { Some(span) } else { None }).min();
+    let deadline = shortest.and_then(|span| started.checked_add(span));
+    let control = Arc::clone(&caller.data().control);
+    loop {
+        let mut changes: Vec<Pin<Box<Notified<'_>>>> = list.iter().filter_map(change_of).map(Box::pin).collect();
+        for change in &mut changes {
+            change.as_mut().enable();
+        }
+        let elapsed = started.elapsed();
+        let ready: Vec<[u8; EVENT_BYTES]> = list.iter().filter_map(|entry| event(entry, elapsed)).collect();
+        if !ready.is_empty() {
+            return with_memory(caller, |memory, _| write_events(memory, events, out, &ready));
+        }
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let change = async {
+            if changes.is_empty() {
+                std::future::pending().await
+            } else {
+                select_all(changes).await;
+            }
+        };
+        tokio::select! {
+            () = timer => {}
+            () = change => {}
+            () = control.signals.interrupted() => return Err(Errno::Intr),
+        }
+    }
+}
+
+fn parse(process: &Process, bytes: &[u8]) -> Result<Subscription, Errno> {
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_le_bytes);
+    let long = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
+    let (Some(id), Some(timeout), Some(flags)) = (word(16), long(24), word(40)) else { return Err(Errno::Inval) };
+    let kind = bytes[8];
+    let what = match kind {
+        EVENT_CLOCK => time_until(process, id, timeout, flags as u16),
+        EVENT_READ => process.descriptors.get(id).cloned().map(What::Read),
+        EVENT_WRITE => process.descriptors.get(id).cloned().map(What::Write),
+        _ => return Err(Errno::Inval),
+    };
+    let userdata = long(0).unwrap_or_default().to_le_bytes();
+    Ok(Subscription { userdata, kind, what: what.unwrap_or_else(What::Wrong) })
+}
+
+fn time_until(process: &Process, id: u32, timeout: u64, flags: u16) -> Result<What, Errno> {
+    if id != clock::REALTIME && id != clock::MONOTONIC {
+        return Err(Errno::Notsup);
+    }
+    let span = if flags & ABSOLUTE == 0 { timeout } else { timeout.saturating_sub(clock::now(process, id)?) };
+    Ok(What::Time(Duration::from_nanos(span)))
+}
+
+/// The signal that a descriptor's readiness may have changed.
+fn change_of(subscription: &Subscription) -> Option<Notified<'_>> {
+    let (What::Read(file) | What::Write(file)) = &subscription.what else { return None };
+    match &file.kind {
+        Kind::PipeReader(reader) => Some(reader.pipe().changed().notified()),
+        Kind::PipeWriter(writer) => Some(writer.pipe().changed().notified()),
+        _ => None,
+    }
+}
+
+/// The event of a subscription that is ready.
+fn event(subscription: &Subscription, elapsed: Duration) -> Option<[u8; EVENT_BYTES]> {
+    let mut hangup = false;
+    let (errno, available) = match &subscription.what {
+        What::Time(span) => (elapsed >= *span).then_some((0, 0))?,
+        What::Read(file) => {
+            if let Kind::PipeReader(reader) = &file.kind {
+                hangup = !reader.pipe().ends().1;
+            }
+            (0, file.readable()?)
+        }
+        What::Write(file) => {
+            if let Kind::PipeWriter(writer) = &file.kind {
+                hangup = !writer.pipe().ends().0;
+            }
+            (0, file.writable()?)
+        }
+        What::Wrong(errno) => (*errno as u16, 0),
+    };
+    let mut bytes = [0; EVENT_BYTES];
+    bytes[0..8].copy_from_slice(&subscription.userdata);
+    bytes[8..10].copy_from_slice(&errno.to_le_bytes());
+    bytes[10] = subscription.kind;
+    bytes[16..24].copy_from_slice(&available.to_le_bytes());
+    bytes[24..26].copy_from_slice(&(if hangup { HANGUP } else { 0 }).to_le_bytes());
+    Some(bytes)
+}
+
+fn write_events(
+    memory: &mut GuestMemory<'_>,
+    address: u32,
+    out: u32,
+    ready: &[[u8; EVENT_BYTES]],
+) -> Result<(), Errno> {
+    memory.write(address, ready.as_flattened())?;
+    memory.write_u32(out, ready.len() as u32)
+}

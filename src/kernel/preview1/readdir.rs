@@ -1,0 +1,115 @@
+//! Reading directories.
+
+use std::sync::Arc;
+
+use wasmtime::{Caller, Linker};
+
+use super::MODULE;
+use crate::kernel::descriptor::{Directory, Kind, Listing, lock};
+use crate::kernel::errno::Errno;
+use crate::kernel::process::{Process, answer, with_memory};
+use crate::kernel::procfs;
+use crate::kernel::stat::{Filetype, entry_type};
+
+/// Bytes of a preview1 `dirent` before the name.
+const HEADER_BYTES: usize = 24;
+/// Cookies of the entries `.` and `..`; those of the directory follow.
+const DOTS: u64 = 2;
+
+/// Defines the function of this file.
+pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "fd_readdir",
+        |mut caller: Caller<'_, Process>, fd: u32, buffer: u32, capacity: u32, cookie: u64, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let file = Arc::clone(process.descriptors.get(fd)?);
+                let mut page = Page::new(memory.slice_mut(buffer, capacity)?);
+                match &file.kind {
+                    Kind::Directory(directory) => list(directory, cookie, &mut page)?,
+                    Kind::ProcDirectory(directory) => list_served(process, directory, cookie, &mut page),
+                    _ => return Err(Errno::Notdir),
+                }
+                let used = page.used as u32;
+                memory.write_u32(out, used)
+            }))
+        },
+    )?;
+    Ok(())
+}
+
+/// The guest's buffer, filled entry by entry. The last entry may be cut, which tells the guest to come again.
+struct Page<'a> {
+    bytes: &'a mut [u8],
+    used: usize,
+}
+
+impl<'a> Page<'a> {
+    fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, used: 0 }
+    }
+
+    /// Adds an entry; `false` when the buffer is full.
+    fn add(&mut self, next: u64, ino: u64, filetype: Filetype, name: &[u8]) -> bool {
+        let mut header = [0; HEADER_BYTES];
+        header[0..8].copy_from_slice(&next.to_le_bytes());
+        header[8..16].copy_from_slice(&ino.to_le_bytes());
+        header[16..20].copy_from_slice(&(name.len() as u32).to_le_bytes());
+        header[20] = filetype as u8;
+        self.put(&header) && self.put(name)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> bool {
+        let room = self.bytes.len() - self.used;
+        let count = bytes.len().min(room);
+        self.bytes[self.used..self.used + count].copy_from_slice(&bytes[..count]);
+        self.used += count;
+        count == bytes.len()
+    }
+}
+
+fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), Errno> {
+    let mut slot = lock(&directory.listing);
+    if cookie == 0 || slot.is_none() {
+        *slot = Some(Listing { entries: directory.handle.read_dir()?, resume: None });
+    }
+    let Some(listing) = slot.as_mut() else { return Ok(()) };
+    if cookie == 0 && !page.add(1, directory.handle.ino().0, Filetype::Directory, b".") {
+        return Ok(());
+    }
+    if cookie <= 1 && !page.add(DOTS, listing.entries.parent().0, Filetype::Directory, b"..") {
+        return Ok(());
+    }
+    // Entries from here on: those after the name the last page ended with, if this page goes on there.
+    let first = cookie.saturating_sub(DOTS);
+    let resume = listing.resume.take().filter(|(at, _)| *at == cookie && first > 0);
+    let mut last: Option<Vec<u8>> = None;
+    let mut next = cookie.max(DOTS);
+    let mut fill = |entries: &mut dyn Iterator<Item = crate::vfs::DirEntry<'_>>| {
+        for entry in entries {
+            if !page.add(next + 1, entry.ino.0, entry_type(entry.kind), entry.name) {
+                break;
+            }
+            next += 1;
+            last = Some(entry.name.to_vec());
+        }
+    };
+    match &resume {
+        Some((_, name)) => fill(&mut listing.entries.after(name)),
+        None => fill(&mut listing.entries.iter().skip(usize::try_from(first).unwrap_or(usize::MAX))),
+    }
+    listing.resume = last.map(|name| (next, name));
+    Ok(())
+}
+
+fn list_served(process: &Process, directory: &procfs::Directory, cookie: u64, page: &mut Page<'_>) {
+    let mut all = vec![(b".".to_vec(), true), (b"..".to_vec(), true)];
+    all.extend(procfs::entries(process, directory));
+    let skip = usize::try_from(cookie).unwrap_or(usize::MAX);
+    for (next, (name, is_directory)) in (1..).zip(all).skip(skip) {
+        let filetype = if is_directory { Filetype::Directory } else { Filetype::RegularFile };
+        if !page.add(next, 1, filetype, &name) {
+            break;
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A process: one store and instance, and all that its host functions may reach.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use wasmtime::{Caller, Instance, Memory, Store, Trap};
+
+use super::descriptor::{DescriptorTable, OpenFile};
+use super::errno::Errno;
+use super::limiter::MemoryLimiter;
+use super::memory::GuestMemory;
+use super::program::{Launch, Program};
+use super::signal;
+use super::spawn::Start;
+use super::table::{Control, ExitStatus, Pid};
+use super::{Kernel, stat::FileStat};
+
+/// First descriptor of the preopened directories: a preview1 libc looks for them from here on.
+pub const FIRST_PREOPEN: u32 = 3;
+
+/// A list of byte strings as one block, each ended by NUL: arguments or environment.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    bytes: Arc<[u8]>,
+    count: u32,
+}
+
+impl Block {
+    /// Joins strings, none of which may contain NUL.
+    pub fn new<'a>(strings: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for string in strings {
+            bytes.extend_from_slice(string);
+            bytes.push(0);
+            count += 1;
+        }
+        Self { bytes: bytes.into(), count }
+    }
+
+    /// All strings with their NULs.
+    pub fn bytes(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
+    }
+
+    /// How many strings there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The strings without their NULs.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split_inclusive(|byte| *byte == 0).map(|string| &string[..string.len() - 1])
+    }
+}
+
+/// What a process runs, as `/proc` shows it.
+#[derive(Debug, Default)]
+pub struct ImageInfo {
+    /// Its arguments as the starter gave them.
+    pub argv: Block,
+    /// Its environment at the start.
+    pub environment: Block,
+    /// The program file.
+    pub executable: Vec<u8>,
+    /// The directory it was started in.
+    pub cwd: Vec<u8>,
+}
+
+impl ImageInfo {
+    /// Last component of the program file (`/proc/<pid>/comm`).
+    pub fn command_name(&self) -> &[u8] {
+        let start = self.executable.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        &self.executable[start..]
+    }
+}
+
+/// The state of one process: the data of its store.
+pub struct Process {
+    /// The machine it runs on.
+    pub kernel: Arc<Kernel>,
+    /// What others know of it.
+    pub control: Arc<Control>,
+    /// What it runs.
+    pub program: Arc<Program>,
+    /// Arguments as preview1 gives them.
+    pub arguments: Block,
+    /// Its open files.
+    pub descriptors: DescriptorTable,
+    /// Descriptors from 3 on that the parent passed: the parent's number and the number here.
+    pub inherited: Vec<(u32, u32)>,
+    /// Permission bits new files do not get.
+    pub umask: u32,
+    /// Its linear memory, once instantiated.
+    pub memory: Option<Memory>,
+    /// Charges its memory to the sandbox.
+    pub limiter: MemoryLimiter,
+    /// What replaces it, set by `exec` before it ends itself.
+    pub replacement: Option<Box<Start>>,
+}
+
+/// Why a host function ended the process.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// It exited.
+    #[error("exited with {0}")]
+    Exit(u8),
+    /// A signal it sent itself, or a broken pipe.
+    #[error("ended by signal {0}")]
+    Signal(u8),
+    /// `exec`: [`Process::replacement`] says by what.
+    #[error("replaced by another program")]
+    Replaced,
+}
+
+/// Where a new instance is entered.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry {
+    /// As its program says.
+    Launch,
+    /// After a fork, with the fork's argument.
+    Fork(u32),
+}
+
+impl Process {
+    /// The parent's number.
+    pub fn parent(&self) -> Pid {
+        self.control.parent.load(Ordering::SeqCst)
+    }
+
+    /// Sends a signal on its behalf.
+    pub fn kill(&self, target: i32, signal: u32) -> Result<(), Errno> {
+        self.kernel.table.kill(&self.control, target, signal)
+    }
+
+    /// Attributes of an open file.
+    pub fn stat_descriptor(&self, fd: u32) -> Result<FileStat, Errno> {
+        FileStat::of(self.descriptors.get(fd)?)
+    }
+
+    /// The directory a preopened descriptor stands for.
+    pub fn preopen(&self, fd: u32) -> Option<&str> {
+        let index = fd.checked_sub(FIRST_PREOPEN)?;
+        self.descriptors.get(fd).ok()?;
+        self.program.spec.preopens.get(index as usize).map(String::as_str)
+    }
+
+    /// First descriptor number that is not a preopened directory's.
+    pub fn first_free_descriptor(&self) -> u32 {
+        FIRST_PREOPEN + u32::try_from(self.program.spec.preopens.len()).unwrap_or(u32::MAX - FIRST_PREOPEN)
+    }
+
+    /// The descriptor that the number `name` means in `/dev/fd`: what the parent passed under it comes first.
+    pub fn descriptor_named(&self, name: u32) -> Option<u32> {
+        let moved = self.inherited.iter().find(|(theirs, _)| *theirs == name).map(|(_, own)| *own);
+        let fd = moved.unwrap_or(name);
+        self.descriptors.get(fd).ok().map(|_| fd)
+    }
+
+    /// The numbers in `/dev/fd`.
+    pub fn descriptor_names(&self) -> impl Iterator<Item = u32> {
+        let preopens = FIRST_PREOPEN..self.first_free_descriptor();
+        self.descriptors.iter().map(|(fd, _)| fd).filter(move |fd| !preopens.contains(fd))
+    }
+
+    /// Opens a file under the lowest free descriptor.
+    pub fn add_descriptor(&mut self, file: Arc<OpenFile>) -> Result<u32, Errno> {
+        let first = self.first_free_descriptor();
+        self.descriptors.add(file, first)
+    }
+}
+
+/// Runs a host function's body with the caller's memory and process.
+pub fn with_memory<T>(
+    caller: &mut Caller<'_, Process>,
+    body: impl FnOnce(&mut GuestMemory<'_>, &mut Process) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let (bytes, process) = memory.data_and_store_mut(caller);
+    body(&mut GuestMemory::new(bytes), process)
+}
+
+/// The number a host function answers with.
+pub fn answer(result: Result<(), Errno>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// A store for `process`, interrupted at every tick so that others get their turn.
+pub fn new_store(process: Process) -> Store<Process> {
+    let kernel = Arc::clone(&process.kernel);
+    let mut store = Store::new(kernel.runtime.engine(), process);
+    store.limiter(|process| &mut process.limiter);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
+}
+
+/// Makes the instance of a process.
+pub async fn instantiate(store: &mut Store<Process>) -> wasmtime::Result<Instance> {
+    let program = Arc::clone(&store.data().program);
+    let instance = program.instance.instantiate_async(&mut *store).await?;
+    let memory = instance.get_memory(&mut *store, "memory");
+    store.data_mut().memory = memory;
+    Ok(instance)
+}
+
+/// Runs a process, and whatever it replaces itself by, to its end on the calling task.
+pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entry: Entry) -> ExitStatus {
+    let mut instance = instance;
+    loop {
+        let result = enter(&mut store, instance.take(), entry).await;
+        let status = match result {
+            Ok(()) => ExitStatus::Exited(0),
+            Err(error) => match error.downcast_ref::<Ended>() {
+                Some(Ended::Exit(code)) => ExitStatus::Exited(*code),
+                Some(Ended::Signal(signal)) => ExitStatus::Killed(*signal),
+                Some(Ended::Replaced) => {
+                    let Some(start) = store.data_mut().replacement.take() else {
+                        return ExitStatus::Killed(signal::KILL as u8);
+                    };
+                    let (kernel, control) = (Arc::clone(&store.data().kernel), Arc::clone(&store.data().control));
+                    drop(store);
+                    store = new_store(start.into_process(kernel, control));
+                    entry = Entry::Launch;
+                    continue;
+                }
+                None => report_trap(&store, &error).await,
+            },
+        };
+        return status;
+    }
+}
+
+async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: Entry) -> wasmtime::Result<()> {
+    let instance = match instance {
+        Some(instance) => instance,
+        None => instantiate(store).await?,
+    };
+    match entry {
+        Entry::Fork(argument) => {
+            let function = instance.get_typed_func::<u32, ()>(&mut *store, "wisp_fork_entry")?;
+            function.call_async(&mut *store, argument).await
+        }
+        Entry::Launch => match store.data().program.spec.launch.clone() {
+            Launch::Command { .. } => {
+                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                start.call_async(&mut *store, ()).await
+            }
+            Launch::Resume { export, parameters } => {
+                let function = instance
+                    .get_func(&mut *store, &export)
+                    .ok_or_else(|| wasmtime::Error::msg(format!("no export {export}")))?;
+                let parameters: Vec<_> = parameters.into_iter().map(wasmtime::Val::I32).collect();
+                let mut results = vec![wasmtime::Val::I32(0); function.ty(&*store).results().len()];
+                function.call_async(&mut *store, &parameters, &mut results).await
+            }
+        },
+    }
+}
+
+/// Says on the process's standard error what it died of, and how that counts.
+async fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
+    let process = store.data();
+    let limit = process.kernel.budget.limits().memory_bytes >> 20;
+    let out_of_memory = process.limiter.refused();
+    let (reason, status) = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => ("stack overflow".to_owned(), signal::KILL),
+        _ if out_of_memory => (format!("memory limit of {limit} MiB reached"), signal::KILL),
+        Some(Trap::MemoryOutOfBounds | Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature) => {
+            ("memory access out of bounds".to_owned(), signal::SEGV)
+        }
+        // A Rust or C program that aborts: it has printed why itself.
+        Some(Trap::UnreachableCodeReached) => ("aborted".to_owned(), signal::ABORT),
+        Some(trap) => (trap.to_string(), signal::ABORT),
+        None => {
+            tracing::warn!(%error, "a process could not be run");
+            ("could not be started".to_owned(), signal::KILL)
+        }
+    };
+    let image = process.control.image();
+    let name = String::from_utf8_lossy(image.command_name()).into_owned();
+    if let Ok(file) = process.descriptors.get(2) {
+        let line = format!("{name}: killed: {reason}\n");
+        // Its last words; if nobody takes them, so be it.
+        let _ = super::preview1::write_all(file, line.as_bytes()).now_or_never();
+    }
+    ExitStatus::Killed(status as u8)
+}

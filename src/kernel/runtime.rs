@@ -1,0 +1,156 @@
+//! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstancePre, Linker, Module, OptLevel};
+
+use super::process::Process;
+
+/// How long a guest executes before it lets others run, and how late at most it sees that it was killed.
+pub const TICK: Duration = Duration::from_millis(1);
+/// Native stack a guest may use. CPython's own recursion limit is reached at about 8 MiB.
+const WASM_STACK_BYTES: usize = 8 << 20;
+/// Native stack of a process's fiber: the guest's and room for host functions. Only touched pages cost memory.
+const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
+
+/// The shared engine. Dropping it ends its threads; guests that still run are dropped with them.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<Process>,
+    ticker: Ticker,
+    /// Guests have threads of their own, so that a busy one never delays the API.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Runtime {
+    /// Starts the engine with `threads` guest threads.
+    pub fn new(threads: usize) -> wasmtime::Result<Arc<Self>> {
+        let engine = Engine::new(&config())?;
+        let mut linker = Linker::new(&engine);
+        super::preview1::add_to_linker(&mut linker)?;
+        super::wisp::add_to_linker(&mut linker)?;
+        let ticker = Ticker::start(engine.clone())?;
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("wisp-guest")
+            .enable_time()
+            .build()?;
+        Ok(Arc::new(Self { engine, linker, ticker, threads: Some(threads) }))
+    }
+
+    /// The wasmtime engine, to compile and load modules with.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Resolves a module's imports.
+    pub(super) fn instantiate_pre(&self, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
+        let mut linker = self.linker.clone();
+        linker.define_unknown_imports_as_traps(module)?;
+        linker.instantiate_pre(module)
+    }
+
+    /// Runs a process's task on the guest threads.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ticking = self.ticker.guest_started();
+        if let Some(threads) = &self.threads {
+            threads.spawn(async move {
+                task.await;
+                drop(ticking);
+            });
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // Not waited for: the last handle may be dropped on an async thread, where blocking is not allowed.
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// The engine's configuration. Compiled images are only valid for the same one.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        // A snapshot of an interpreter is larger than the default bound of 16 MiB; above it copy-on-write could be lost.
+        .memory_guaranteed_dense_image_size(u64::MAX)
+        // Nothing reads guest backtraces, and collecting one costs time on every exit (an exit is a trap to wasmtime).
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        .wasm_relaxed_simd(false)
+        .wasm_tail_call(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false);
+    config
+}
+
+/// The one thread that moves the engine's epoch forward. It sleeps while no guest runs.
+struct Ticker {
+    shared: Arc<TickerShared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct TickerShared {
+    guests: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Keeps the ticks coming while it lives.
+struct Ticking {
+    shared: Arc<TickerShared>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(TickerShared::default());
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("wisp-epoch".into()).spawn(move || {
+            while !for_thread.stop.load(Ordering::SeqCst) {
+                if for_thread.guests.load(Ordering::SeqCst) == 0 {
+                    std::thread::park_timeout(Duration::from_secs(1));
+                } else {
+                    std::thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            }
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    fn guest_started(&self) -> Ticking {
+        if self.shared.guests.fetch_add(1, Ordering::SeqCst) == 0
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Ticking { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.shared.guests.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It ends within a tick; a panic in it has nothing left to harm.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The process table of a sandbox: who lives, who is whose child, and how each ended.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::budget::ProcessSlot;
+use super::errno::Errno;
+use super::signal::{self, Signals};
+
+/// Process number.
+pub type Pid = u32;
+
+/// The parent of processes that have none left. No process has this number.
+pub const INIT: Pid = 1;
+/// Largest process number; counting starts again after it.
+const MAX_PID: Pid = 1 << 22;
+/// Ended children kept for a parent that does not wait; the oldest is forgotten first.
+const MAX_ZOMBIES: usize = 4096;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Exited(u8),
+    /// By this signal.
+    Killed(u8),
+}
+
+impl ExitStatus {
+    /// What a shell shows as `$?`.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Exited(code) => i32::from(code),
+            Self::Killed(signal) => 128 + i32::from(signal),
+        }
+    }
+
+    /// The form of the `wait` import: exit code in bits 0–7, signal in bits 8–15.
+    pub fn encoded(self) -> u32 {
+        match self {
+            Self::Exited(code) => u32::from(code),
+            Self::Killed(signal) => u32::from(signal) << 8,
+        }
+    }
+}
+
+/// What others may know of a running process, and how they reach it.
+#[derive(Debug)]
+pub struct Control {
+    /// Its number.
+    pub pid: Pid,
+    /// The exec it belongs to: everything an exec started is ended with it.
+    pub exec: u64,
+    /// Its parent; [`INIT`] once that has ended.
+    pub parent: AtomicU32,
+    /// Its process group.
+    pub group: AtomicU32,
+    /// Its signal state.
+    pub signals: Signals,
+    /// Signalled when one of its children has ended.
+    pub child_exited: Notify,
+    /// What it runs.
+    pub image: Mutex<Arc<super::process::ImageInfo>>,
+    /// Time it has spent executing, nanoseconds.
+    pub cpu_ns: AtomicU64,
+    /// Bytes of linear memory.
+    pub memory_bytes: AtomicU64,
+    /// When it was started.
+    pub started: Instant,
+}
+
+impl Control {
+    /// What it runs now.
+    pub fn image(&self) -> Arc<super::process::ImageInfo> {
+        Arc::clone(&self.image.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+enum Entry {
+    Live { control: Arc<Control>, _slot: ProcessSlot, on_exit: Option<oneshot::Sender<ExitStatus>> },
+    Zombie { parent: Pid, group: Pid, status: ExitStatus },
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<Pid, Entry>,
+    last_pid: Pid,
+    zombies: usize,
+}
+
+/// All processes of a sandbox.
+#[derive(Default)]
+pub struct ProcessTable {
+    state: Mutex<State>,
+    /// Signalled whenever a process has ended.
+    exited: Notify,
+}
+
+/// Which children a `wait` is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Any child.
+    Any,
+    /// This one.
+    Child(Pid),
+}
+
+/// What a look at the children found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitResult {
+    /// This child has ended; it is forgotten now.
+    Ended(Pid, ExitStatus),
+    /// Matching children live.
+    StillRunning,
+}
+
+impl ProcessTable {
+    /// The next free process number.
+    pub fn allocate_pid(&self) -> Pid {
+        let mut state = self.lock();
+        loop {
+            state.last_pid = if state.last_pid >= MAX_PID { INIT + 1 } else { state.last_pid.max(INIT) + 1 };
+            if !state.entries.contains_key(&state.last_pid) {
+                return state.last_pid;
+            }
+        }
+    }
+
+    /// Adds a process. `on_exit` is told the status when it ends; without it the parent waits for it.
+    pub fn insert(&self, control: Arc<Control>, slot: ProcessSlot, on_exit: Option<oneshot::Sender<ExitStatus>>) {
+        self.lock().entries.insert(control.pid, Entry::Live { control, _slot: slot, on_exit });
+    }
+
+    /// Records the end of a process.
+    pub fn exit(&self, pid: Pid, status: ExitStatus) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(Entry::Live { control, on_exit, .. }) = state.entries.remove(&pid) else { return };
+        let parent = control.parent.load(Ordering::SeqCst);
+        let group = control.group.load(Ordering::SeqCst);
+        let mut orphaned_zombies = Vec::new();
+        for (child, entry) in &state.entries {
+            match entry {
+                Entry::Live { control, .. } if control.parent.load(Ordering::SeqCst) == pid => {
+                    control.parent.store(INIT, Ordering::SeqCst);
+                }
+                Entry::Zombie { parent, .. } if *parent == pid => orphaned_zombies.push(*child),
+                _ => {}
+            }
+        }
+        for child in orphaned_zombies {
+            state.entries.remove(&child);
+            state.zombies -= 1;
+        }
+        let waiting_parent = match state.entries.get(&parent) {
+            Some(Entry::Live { control, .. }) if on_exit.is_none() => Some(Arc::clone(control)),
+            _ => None,
+        };
+        if waiting_parent.is_some() {
+            state.entries.insert(pid, Entry::Zombie { parent, group, status });
+            state.zombies += 1;
+            if state.zombies > MAX_ZOMBIES {
+                let oldest = state.entries.iter().find_map(|(pid, entry)| matches!(entry, Entry::Zombie { .. }).then_some(*pid));
+                if let Some(oldest) = oldest {
+                    state.entries.remove(&oldest);
+                    state.zombies -= 1;
+                }
+            }
+        }
+        drop(guard);
+        if let Some(on_exit) = on_exit {
+            // The exec may have been given up already.
+            let _ = on_exit.send(status);
+        }
+        if let Some(parent) = waiting_parent {
+            parent.signals.deliver(17);
+            parent.child_exited.notify_waiters();
+        }
+        self.exited.notify_waiters();
+    }
+
+    /// Looks for an ended child of `parent` and forgets it. [`Errno::Child`] when there is none to wait for.
+    pub fn reap(&self, parent: Pid, which: WaitFor) -> Result<WaitResult, Errno> {
+        let mut state = self.lock();
+        let mut running = false;
+        let mut ended = None;
+        let mut look = |pid: Pid, entry: &Entry| match entry {
+            Entry::Zombie { parent: owner, status, .. } if *owner == parent => ended = ended.or(Some((pid, *status))),
+            Entry::Live { control, .. } if control.parent.load(Ordering::SeqCst) == parent => running = true,
+            _ => {}
+        };
+        match which {
+            WaitFor::Child(pid) => {
+                if let Some(entry) = state.entries.get(&pid) {
+                    look(pid, entry);
+                }
+            }
+            WaitFor::Any => state.entries.iter().for_each(|(pid, entry)| look(*pid, entry)),
+        }
+        match ended {
+            Some((pid, status)) => {
+                state.entries.remove(&pid);
+                state.zombies -= 1;
+                Ok(WaitResult::Ended(pid, status))
+            }
+            None if running => Ok(WaitResult::StillRunning),
+            None => Err(Errno::Child),
+        }
+    }
+
+    /// A live process.
+    pub fn get(&self, pid: Pid) -> Option<Arc<Control>> {
+        match self.lock().entries.get(&pid) {
+            Some(Entry::Live { control, .. }) => Some(Arc::clone(control)),
+            _ => None,
+        }
+    }
+
+    /// All live processes, in order of number.
+    pub fn live(&self) -> Vec<Arc<Control>> {
+        let state = self.lock();
+        let live = state.entries.values().filter_map(|entry| match entry {
+            Entry::Live { control, .. } => Some(Arc::clone(control)),
+            Entry::Zombie { .. } => None,
+        });
+        live.collect()
+    }
+
+    /// The `kill` of the ABI on behalf of `caller`.
+    pub fn kill(&self, caller: &Control, target: i32, signal: u32) -> Result<(), Errno> {
+        if signal >= signal::COUNT {
+            return Err(Errno::Inval);
+        }
+        let group = match target {
+            0 => Some(caller.group.load(Ordering::SeqCst)),
+            -1 => None,
+            group if group < 0 => Some(group.unsigned_abs()),
+            pid => {
+                let state = self.lock();
+                let entry = state.entries.get(&pid.unsigned_abs()).ok_or(Errno::Srch)?;
+                if let (Entry::Live { control, .. }, true) = (entry, signal != 0) {
+                    control.signals.deliver(signal);
+                }
+                return Ok(());
+            }
+        };
+        let mut found = false;
+        for control in self.live() {
+            let hit = group.map_or(control.pid != caller.pid, |group| control.group.load(Ordering::SeqCst) == group);
+            if hit {
+                found = true;
+                if signal != 0 {
+                    control.signals.deliver(signal);
+                }
+            }
+        }
+        if found || group.is_some_and(|group| self.has_zombie_in(group)) { Ok(()) } else { Err(Errno::Srch) }
+    }
+
+    /// Ends every process of an exec.
+    pub fn kill_exec(&self, exec: u64) {
+        for control in self.live().iter().filter(|control| control.exec == exec) {
+            control.signals.deliver(signal::KILL);
+        }
+    }
+
+    /// Ends every process.
+    pub fn kill_all(&self) {
+        for control in self.live() {
+            control.signals.deliver(signal::KILL);
+        }
+    }
+
+    /// Completes when no process of `exec` lives any more.
+    pub async fn exec_ended(&self, exec: u64) {
+        loop {
+            let exited = self.exited.notified();
+            tokio::pin!(exited);
+            exited.as_mut().enable();
+            if !self.live().iter().any(|control| control.exec == exec) {
+                return;
+            }
+            exited.await;
+        }
+    }
+
+    fn has_zombie_in(&self, wanted: Pid) -> bool {
+        self.lock().entries.values().any(|entry| matches!(entry, Entry::Zombie { group, .. } if *group == wanted))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every update leaves the table consistent before anything that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

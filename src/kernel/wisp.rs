@@ -1,0 +1,337 @@
+//! The import module `wisp`: processes, pipes, signals and permissions (`docs/abi.md`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use wasmtime::{Caller, Extern, Instance, Linker, Store, Val};
+
+use super::descriptor::{Kind, OpenFile};
+use super::errno::Errno;
+use super::memory::GuestMemory;
+use super::pipe::Pipe;
+use super::preview1::after_signal;
+use super::process::{Ended, Process, answer, with_memory};
+use super::spawn::{ForkParent, Parentage, SpawnRequest};
+use super::table::{Pid, WaitFor, WaitResult};
+use crate::vfs::{NodeKind, ROOT};
+
+/// The import module's name.
+const MODULE: &str = "wisp";
+/// `wait` flag: do not block.
+const NO_HANG: u32 = 1;
+/// A number that leaves an owner or the umask as it is.
+const UNCHANGED: u32 = u32::MAX;
+/// Granularity of copying memory in a fork. Pages that equal the child's own are left alone, so that they stay shared
+/// with the program's image.
+const PAGE: usize = 4096;
+
+/// Defines every function.
+pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    add_processes(linker)?;
+    add_signals(linker)?;
+    add_descriptors(linker)?;
+    add_files(linker)
+}
+
+fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "getpid", |mut caller: Caller<'_, Process>, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            let group = process.control.group.load(Ordering::SeqCst);
+            write_words(memory, out, &[process.control.pid, process.parent(), group])
+        }))
+    })?;
+    linker.func_wrap(MODULE, "setpgid", |caller: Caller<'_, Process>, pid: u32, group: u32| {
+        answer(set_group(caller.data(), pid, group))
+    })?;
+    linker.func_wrap(MODULE, "spawn", |mut caller: Caller<'_, Process>, request: u32, len: u32, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            let request = SpawnRequest::parse(memory.slice(request, len)?)?;
+            let new_group = request.new_group;
+            let own = |fd| process.descriptors.get(fd).cloned();
+            let start = process.kernel.prepare(request, own, process.umask)?;
+            // Written before the child exists: a bad address must not leave one behind unseen.
+            memory.write_u32(out, 0)?;
+            let pid = process.kernel.launch(start, Parentage::child_of(&process.control, new_group))?;
+            memory.write_u32(out, pid)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "exec", |mut caller: Caller<'_, Process>, request: u32, len: u32| {
+        let prepared = with_memory(&mut caller, |memory, process| {
+            let request = SpawnRequest::parse(memory.slice(request, len)?)?;
+            let own = |fd| process.descriptors.get(fd).cloned();
+            process.kernel.prepare(request, own, process.umask)
+        });
+        match prepared {
+            Ok(start) => {
+                caller.data_mut().replacement = Some(Box::new(start));
+                Err(wasmtime::Error::from(Ended::Replaced))
+            }
+            Err(errno) => Ok(i32::from(errno)),
+        }
+    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "fork",
+        |mut caller: Caller<'_, Process>, (argument, keep, count, out): (u32, u32, u32, u32)| {
+            Box::new(async move { answer(fork(&mut caller, argument, keep, count, out).await) })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "wait",
+        |mut caller: Caller<'_, Process>, (pid, flags, out): (i32, u32, u32)| {
+            Box::new(async move { answer(wait(&mut caller, pid, flags, out).await) })
+        },
+    )?;
+    Ok(())
+}
+
+fn set_group(process: &Process, pid: Pid, group: Pid) -> Result<(), Errno> {
+    let own = &process.control;
+    let target = match pid {
+        0 => Arc::clone(own),
+        pid => process.kernel.table.get(pid).ok_or(Errno::Srch)?,
+    };
+    if target.pid != own.pid && target.parent.load(Ordering::SeqCst) != own.pid {
+        return Err(Errno::Srch);
+    }
+    let group = if group == 0 { target.pid } else { group };
+    let exists = group == target.pid
+        || process.kernel.table.live().iter().any(|other| {
+            other.exec == own.exec && other.group.load(Ordering::SeqCst) == group
+        });
+    if !exists {
+        return Err(Errno::Perm);
+    }
+    target.group.store(group, Ordering::SeqCst);
+    Ok(())
+}
+
+async fn wait(caller: &mut Caller<'_, Process>, pid: i32, flags: u32, out: u32) -> Result<(), Errno> {
+    let which = match pid {
+        -1 => WaitFor::Any,
+        pid => WaitFor::Child(u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(Errno::Inval)?),
+    };
+    // The address is good before a status is taken that could then not be told.
+    with_memory(caller, |memory, _| write_words(memory, out, &[0, 0]))?;
+    let control = Arc::clone(&caller.data().control);
+    loop {
+        let exited = control.child_exited.notified();
+        tokio::pin!(exited);
+        exited.as_mut().enable();
+        match caller.data().kernel.table.reap(control.pid, which)? {
+            WaitResult::Ended(pid, status) => {
+                return with_memory(caller, |memory, _| write_words(memory, out, &[pid, status.encoded()]));
+            }
+            WaitResult::StillRunning if flags & NO_HANG != 0 => return Ok(()),
+            WaitResult::StillRunning => {}
+        }
+        tokio::select! {
+            biased;
+            () = exited => {}
+            () = control.signals.interrupted() => return Err(Errno::Intr),
+        }
+    }
+}
+
+async fn fork(
+    caller: &mut Caller<'_, Process>,
+    argument: u32,
+    keep: u32,
+    count: u32,
+    out: u32,
+) -> Result<(), Errno> {
+    if !caller.data().program.can_fork {
+        return Err(Errno::Nosys);
+    }
+    let parent = with_memory(caller, |memory, process| {
+        memory.write_u32(out, 0)?;
+        let bytes = memory.slice(keep, count.checked_mul(4).ok_or(Errno::Inval)?)?;
+        let mut keep: Vec<u32> =
+            bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+        keep.sort_unstable();
+        let first_free = process.first_free_descriptor();
+        let kept = |fd: u32| fd < first_free || keep.binary_search(&fd).is_ok();
+        let mut descriptors = process.descriptors.clone();
+        descriptors.retain(kept);
+        Ok(ForkParent {
+            control: Arc::clone(&process.control),
+            program: Arc::clone(&process.program),
+            arguments: process.arguments.clone(),
+            descriptors,
+            inherited: process.inherited.iter().copied().filter(|(_, fd)| kept(*fd)).collect(),
+            umask: process.umask,
+        })
+    })?;
+    let stack_pointer = caller.get_export("__stack_pointer").and_then(Extern::into_global).ok_or(Errno::Nosys)?;
+    let stack_pointer = stack_pointer.get(&mut *caller);
+    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let kernel = Arc::clone(&caller.data().kernel);
+    let source = memory.data(&*caller);
+    let pid = kernel.fork(parent, argument, |store, child| copy_state(source, stack_pointer, store, child)).await?;
+    with_memory(caller, |memory, _| memory.write_u32(out, pid))
+}
+
+/// Gives a forked child its parent's memory and stack pointer.
+fn copy_state(source: &[u8], stack_pointer: Val, store: &mut Store<Process>, child: &Instance) -> Result<(), Errno> {
+    let memory = store.data().memory.ok_or(Errno::Nosys)?;
+    let missing = source.len().saturating_sub(memory.data_size(&*store));
+    let pages = (missing as u64).div_ceil(memory.page_size(&*store));
+    memory.grow(&mut *store, pages).map_err(|_| Errno::Nomem)?;
+    for (target, page) in memory.data_mut(&mut *store).chunks_mut(PAGE).zip(source.chunks(PAGE)) {
+        let target = &mut target[..page.len()];
+        if target != page {
+            target.copy_from_slice(page);
+        }
+    }
+    let global = child.get_global(&mut *store, "__stack_pointer").ok_or(Errno::Nosys)?;
+    global.set(&mut *store, stack_pointer).map_err(|_| Errno::Nosys)
+}
+
+fn add_signals(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "kill", |caller: Caller<'_, Process>, target: i32, signal: u32| {
+        let process = caller.data();
+        after_signal(process, process.kill(target, signal))
+    })?;
+    linker.func_wrap(MODULE, "sigaction", |caller: Caller<'_, Process>, signal: u32, disposition: u32| {
+        answer(caller.data().control.signals.set_disposition(signal, disposition))
+    })?;
+    linker.func_wrap(MODULE, "sigpending", |mut caller: Caller<'_, Process>, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            memory.write_u32(out, 0)?;
+            memory.write_u32(out, process.control.signals.take_pending())
+        }))
+    })?;
+    Ok(())
+}
+
+fn add_descriptors(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "pipe", |mut caller: Caller<'_, Process>, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            write_words(memory, out, &[0, 0])?;
+            let (reader, writer) = Pipe::new(&process.kernel.budget).map_err(|_| Errno::Nomem)?;
+            let reader = process.add_descriptor(OpenFile::new(Kind::PipeReader(reader)))?;
+            let writer = match process.add_descriptor(OpenFile::new(Kind::PipeWriter(writer))) {
+                Ok(writer) => writer,
+                Err(errno) => {
+                    process.descriptors.close(reader)?;
+                    return Err(errno);
+                }
+            };
+            write_words(memory, out, &[reader, writer])
+        }))
+    })?;
+    linker.func_wrap(MODULE, "dup", |mut caller: Caller<'_, Process>, fd: u32, min: u32, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            memory.write_u32(out, 0)?;
+            let file = Arc::clone(process.descriptors.get(fd)?);
+            let number = process.descriptors.add(file, min)?;
+            memory.write_u32(out, number)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "dup2", |mut caller: Caller<'_, Process>, from: u32, to: u32| {
+        let process = caller.data_mut();
+        answer(process.descriptors.get(from).cloned().and_then(|file| process.descriptors.set(to, file)))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "inherited",
+        |mut caller: Caller<'_, Process>, out: u32, capacity: u32, count: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let mut address = out;
+                for (theirs, own) in process.inherited.iter().take(capacity as usize) {
+                    write_words(memory, address, &[*theirs, *own])?;
+                    address = address.checked_add(8).ok_or(Errno::Fault)?;
+                }
+                memory.write_u32(count, process.inherited.len() as u32)
+            }))
+        },
+    )?;
+    Ok(())
+}
+
+fn add_files(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "umask", |mut caller: Caller<'_, Process>, mask: u32, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            memory.write_u32(out, process.umask)?;
+            if mask != UNCHANGED {
+                process.umask = mask & 0o777;
+            }
+            Ok(())
+        }))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "chmod",
+        |mut caller: Caller<'_, Process>, path: u32, len: u32, follow: u32, mode: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                process.chmod_path(absolute(memory, path, len)?, follow != 0, mode)
+            }))
+        },
+    )?;
+    linker.func_wrap(MODULE, "fchmod", |caller: Caller<'_, Process>, fd: u32, mode: u32| {
+        let process = caller.data();
+        let file = process.descriptors.get(fd);
+        answer(file.and_then(|file| {
+            let ino = file.handle().ok_or(Errno::Inval)?.ino();
+            Ok(process.kernel.fs.chmod(ino, mode & 0o7777)?)
+        }))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "chown",
+        |mut caller: Caller<'_, Process>, path: u32, len: u32, follow: u32, uid: u32, gid: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let ino = process.inode_of(absolute(memory, path, len)?, follow != 0)?;
+                let changed = |id: u32| (id != UNCHANGED).then_some(id);
+                Ok(process.kernel.fs.chown(ino, changed(uid), changed(gid))?)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "stat",
+        |mut caller: Caller<'_, Process>, path: u32, len: u32, follow: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let stat = process.stat_path(absolute(memory, path, len)?, follow != 0)?;
+                memory.write(out, &stat.to_wisp())
+            }))
+        },
+    )?;
+    linker.func_wrap(MODULE, "fstat", |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            let stat = process.stat_descriptor(fd)?;
+            memory.write(out, &stat.to_wisp())
+        }))
+    })?;
+    linker.func_wrap(MODULE, "statfs", |mut caller: Caller<'_, Process>, out: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            let usage = process.kernel.fs.usage();
+            let numbers = [usage.max_bytes, usage.bytes, usage.max_inodes, usage.inodes];
+            let mut bytes = [0; 32];
+            for (slot, value) in bytes.chunks_exact_mut(8).zip(numbers) {
+                slot.copy_from_slice(&value.to_le_bytes());
+            }
+            memory.write(out, &bytes)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "mkfifo", |mut caller: Caller<'_, Process>, path: u32, len: u32, mode: u32| {
+        answer(with_memory(&mut caller, |memory, process| {
+            let path = absolute(memory, path, len)?;
+            process.kernel.fs.mknod(ROOT, path, NodeKind::Fifo, mode & 0o777 & !process.umask)?;
+            Ok(())
+        }))
+    })?;
+    Ok(())
+}
+
+/// An absolute path: the kernel does not know a guest's working directory.
+fn absolute<'a>(memory: &'a GuestMemory<'_>, address: u32, len: u32) -> Result<&'a [u8], Errno> {
+    let path = memory.path(address, len)?;
+    if path.starts_with(b"/") { Ok(path) } else { Err(Errno::Inval) }
+}
+
+fn write_words(memory: &mut GuestMemory<'_>, address: u32, words: &[u32]) -> Result<(), Errno> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    memory.write(address, &bytes)
+}

@@ -1,0 +1,7 @@
+//! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
+//!
+//! Modules depend downward only: `api` → `sandbox` → [`provider`] → `image` → [`kernel`] → [`vfs`].
+
+pub mod kernel;
+pub mod provider;
+pub mod vfs;

@@ -1,0 +1,208 @@
+//! What a sandbox runs on. One trait, two implementations: [`wasm`] (our kernel on wasmtime) and `docker`.
+//!
+//! Every value that crosses the trait is owned, so that a provider can later live in another process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// What a sandbox is made of, after defaults and server limits were applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Image name as the user wrote it, such as `python:3.12`.
+    pub image: String,
+    /// Memory of all processes together, MiB.
+    pub memory_mb: u64,
+    /// How many processes may run at the same instant.
+    pub vcpus: u32,
+    /// Bytes of files the sandbox may hold beyond its image, MiB.
+    pub disk_mb: u64,
+    /// Environment of every exec, below the exec's own.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A command to run in a sandbox.
+#[derive(Debug, Clone)]
+pub struct ExecSpec {
+    /// What to run.
+    pub command: Command,
+    /// Environment on top of the image's and the sandbox's.
+    pub env: BTreeMap<String, String>,
+    /// Absolute directory to start in; the image's own when `None`.
+    pub workdir: Option<String>,
+    /// Wall-clock limit, counted from the moment the command starts.
+    pub timeout: Duration,
+    /// All of standard input; empty when `None`.
+    pub stdin: Option<Bytes>,
+}
+
+/// The two ways to name a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A script for `sh -c`.
+    Shell(String),
+    /// A program and its arguments, no shell; never empty.
+    Argv(Vec<String>),
+}
+
+/// Which output stream a chunk belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// What a running command reports, in order; [`ExecEvent::Exit`] comes once and last.
+#[derive(Debug, Clone)]
+pub enum ExecEvent {
+    /// Bytes the command wrote.
+    Output(OutputStream, Bytes),
+    /// The command ended.
+    Exit(ExecOutcome),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecOutcome {
+    /// As a shell's `$?`: 126 and 127 as in `sh`, 128 + signal when killed, 124 when it timed out.
+    pub exit_code: i32,
+    /// The timeout ended it.
+    pub timed_out: bool,
+    /// Wall-clock time from start to end.
+    pub duration: Duration,
+}
+
+/// A running command. Dropping it kills the command and everything it started in the foreground.
+pub struct Execution {
+    /// Output and, last, the outcome. The channel is bounded: a reader that stops reading stops the command.
+    pub events: mpsc::Receiver<ExecEvent>,
+    /// Held for its `Drop`, which cancels the command.
+    pub cancel: Box<dyn Send + Sync>,
+}
+
+/// File contents in pieces of bounded size.
+pub type ByteStream = BoxStream<'static, Result<Bytes, ProviderError>>;
+
+/// One file, as `GET /files/stat` and `/files/list` show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Last component of `path`; `/` for the root.
+    pub name: String,
+    /// Absolute path. Names that are not UTF-8 are shown with U+FFFD.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Whether it is a directory (a symbolic link is followed, as `stat` does).
+    pub is_dir: bool,
+    /// Nanoseconds since 1970, UTC.
+    pub mtime_ns: u64,
+    /// Permission bits, `0o7777`.
+    pub mode: u32,
+}
+
+/// What a sandbox uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SandboxUsage {
+    /// Bytes of memory charged to the sandbox.
+    pub mem_bytes: u64,
+    /// Bytes of files beyond the image.
+    pub disk_bytes: u64,
+    /// Live processes.
+    pub processes: u32,
+}
+
+/// Why a provider could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider knows no such image. Carries the images it can run.
+    #[error("image {image} not found; available images: {}", available.join(", "))]
+    ImageNotFound {
+        /// What was asked for.
+        image: String,
+        /// Names that would have worked.
+        available: Vec<String>,
+    },
+    /// The sandbox is not (or no longer) there.
+    #[error("sandbox not found")]
+    SandboxNotFound,
+    /// No file at this path.
+    #[error("{0}: no such file or directory")]
+    FileNotFound(String),
+    /// The path cannot be used for this: a directory where a file is needed, a directory that is not empty, …
+    #[error("{path}: {reason}")]
+    BadPath {
+        /// The path as given.
+        path: String,
+        /// What is wrong with it, in the words of `strerror`.
+        reason: String,
+    },
+    /// The request makes no sense: an empty command, a NUL byte, …
+    #[error("{0}")]
+    Invalid(String),
+    /// A limit of the sandbox was hit: disk full, too many processes.
+    #[error("{0}")]
+    LimitReached(String),
+    /// This provider or image cannot do that; the message says what can.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The provider cannot be reached, or is shutting down.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The runtime failed. The message is for the log, not for the client.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A way to run sandboxes. Paths are absolute, free of `..` and NUL: the API checked them.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// Name in the API: `wasm`, `docker`.
+    fn name(&self) -> &'static str;
+
+    /// Whether sandboxes can be created now; the error says what is missing.
+    async fn health(&self) -> Result<(), ProviderError>;
+
+    /// Makes a sandbox under this id. On error nothing is left behind.
+    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
+
+    /// Removes a sandbox and all it runs and holds. Not an error when it is gone already.
+    async fn destroy(&self, id: &str) -> Result<(), ProviderError>;
+
+    /// Starts a command. A program that does not exist is no error here: it ends with 127.
+    async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError>;
+
+    /// Contents of a regular file.
+    async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError>;
+
+    /// Creates or replaces a file, with its parents; `mode` is kept when `None`, 0644 for a new file. Bytes written.
+    async fn write_file(&self, id: &str, path: &str, mode: Option<u32>, body: ByteStream) -> Result<u64, ProviderError>;
+
+    /// Entries of a directory, in name order.
+    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError>;
+
+    /// One file or directory.
+    async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError>;
+
+    /// Removes a file, an empty directory, or with `recursive` a whole tree.
+    async fn delete(&self, id: &str, path: &str, recursive: bool) -> Result<(), ProviderError>;
+
+    /// Renames, as `rename(2)`.
+    async fn rename(&self, id: &str, from: &str, to: &str) -> Result<(), ProviderError>;
+
+    /// Sets permission bits.
+    async fn chmod(&self, id: &str, path: &str, mode: u32) -> Result<(), ProviderError>;
+
+    /// Paths that match an absolute pattern with `*`, `?`, `[…]`, `{a,b}` and `**`, in order.
+    async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError>;
+
+    /// What the sandbox uses now.
+    async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError>;
+}

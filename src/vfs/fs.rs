@@ -1,0 +1,420 @@
+//! The filesystem and its operations on paths.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use imbl::OrdMap;
+
+use super::charge::{Limits, Quota, Usage};
+use super::error::{Error, MountId, PathResult, Result};
+use super::file_data::{Blob, FileData};
+use super::handle::Handle;
+use super::node::{Content, Directory, FileKind, Ino, Node, ROOT, Stat, Tree, next_layer};
+use super::path::{Follow, Last, MAX_PATH, outside_mounts};
+use super::state::State;
+use super::walk::{WalkEntry, walk};
+
+/// How [`Fs::open`] opens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// Make a regular file if there is nothing (`O_CREAT`).
+    pub create: bool,
+    /// With `create`: fail if there is something (`O_EXCL`).
+    pub exclusive: bool,
+    /// Cut a regular file to nothing (`O_TRUNC`).
+    pub truncate: bool,
+    /// Fail unless it is a directory (`O_DIRECTORY`).
+    pub directory: bool,
+    /// Fail if the last component is a symbolic link (`O_NOFOLLOW`).
+    pub no_follow: bool,
+    /// Permission bits of a new file. The caller has applied the umask.
+    pub mode: u32,
+}
+
+/// What [`Fs::set_times`] does with one of the times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeChange {
+    /// Nothing.
+    Keep,
+    /// Sets it to the filesystem's clock.
+    Now,
+    /// Sets it to these ns since 1970.
+    At(u64),
+}
+
+/// What [`Fs::mknod`] makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A character device of this number.
+    Device(u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// A live filesystem. Clones are handles of the same one.
+///
+/// Operations on paths take a directory and a path, which starts at the root if it begins with a slash. They answer
+/// [`PathError::Mounted`](super::PathError::Mounted) if the path leads into a mounted directory.
+#[derive(Clone)]
+pub struct Fs {
+    state: Arc<Mutex<State>>,
+}
+
+fn system_time() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Fs {
+    /// An empty filesystem: a root directory, which is not charged.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let now = system_time();
+        let root = Node {
+            layer: 0,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            nlink: 2,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            content: Content::Directory(Directory::new(ROOT, Arc::from(&b""[..]))),
+        };
+        let tree = Tree { nodes: OrdMap::unit(ROOT.0, Arc::new(root)), next: ROOT.0 + 1 };
+        Self::from_tree(&tree, limits)
+    }
+
+    /// A filesystem that begins as a copy of `tree`, which is shared and not charged. Takes constant time.
+    #[must_use]
+    pub fn from_tree(tree: &Tree, limits: Limits) -> Self {
+        Self::from_state(State::new(tree.clone(), next_layer(), limits, system_time))
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // No operation leaves the state half changed by panicking, so a poisoned lock says nothing about it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree as it is now, without files that are open but have no name. Takes constant time but for those.
+    #[must_use]
+    pub fn freeze(&self) -> Tree {
+        self.state().fork().tree
+    }
+
+    /// A second filesystem with the same contents, charge, limits, mounts and clock. Takes constant time.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::from_state(self.state().fork())
+    }
+
+    /// What is charged, and the limits.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.state().account.usage()
+    }
+
+    /// Replaces the limits. What is already stored stays, even if it is more.
+    pub fn set_limits(&self, limits: Limits) {
+        self.state().account.limits = limits;
+    }
+
+    /// Replaces the clock (ns since 1970), for images that shall be the same whenever they are built.
+    pub fn set_clock(&self, clock: fn() -> u64) {
+        self.state().clock = clock;
+    }
+
+    /// The inode `path` names.
+    pub fn lookup(&self, dir: Ino, path: &[u8], follow: bool) -> PathResult<Ino> {
+        let state = self.state();
+        state.tree.find(&state.mounts, dir, path, follow)
+    }
+
+    /// What is known about an inode.
+    pub fn stat(&self, ino: Ino) -> Result<Stat> {
+        Ok(self.state().tree.existing(ino)?.stat(ino))
+    }
+
+    /// What is known about the inode `path` names.
+    pub fn stat_at(&self, dir: Ino, path: &[u8], follow: bool) -> PathResult<Stat> {
+        let state = self.state();
+        let ino = state.tree.find(&state.mounts, dir, path, follow)?;
+        Ok(state.tree.existing(ino)?.stat(ino))
+    }
+
+    /// Opens, and makes if asked to, what `path` names.
+    ///
+    /// # Errors
+    /// As `open(2)`, but a directory is never refused for the sake of a later write.
+    pub fn open(&self, dir: Ino, path: &[u8], options: &OpenOptions) -> PathResult<Handle> {
+        if options.create && options.directory {
+            return Err(Error::Invalid.into());
+        }
+        let mut state = self.state();
+        let follow = match (options.create && options.exclusive, options.no_follow) {
+            (true, _) => Follow::Never,
+            (false, true) => Follow::Slash,
+            (false, false) => Follow::Always,
+        };
+        let found = state.tree.resolve(&state.mounts, dir, path, follow)?;
+        if options.create && (found.slash || found.last != Last::Name) {
+            return Err(Error::IsDir.into());
+        }
+        let Some((ino, kind)) = found.ino else {
+            if !options.create {
+                return Err(Error::NotFound.into());
+            }
+            let file = |_| Content::File(FileData::default());
+            let ino = state.create(found.parent, &found.name, options.mode, file)?;
+            return Ok(Handle::new(self, &mut state, ino));
+        };
+        if options.create && options.exclusive {
+            return Err(Error::Exists.into());
+        }
+        outside_mounts(&state.mounts, ino)?;
+        match kind {
+            FileKind::Directory if options.create || options.truncate => return Err(Error::IsDir.into()),
+            FileKind::Directory => {}
+            _ if options.directory || found.slash => return Err(Error::NotDir.into()),
+            FileKind::Symlink => return Err(Error::Loop.into()),
+            FileKind::Regular if options.truncate => state.set_len(ino, 0)?,
+            FileKind::Regular | FileKind::CharDevice | FileKind::Fifo => {}
+        }
+        Ok(Handle::new(self, &mut state, ino))
+    }
+
+    /// Opens an inode by its number.
+    pub fn open_ino(&self, ino: Ino) -> Result<Handle> {
+        let mut state = self.state();
+        state.tree.existing(ino)?;
+        Ok(Handle::new(self, &mut state, ino))
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&self, dir: Ino, path: &[u8], mode: u32) -> PathResult<Ino> {
+        let mut state = self.state();
+        let place = state.vacancy(dir, path, true)?;
+        let directory = |name| Content::Directory(Directory::new(place.parent, name));
+        Ok(state.create(place.parent, &place.name, mode, directory)?)
+    }
+
+    /// Makes a symbolic link to `target`.
+    pub fn symlink(&self, target: &[u8], dir: Ino, path: &[u8]) -> PathResult<Ino> {
+        if target.is_empty() {
+            return Err(Error::NotFound.into());
+        }
+        if target.len() > MAX_PATH {
+            return Err(Error::NameTooLong.into());
+        }
+        if target.contains(&0) {
+            return Err(Error::Invalid.into());
+        }
+        let mut state = self.state();
+        let place = state.vacancy(dir, path, false)?;
+        Ok(state.create(place.parent, &place.name, 0o777, |_| Content::Symlink(target.into()))?)
+    }
+
+    /// Makes a device or a named pipe.
+    pub fn mknod(&self, dir: Ino, path: &[u8], kind: NodeKind, mode: u32) -> PathResult<Ino> {
+        let mut state = self.state();
+        let place = state.vacancy(dir, path, false)?;
+        let content = |_| match kind {
+            NodeKind::Device(rdev) => Content::Device(rdev),
+            NodeKind::Fifo => Content::Fifo,
+        };
+        Ok(state.create(place.parent, &place.name, mode, content)?)
+    }
+
+    /// Makes a regular file that shows `range` of `blob`. Reading it costs no charge but that of the inode; what is
+    /// written over it does.
+    pub fn import_file(&self, dir: Ino, path: &[u8], mode: u32, blob: Blob, range: Range<usize>) -> PathResult<Ino> {
+        let data = FileData::from_blob(blob, range)?;
+        let mut state = self.state();
+        let place = state.vacancy(dir, path, false)?;
+        Ok(state.create(place.parent, &place.name, mode, |_| Content::File(data))?)
+    }
+
+    /// Gives the inode at `path` a second name.
+    pub fn link(&self, dir: Ino, path: &[u8], follow: bool, new_dir: Ino, new_path: &[u8]) -> PathResult<()> {
+        let mut state = self.state();
+        let ino = state.tree.find(&state.mounts, dir, path, follow)?;
+        let place = state.vacancy(new_dir, new_path, false)?;
+        Ok(state.link(ino, place.parent, &place.name)?)
+    }
+
+    /// Removes a name of anything but a directory.
+    pub fn unlink(&self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        self.state().unlink(dir, path)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        self.state().rmdir(dir, path)
+    }
+
+    /// Renames as `rename(2)`.
+    pub fn rename(&self, old_dir: Ino, old: &[u8], new_dir: Ino, new: &[u8]) -> PathResult<()> {
+        self.state().rename(old_dir, old, new_dir, new)
+    }
+
+    /// Removes what `path` names with everything in it. Atomic; a symbolic link is removed, not followed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] for the root and when a mount is inside, [`Error::Invalid`] when the path ends in a dot component.
+    pub fn remove_all(&self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        self.state().remove_all(dir, path)
+    }
+
+    /// Makes the directories of `path` that do not exist, and returns the last.
+    pub fn create_dir_all(&self, dir: Ino, path: &[u8], mode: u32) -> PathResult<Ino> {
+        // A component at a time, so that the work is linear in the path whatever its links expand to.
+        if path.len() > MAX_PATH {
+            return Err(Error::NameTooLong.into());
+        }
+        let mut end = 0;
+        loop {
+            end += path[end..].iter().take_while(|&&byte| byte == b'/').count();
+            end += path[end..].iter().take_while(|&&byte| byte != b'/').count();
+            match self.mkdir(dir, &path[..end], mode) {
+                Ok(_) => {}
+                Err(error) if error == Error::Exists.into() => {}
+                Err(error) => return Err(error),
+            }
+            if path[end..].iter().all(|&byte| byte == b'/') {
+                break;
+            }
+        }
+        let ino = self.lookup(dir, path, true)?;
+        self.state().tree.directory(ino)?;
+        Ok(ino)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is something else.
+    pub fn read_link(&self, dir: Ino, path: &[u8]) -> PathResult<Vec<u8>> {
+        let state = self.state();
+        let ino = state.tree.find(&state.mounts, dir, path, false)?;
+        match &state.tree.existing(ino)?.content {
+            Content::Symlink(target) => Ok(target.to_vec()),
+            _ => Err(Error::Invalid.into()),
+        }
+    }
+
+    /// Sets the permission bits (`0o7777`).
+    pub fn chmod(&self, ino: Ino, mode: u32) -> Result<()> {
+        let mut state = self.state();
+        let now = state.now();
+        let node = state.node_mut(ino, Quota::Enforced)?;
+        node.mode = mode & 0o7777;
+        node.ctime = now;
+        Ok(())
+    }
+
+    /// Sets the owner and the group, where given. As on Linux this clears the set-user-ID bit of a file, and the
+    /// set-group-ID bit if the group may execute it.
+    pub fn chown(&self, ino: Ino, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let mut state = self.state();
+        let now = state.now();
+        let node = state.node_mut(ino, Quota::Enforced)?;
+        node.uid = uid.unwrap_or(node.uid);
+        node.gid = gid.unwrap_or(node.gid);
+        if !matches!(node.content, Content::Directory(_) | Content::Symlink(_)) {
+            node.mode &= if node.mode & 0o010 == 0 { !0o4000 } else { !0o6000 };
+        }
+        node.ctime = now;
+        Ok(())
+    }
+
+    /// Sets the time of the last access and of the last change.
+    pub fn set_times(&self, ino: Ino, atime: TimeChange, mtime: TimeChange) -> Result<()> {
+        let mut state = self.state();
+        let now = state.now();
+        let changed = |old, change| match change {
+            TimeChange::Keep => old,
+            TimeChange::Now => now,
+            TimeChange::At(time) => time,
+        };
+        let node = state.node_mut(ino, Quota::Enforced)?;
+        if (atime, mtime) != (TimeChange::Keep, TimeChange::Keep) {
+            node.atime = changed(node.atime, atime);
+            node.mtime = changed(node.mtime, mtime);
+            node.ctime = now;
+        }
+        Ok(())
+    }
+
+    /// Hands a directory, which is made if there is none, over to whoever serves `mount`. It cannot be removed or renamed.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] if there is something in it, [`Error::Busy`] for the root.
+    pub fn mount(&self, dir: Ino, path: &[u8], mount: MountId) -> PathResult<()> {
+        let ino = self.create_dir_all(dir, path, 0o755)?;
+        let mut state = self.state();
+        if ino == ROOT {
+            return Err(Error::Busy.into());
+        }
+        if !state.tree.directory(ino)?.entries.is_empty() {
+            return Err(Error::NotEmpty.into());
+        }
+        state.mounts.insert(ino, mount);
+        Ok(())
+    }
+
+    /// The absolute path of a directory.
+    ///
+    /// # Errors
+    /// [`Error::NotDir`]; [`Error::NotFound`] once it was removed; [`Error::NameTooLong`] beyond [`MAX_PATH`] bytes.
+    pub fn path_of(&self, dir: Ino) -> Result<Vec<u8>> {
+        let state = self.state();
+        let mut names = Vec::new();
+        let mut len = 0;
+        let mut here = dir;
+        loop {
+            let directory = state.tree.directory(here)?;
+            if state.tree.existing(here)?.nlink == 0 {
+                return Err(Error::NotFound);
+            }
+            if here == ROOT {
+                break;
+            }
+            len += 1 + directory.name.len();
+            if len > MAX_PATH {
+                return Err(Error::NameTooLong);
+            }
+            names.push(&directory.name);
+            here = directory.parent;
+        }
+        if names.is_empty() {
+            return Ok(b"/".to_vec());
+        }
+        let mut path = Vec::with_capacity(len);
+        for name in names.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        Ok(path)
+    }
+
+    /// Visits what `path` names and everything below, each directory before its entries and those in byte order.
+    /// `visit` sees the tree as it was at the start and may change the filesystem; it ends the walk with `Break`.
+    /// Mounted directories appear empty. Symbolic links are not followed.
+    pub fn walk<B>(
+        &self,
+        dir: Ino,
+        path: &[u8],
+        visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>,
+    ) -> PathResult<ControlFlow<B>> {
+        let (tree, top) = {
+            let state = self.state();
+            (state.tree.clone(), state.tree.find(&state.mounts, dir, path, false)?)
+        };
+        Ok(walk(&tree, top, visit))
+    }
+}

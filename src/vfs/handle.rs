@@ -1,0 +1,239 @@
+//! Open files and directories.
+
+use std::fmt;
+use std::ops::Bound;
+
+use super::charge::Quota;
+use super::error::{Error, Result};
+use super::file_data::{FileData, MAX_FILE_SIZE};
+use super::fs::Fs;
+use super::node::{Content, Entries, Entry, FileKind, Ino, Name, Stat};
+use super::state::State;
+
+/// An open file or directory. It keeps its inode alive, and charged, even when its last name is removed.
+pub struct Handle {
+    fs: Fs,
+    ino: Ino,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("ino", &self.ino).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.fs.state().closed(self.ino);
+    }
+}
+
+impl Handle {
+    pub(super) fn new(fs: &Fs, state: &mut State, ino: Ino) -> Self {
+        state.opened(ino);
+        Self { fs: fs.clone(), ino }
+    }
+
+    /// The inode.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    /// The filesystem it belongs to.
+    #[must_use]
+    pub fn fs(&self) -> &Fs {
+        &self.fs
+    }
+
+    /// What is known about the inode.
+    pub fn stat(&self) -> Result<Stat> {
+        self.fs.stat(self.ino)
+    }
+
+    /// Reads from byte `offset` on, and returns the number of bytes, 0 at the end.
+    ///
+    /// # Errors
+    /// [`Error::IsDir`]; [`Error::Invalid`] if it is no regular file.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
+        self.fs.state().read(self.ino, offset, out)
+    }
+
+    /// Writes at byte `offset`, and returns how many bytes the quota had room for.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if not even one fits, [`Error::TooBig`] at [`MAX_FILE_SIZE`], and as [`Self::read_at`].
+    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
+        self.fs.state().write(self.ino, offset, data)
+    }
+
+    /// Writes at the end of the file, wherever that is by now. Returns the number of bytes written and the new end.
+    ///
+    /// # Errors
+    /// As [`Self::write_at`].
+    pub fn append(&self, data: &[u8]) -> Result<(usize, u64)> {
+        let mut state = self.fs.state();
+        let end = file(&state, self.ino)?.size();
+        let written = state.write(self.ino, end, data)?;
+        Ok((written, end + written as u64))
+    }
+
+    /// Cuts the file, or extends it with zeros, which are not stored.
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        self.fs.state().set_len(self.ino, len)
+    }
+
+    /// Makes room, so that writing to these bytes cannot fail for want of space (`posix_fallocate`). All or nothing.
+    pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.fs.state().allocate(self.ino, offset, len)
+    }
+
+    /// The entries of the directory as they are now, without `.` and `..`. Takes constant time.
+    ///
+    /// # Errors
+    /// [`Error::NotDir`]
+    pub fn read_dir(&self) -> Result<DirSnapshot> {
+        let state = self.fs.state();
+        let directory = state.tree.directory(self.ino)?;
+        Ok(DirSnapshot { parent: directory.parent, entries: directory.entries.clone() })
+    }
+}
+
+/// An entry of a [`DirSnapshot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The inode it names.
+    pub ino: Ino,
+    /// The type of the inode.
+    pub kind: FileKind,
+}
+
+/// The entries of a directory at one moment, in byte order.
+#[derive(Clone)]
+pub struct DirSnapshot {
+    parent: Ino,
+    entries: Entries,
+}
+
+impl DirSnapshot {
+    /// The parent directory, for `..`.
+    #[must_use]
+    pub fn parent(&self) -> Ino {
+        self.parent
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = DirEntry<'_>> {
+        self.entries.iter().map(dir_entry)
+    }
+
+    /// The entries after `name`, whether or not it is one itself. Finding the first takes logarithmic time.
+    pub fn after(&self, name: &[u8]) -> impl Iterator<Item = DirEntry<'_>> {
+        self.entries.range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded)).map(dir_entry)
+    }
+}
+
+fn dir_entry<'a>((name, entry): (&'a Name, &'a Entry)) -> DirEntry<'a> {
+    DirEntry { name, ino: entry.ino, kind: entry.kind }
+}
+
+/// The entry after `name`, or the first.
+pub(super) fn following<'a>(entries: &'a Entries, name: Option<&[u8]>) -> Option<(&'a Name, &'a Entry)> {
+    match name {
+        None => entries.get_min().map(|(name, entry)| (name, entry)),
+        Some(name) => entries.range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded)).next(),
+    }
+}
+
+fn file(state: &State, ino: Ino) -> Result<&FileData> {
+    match &state.tree.existing(ino)?.content {
+        Content::File(data) => Ok(data),
+        Content::Directory(_) => Err(Error::IsDir),
+        _ => Err(Error::Invalid),
+    }
+}
+
+impl State {
+    fn read(&mut self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
+        let count = file(self, ino)?.read(offset, out);
+        let node = self.tree.existing(ino)?;
+        // As mount option relatime. An inode of the image is not made private, and charged, for having been read.
+        if node.layer == self.layer && (node.atime <= node.mtime || node.atime <= node.ctime) && !out.is_empty() {
+            let now = self.now();
+            self.node_mut(ino, Quota::Exempt)?.atime = now;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
+        file(self, ino)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let room = MAX_FILE_SIZE.checked_sub(offset).filter(|&room| room > 0).ok_or(Error::TooBig)?;
+        let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
+        let written = self.change_data(ino, Quota::Enforced, |file, layer, available| {
+            match file.write(layer, offset, &data[..len], available) {
+                0 => Err(Error::NoSpace),
+                written => Ok(written),
+            }
+        })?;
+        Ok(written)
+    }
+
+    fn allocate(&mut self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+        file(self, ino)?;
+        if len == 0 {
+            return Err(Error::Invalid);
+        }
+        self.change_data(ino, Quota::Enforced, |file, layer, available| file.allocate(layer, offset, len, available))
+    }
+
+    pub(super) fn set_len(&mut self, ino: Ino, len: u64) -> Result<()> {
+        file(self, ino)?;
+        if len > MAX_FILE_SIZE {
+            return Err(Error::TooBig);
+        }
+        self.change_data(ino, Quota::Exempt, |file, layer, _| {
+            file.set_size(layer, len);
+            Ok(())
+        })
+    }
+
+    /// Changes the data of a file. `change` gets the layer and the bytes that may still be charged.
+    fn change_data<T>(
+        &mut self,
+        ino: Ino,
+        quota: Quota,
+        change: impl FnOnce(&mut FileData, u64, u64) -> Result<T>,
+    ) -> Result<T> {
+        let (layer, now) = (self.layer, self.now());
+        self.node_mut(ino, quota)?;
+        let available = self.account.available();
+        let node = self.node_mut(ino, quota)?;
+        let Content::File(data) = &mut node.content else { return Err(Error::Invalid) };
+        let before = data.charged();
+        let result = change(data, layer, available);
+        let after = data.charged();
+        if result.is_ok() {
+            node.mtime = now;
+            node.ctime = now;
+        }
+        self.account.adjust(before, after);
+        result
+    }
+}

@@ -1,0 +1,399 @@
+//! What is behind the lock of a filesystem, and the steps operations are made of.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::charge::{self, Account, Limits, Quota};
+use super::error::{Error, PathResult, Result};
+use super::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, ROOT, Tree};
+use super::path::{Follow, Found, Last, Mounts};
+
+/// The largest number of hard links to one file, and of subdirectories in one directory.
+const MAX_LINKS: u32 = u32::MAX - 1;
+
+pub(super) struct State {
+    pub(super) tree: Tree,
+    /// Inodes and chunks with this layer number are charged here; all others belong to an image.
+    pub(super) layer: u64,
+    pub(super) account: Account,
+    /// How many handles are open on each inode. Not part of the tree: a snapshot has no open files.
+    open: HashMap<Ino, u64>,
+    /// Inodes without a name that are still open.
+    orphans: BTreeSet<Ino>,
+    pub(super) mounts: Mounts,
+    pub(super) clock: fn() -> u64,
+}
+
+impl State {
+    pub(super) fn new(tree: Tree, layer: u64, limits: Limits, clock: fn() -> u64) -> Self {
+        Self {
+            tree,
+            layer,
+            account: Account::new(limits),
+            open: HashMap::new(),
+            orphans: BTreeSet::new(),
+            mounts: Mounts::new(),
+            clock,
+        }
+    }
+
+    /// A copy with the same charge, but without what only open handles keep alive.
+    pub(super) fn fork(&self) -> Self {
+        let mut fork = Self {
+            tree: self.tree.clone(),
+            layer: self.layer,
+            account: self.account.clone(),
+            open: HashMap::new(),
+            orphans: BTreeSet::new(),
+            mounts: self.mounts.clone(),
+            clock: self.clock,
+        };
+        for &orphan in &self.orphans {
+            fork.free(orphan);
+        }
+        fork
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    pub(super) fn opened(&mut self, ino: Ino) {
+        *self.open.entry(ino).or_insert(0) += 1;
+    }
+
+    pub(super) fn closed(&mut self, ino: Ino) {
+        let Some(count) = self.open.get_mut(&ino) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.open.remove(&ino);
+            if self.orphans.remove(&ino) {
+                self.free(ino);
+            }
+        }
+    }
+
+    /// The inode for changing. One of the image becomes private first, and is charged.
+    pub(super) fn node_mut(&mut self, ino: Ino, quota: Quota) -> Result<&mut Node> {
+        let node = self.tree.existing(ino)?;
+        let layer = self.layer;
+        if node.layer != layer {
+            let bytes = node.fixed_charge();
+            self.account.charge(bytes, 1, quota)?;
+        }
+        let node = Arc::make_mut(self.tree.nodes.get_mut(&ino.0).ok_or(Error::NotFound)?);
+        if node.layer != layer {
+            node.layer = layer;
+            if let Content::File(data) = &mut node.content {
+                data.forget_charge();
+            }
+        }
+        Ok(node)
+    }
+
+    fn directory_mut(&mut self, ino: Ino, quota: Quota) -> Result<(&mut Directory, &mut u32, [&mut u64; 2])> {
+        let node = self.node_mut(ino, quota)?;
+        match &mut node.content {
+            Content::Directory(directory) => {
+                Ok((directory, &mut node.nlink, [&mut node.mtime, &mut node.ctime]))
+            }
+            _ => Err(Error::NotDir),
+        }
+    }
+
+    /// Removes an inode from the tree and refunds its charge.
+    fn free(&mut self, ino: Ino) {
+        if let Some(node) = self.tree.nodes.remove(&ino.0)
+            && node.layer == self.layer
+        {
+            self.account.refund(node.fixed_charge() + node.data_charge(), 1);
+        }
+    }
+
+    /// Frees an inode that has lost its last name, as soon as it is not open.
+    fn abandon(&mut self, ino: Ino) -> Result<()> {
+        if self.open.contains_key(&ino) {
+            let now = self.now();
+            let node = self.node_mut(ino, Quota::Exempt)?;
+            node.nlink = 0;
+            node.ctime = now;
+            self.orphans.insert(ino);
+        } else {
+            self.free(ino);
+        }
+        Ok(())
+    }
+
+    /// Takes one name from a file, which goes with the last.
+    fn drop_link(&mut self, ino: Ino) -> Result<()> {
+        if self.tree.existing(ino)?.nlink <= 1 {
+            return self.abandon(ino);
+        }
+        let now = self.now();
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        node.nlink -= 1;
+        node.ctime = now;
+        Ok(())
+    }
+
+    /// Refuses a directory that was removed, or has as many links as fit.
+    fn check_accepts(&self, parent: Ino, kind: FileKind) -> Result<()> {
+        let node = self.tree.existing(parent)?;
+        if node.nlink == 0 {
+            return Err(Error::NotFound);
+        }
+        if kind == FileKind::Directory && node.nlink >= MAX_LINKS {
+            return Err(Error::TooManyLinks);
+        }
+        Ok(())
+    }
+
+    fn insert_entry(&mut self, parent: Ino, name: Name, entry: Entry, quota: Quota) -> Result<()> {
+        self.node_mut(parent, quota)?;
+        self.account.charge(charge::entry(&name), 0, quota)?;
+        let now = self.now();
+        let (directory, nlink, times) = self.directory_mut(parent, Quota::Exempt)?;
+        directory.entries_charge += charge::entry(&name);
+        directory.entries.insert(name, entry);
+        if entry.kind == FileKind::Directory {
+            *nlink += 1;
+        }
+        times.into_iter().for_each(|time| *time = now);
+        Ok(())
+    }
+
+    fn remove_entry(&mut self, parent: Ino, name: &[u8]) -> Result<()> {
+        let now = self.now();
+        let (directory, nlink, times) = self.directory_mut(parent, Quota::Exempt)?;
+        let (_, entry) = directory.entries.remove_with_key(name).ok_or(Error::NotFound)?;
+        directory.entries_charge -= charge::entry(name);
+        if entry.kind == FileKind::Directory {
+            *nlink -= 1;
+        }
+        times.into_iter().for_each(|time| *time = now);
+        self.account.refund(charge::entry(name), 0);
+        Ok(())
+    }
+
+    /// Makes an inode called `name` in `parent`, where there is none yet. `content` is built from the name.
+    pub(super) fn create(&mut self, parent: Ino, name: &[u8], mode: u32, content: impl FnOnce(Name) -> Content) -> Result<Ino> {
+        let name: Name = name.into();
+        let content = content(name.clone());
+        let kind = content.kind();
+        self.check_accepts(parent, kind)?;
+        let now = self.now();
+        let node = Node {
+            layer: self.layer,
+            mode: mode & 0o7777,
+            uid: 0,
+            gid: 0,
+            nlink: if kind == FileKind::Directory { 2 } else { 1 },
+            atime: now,
+            mtime: now,
+            ctime: now,
+            content,
+        };
+        let bytes = node.fixed_charge();
+        self.account.charge(bytes, 1, Quota::Enforced)?;
+        let ino = Ino(self.tree.next);
+        if let Err(error) = self.insert_entry(parent, name, Entry { ino, kind }, Quota::Enforced) {
+            self.account.refund(bytes, 1);
+            return Err(error);
+        }
+        self.tree.next += 1;
+        self.tree.nodes.insert(ino.0, Arc::new(node));
+        Ok(ino)
+    }
+
+    /// Walks to where a new entry shall be made.
+    pub(super) fn vacancy<'p>(&self, dir: Ino, path: &'p [u8], is_directory: bool) -> PathResult<Found<'p>> {
+        let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
+        if found.ino.is_some() {
+            return Err(Error::Exists.into());
+        }
+        if found.slash && !is_directory {
+            return Err(Error::NotFound.into());
+        }
+        Ok(found)
+    }
+
+    pub(super) fn link(&mut self, ino: Ino, parent: Ino, name: &[u8]) -> Result<()> {
+        let node = self.tree.existing(ino)?;
+        let kind = node.content.kind();
+        if kind == FileKind::Directory {
+            return Err(Error::NotPermitted);
+        }
+        if node.nlink == 0 {
+            return Err(Error::NotFound);
+        }
+        if node.nlink >= MAX_LINKS {
+            return Err(Error::TooManyLinks);
+        }
+        self.check_accepts(parent, kind)?;
+        self.node_mut(ino, Quota::Enforced)?;
+        self.insert_entry(parent, name.into(), Entry { ino, kind }, Quota::Enforced)?;
+        let now = self.now();
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        node.nlink += 1;
+        node.ctime = now;
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
+        if found.last != Last::Name {
+            return Err(Error::IsDir.into());
+        }
+        let (ino, kind) = found.ino.ok_or(Error::NotFound)?;
+        if kind == FileKind::Directory {
+            return Err(Error::IsDir.into());
+        }
+        if found.slash {
+            return Err(Error::NotDir.into());
+        }
+        self.remove_entry(found.parent, &found.name)?;
+        Ok(self.drop_link(ino)?)
+    }
+
+    pub(super) fn rmdir(&mut self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
+        match found.last {
+            Last::Name => {}
+            Last::Dot => return Err(Error::Invalid.into()),
+            Last::DotDot => return Err(Error::NotEmpty.into()),
+            Last::Root => return Err(Error::Busy.into()),
+        }
+        let (ino, kind) = found.ino.ok_or(Error::NotFound)?;
+        if kind != FileKind::Directory {
+            return Err(Error::NotDir.into());
+        }
+        if self.mounts.contains_key(&ino) {
+            return Err(Error::Busy.into());
+        }
+        if !self.tree.directory(ino)?.entries.is_empty() {
+            return Err(Error::NotEmpty.into());
+        }
+        self.remove_entry(found.parent, &found.name)?;
+        Ok(self.abandon(ino)?)
+    }
+
+    pub(super) fn rename(&mut self, old_dir: Ino, old: &[u8], new_dir: Ino, new: &[u8]) -> PathResult<()> {
+        let from = self.tree.resolve(&self.mounts, old_dir, old, Follow::Never)?;
+        let to = self.tree.resolve(&self.mounts, new_dir, new, Follow::Never)?;
+        if from.last != Last::Name || to.last != Last::Name {
+            return Err(Error::Busy.into());
+        }
+        let (ino, kind) = from.ino.ok_or(Error::NotFound)?;
+        let is_directory = kind == FileKind::Directory;
+        if !is_directory && (from.slash || to.slash) {
+            return Err(Error::NotDir.into());
+        }
+        if is_directory && self.is_within(to.parent, ino) {
+            return Err(Error::Invalid.into());
+        }
+        if let Some((victim, victim_kind)) = to.ino {
+            if victim == ino {
+                return Ok(());
+            }
+            if victim_kind == FileKind::Directory && self.is_within(from.parent, victim) {
+                return Err(Error::NotEmpty.into());
+            }
+            match (is_directory, victim_kind == FileKind::Directory) {
+                (true, false) => return Err(Error::NotDir.into()),
+                (false, true) => return Err(Error::IsDir.into()),
+                _ => {}
+            }
+            if self.mounts.contains_key(&victim) {
+                return Err(Error::Busy.into());
+            }
+            if victim_kind == FileKind::Directory && !self.tree.directory(victim)?.entries.is_empty() {
+                return Err(Error::NotEmpty.into());
+            }
+        }
+        if self.mounts.contains_key(&ino) {
+            return Err(Error::Busy.into());
+        }
+        self.check_accepts(to.parent, kind)?;
+        self.move_entry(ino, kind, (from.parent, &from.name), (to.parent, &to.name), to.ino.map(|(ino, _)| ino))?;
+        Ok(())
+    }
+
+    /// Does a rename that was found to be allowed. Whatever can be refused for want of space comes first.
+    fn move_entry(&mut self, ino: Ino, kind: FileKind, from: (Ino, &[u8]), to: (Ino, &[u8]), victim: Option<Ino>) -> Result<()> {
+        self.node_mut(ino, Quota::Enforced)?;
+        self.node_mut(from.0, Quota::Enforced)?;
+        self.node_mut(to.0, Quota::Enforced)?;
+        let growth = if victim.is_some() { 0 } else { to.1.len().saturating_sub(from.1.len()) as u64 };
+        self.account.charge(growth, 0, Quota::Enforced)?;
+        self.account.refund(growth, 0);
+        if let Some(victim) = victim {
+            self.remove_entry(to.0, to.1)?;
+            if kind == FileKind::Directory { self.abandon(victim)? } else { self.drop_link(victim)? }
+        }
+        self.remove_entry(from.0, from.1)?;
+        let name: Name = to.1.into();
+        self.insert_entry(to.0, name.clone(), Entry { ino, kind }, Quota::Exempt)?;
+        let now = self.now();
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        node.ctime = now;
+        if let Content::Directory(directory) = &mut node.content {
+            directory.parent = to.0;
+            directory.name = name;
+        }
+        Ok(())
+    }
+
+    /// Whether directory `inner` is `outer` or below it.
+    fn is_within(&self, mut inner: Ino, outer: Ino) -> bool {
+        loop {
+            if inner == outer {
+                return true;
+            }
+            match self.tree.directory(inner) {
+                Ok(directory) if inner != ROOT => inner = directory.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Removes what `path` names with all it contains.
+    pub(super) fn remove_all(&mut self, dir: Ino, path: &[u8]) -> PathResult<()> {
+        let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
+        let (top, kind) = found.ino.ok_or(Error::NotFound)?;
+        if kind != FileKind::Directory {
+            return self.unlink(dir, path);
+        }
+        if found.last != Last::Name {
+            return Err(if found.last == Last::Root { Error::Busy } else { Error::Invalid }.into());
+        }
+        if self.mounts.keys().any(|&mount| self.is_within(mount, top)) {
+            return Err(Error::Busy.into());
+        }
+        self.remove_entry(found.parent, &found.name)?;
+        let mut pending = vec![top];
+        while let Some(ino) = pending.pop() {
+            let entries = self.tree.directory(ino)?.entries.clone();
+            if self.open.contains_key(&ino) {
+                self.empty_directory(ino)?;
+            }
+            self.abandon(ino)?;
+            for entry in entries.values() {
+                if entry.kind == FileKind::Directory {
+                    pending.push(entry.ino);
+                } else {
+                    self.drop_link(entry.ino)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all entries of a directory that somebody has open, but not what they name.
+    fn empty_directory(&mut self, ino: Ino) -> Result<()> {
+        let (directory, ..) = self.directory_mut(ino, Quota::Exempt)?;
+        directory.entries = Entries::new();
+        let refund = std::mem::take(&mut directory.entries_charge);
+        self.account.refund(refund, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+//! One test per behaviour.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::node::Content;
+use super::*;
+
+pub(super) const ROOMY: Limits = Limits { max_bytes: 1 << 40, max_inodes: 1 << 20 };
+
+impl Fs {
+    /// Counts the charge anew from the tree and compares it with the running account.
+    pub(super) fn check_account(&self) {
+        let state = self.state();
+        let (mut bytes, mut inodes) = (0, 0);
+        for node in state.tree.nodes.values() {
+            if let Content::Directory(directory) = &node.content {
+                let entries: u64 = directory.entries.keys().map(|name| super::charge::entry(name)).sum();
+                assert_eq!(entries, directory.entries_charge);
+            }
+            if node.layer == state.layer {
+                inodes += 1;
+                bytes += node.fixed_charge();
+                if let Content::File(data) = &node.content {
+                    assert_eq!(data.recount(state.layer), data.charged());
+                    bytes += data.charged();
+                }
+            }
+        }
+        assert_eq!((state.account.bytes, state.account.inodes), (bytes, inodes));
+    }
+}
+
+fn fs() -> Fs {
+    Fs::new(ROOMY)
+}
+
+fn put(fs: &Fs, path: &str, data: &[u8]) {
+    let options = OpenOptions { create: true, truncate: true, mode: 0o644, ..OpenOptions::default() };
+    let file = fs.open(ROOT, path.as_bytes(), &options).unwrap();
+    assert_eq!(file.write_at(0, data).unwrap_or(0), data.len());
+}
+
+fn open(fs: &Fs, path: &str) -> Handle {
+    fs.open(ROOT, path.as_bytes(), &OpenOptions::default()).unwrap()
+}
+
+fn get(fs: &Fs, path: &str) -> Vec<u8> {
+    contents(&open(fs, path))
+}
+
+pub(super) fn contents(file: &Handle) -> Vec<u8> {
+    let mut data = vec![0xff; usize::try_from(file.stat().unwrap().size).unwrap()];
+    let count = file.read_at(0, &mut data).unwrap();
+    assert_eq!(count, data.len());
+    data
+}
+
+fn mkdir(fs: &Fs, path: &str) -> Ino {
+    fs.mkdir(ROOT, path.as_bytes(), 0o755).unwrap()
+}
+
+fn failure<T>(result: PathResult<T>) -> Error {
+    result.err().expect("should fail").or(Error::NotSupported)
+}
+
+fn blob(data: Vec<u8>) -> Blob {
+    Arc::new(data)
+}
+
+#[test]
+fn a_written_file_reads_back_across_chunks() {
+    let fs = fs();
+    let data: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    put(&fs, "/a", &data);
+    assert_eq!(get(&fs, "/a"), data);
+    fs.check_account();
+}
+
+#[test]
+fn holes_and_regrown_ends_read_as_zeros_also_over_image_data() {
+    let fs = fs();
+    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 200_000]), 0..200_000).unwrap();
+    let image = Fs::from_tree(&fs.freeze(), ROOMY);
+    let file = open(&image, "/image");
+    file.set_len(70_000).unwrap();
+    file.set_len(150_000).unwrap();
+    let mut expected = vec![7; 70_000];
+    expected.resize(150_000, 0);
+    assert_eq!(contents(&file), expected);
+    file.write_at(140_000, b"x").unwrap();
+    expected[140_000] = b'x';
+    assert_eq!(contents(&file), expected);
+    file.write_at(69_999, b"yy").unwrap();
+    expected[69_999] = b'y';
+    expected[70_000] = b'y';
+    assert_eq!(contents(&file), expected);
+    image.check_account();
+    assert_eq!(get(&fs, "/image"), vec![7; 200_000]);
+}
+
+#[test]
+fn an_image_is_not_charged_and_writing_charges_one_chunk() {
+    let fs = fs();
+    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 1 << 20]), 0..1 << 20).unwrap();
+    let fs = Fs::from_tree(&fs.freeze(), ROOMY);
+    assert_eq!((fs.usage().bytes, fs.usage().inodes), (0, 0));
+    assert_eq!(get(&fs, "/image").len(), 1 << 20);
+    assert_eq!(fs.usage().bytes, 0);
+    open(&fs, "/image").write_at(100, b"x").unwrap();
+    assert_eq!((fs.usage().bytes, fs.usage().inodes), (64 * 1024 + 1024, 1));
+    fs.unlink(ROOT, b"/image").unwrap();
+    fs.check_account();
+}
+
+#[test]
+fn forks_and_frozen_trees_do_not_see_later_changes() {
+    let fs = fs();
+    put(&fs, "/a", b"before");
+    let (fork, tree) = (fs.fork(), fs.freeze());
+    put(&fs, "/a", b"after");
+    put(&fork, "/b", b"fork");
+    assert_eq!(get(&fork, "/a"), b"before");
+    assert_eq!(get(&Fs::from_tree(&tree, ROOMY), "/a"), b"before");
+    assert_eq!(failure(fs.lookup(ROOT, b"/b", true)), Error::NotFound);
+    fs.check_account();
+    fork.check_account();
+}
+
+#[test]
+fn a_full_disk_writes_short_then_refuses_and_can_be_cleared() {
+    let fs = Fs::new(Limits { max_bytes: 40_000, max_inodes: 10 });
+    let options = OpenOptions { create: true, ..OpenOptions::default() };
+    let file = fs.open(ROOT, b"/a", &options).unwrap();
+    let written = file.write_at(0, &[1; 100_000]).unwrap();
+    assert!(written > 20_000 && written < 40_000 && written % 4096 == 0, "{written}");
+    assert_eq!(file.write_at(written as u64, b"x"), Err(Error::NoSpace));
+    assert_eq!(file.allocate(0, 1 << 40), Err(Error::NoSpace));
+    assert!(fs.usage().bytes <= 40_000);
+    fs.check_account();
+    drop(file);
+    let root_charge = fs.usage().bytes;
+    fs.unlink(ROOT, b"/a").unwrap();
+    assert!(fs.usage().bytes < root_charge - 20_000);
+    fs.check_account();
+}
+
+#[test]
+fn inodes_are_limited() {
+    let fs = Fs::new(Limits { max_bytes: 1 << 30, max_inodes: 3 });
+    mkdir(&fs, "/a");
+    mkdir(&fs, "/b");
+    assert_eq!(failure(fs.mkdir(ROOT, b"/c", 0)), Error::NoSpace);
+    fs.check_account();
+}
+
+#[test]
+fn the_size_of_a_file_is_capped() {
+    let fs = fs();
+    put(&fs, "/a", b"");
+    let file = open(&fs, "/a");
+    assert_eq!(file.write_at(u64::MAX, b"x"), Err(Error::TooBig));
+    assert_eq!(file.set_len(MAX_FILE_SIZE + 1), Err(Error::TooBig));
+    assert_eq!(file.allocate(u64::MAX, 2), Err(Error::TooBig));
+    assert_eq!(file.write_at(MAX_FILE_SIZE - 1, b"xy"), Ok(1));
+    assert_eq!(file.append(b"x"), Err(Error::TooBig));
+    assert_eq!(file.read_at(u64::MAX, &mut [0; 4]), Ok(0));
+    file.set_len(0).unwrap();
+    fs.check_account();
+}
+
+#[test]
+fn allocated_space_is_charged_at_once() {
+    let fs = fs();
+    put(&fs, "/a", b"abc");
+    let file = open(&fs, "/a");
+    file.allocate(0, 100_000).unwrap();
+    let usage = fs.usage();
+    assert_eq!(file.write_at(0, &[1; 100_000]), Ok(100_000));
+    assert_eq!(fs.usage(), usage);
+    fs.check_account();
+}
+
+#[test]
+fn an_unlinked_open_file_lives_until_it_is_closed() {
+    let fs = fs();
+    mkdir(&fs, "/d");
+    let empty = fs.usage();
+    put(&fs, "/d/a", b"data");
+    let file = open(&fs, "/d/a");
+    fs.unlink(ROOT, b"/d/a").unwrap();
+    assert_eq!(contents(&file), b"data");
+    assert_eq!(file.stat().unwrap().nlink, 0);
+    assert!(fs.usage().bytes > empty.bytes);
+    assert_eq!(fs.fork().usage(), empty);
+    fs.fork().check_account();
+    drop(file);
+    assert_eq!(fs.usage(), empty);
+}
+
+#[test]
+fn a_removed_open_directory_is_empty_and_refuses_creation() {
+    let fs = fs();
+    mkdir(&fs, "/d");
+    put(&fs, "/d/a", b"");
+    let dir = open(&fs, "/d");
+    fs.remove_all(ROOT, b"/d").unwrap();
+    assert!(dir.read_dir().unwrap().is_empty());
+    assert_eq!(failure(fs.mkdir(dir.ino(), b"x", 0)), Error::NotFound);
+    assert_eq!(fs.path_of(dir.ino()), Err(Error::NotFound));
+    fs.check_account();
+    drop(dir);
+    fs.check_account();
+}
+
+#[test]
+fn remove_all_clears_a_deep_tree_without_recursion_and_refunds_it() {
+    let fs = fs();
+    mkdir(&fs, "/keep");
+    put(&fs, "/keep/linked", b"1");
+    let before = fs.usage();
+    let mut dir = mkdir(&fs, "/deep");
+    fs.link(ROOT, b"/keep/linked", false, dir, b"other").unwrap();
+    for _ in 0..20_000 {
+        dir = fs.mkdir(dir, b"d", 0o755).unwrap();
+    }
+    assert_eq!(fs.path_of(dir), Err(Error::NameTooLong));
+    let mut seen = 0;
+    let _ = fs.walk::<()>(ROOT, b"/deep", |_| { seen += 1; ControlFlow::Continue(()) }).unwrap();
+    assert_eq!(seen, 20_002);
+    fs.remove_all(ROOT, b"/deep").unwrap();
+    assert_eq!(fs.usage(), before);
+    assert_eq!(fs.stat_at(ROOT, b"/keep/linked", true).unwrap().nlink, 1);
+}
+
+#[test]
+fn dot_dot_clamps_at_the_root() {
+    let fs = fs();
+    let dir = mkdir(&fs, "/d");
+    assert_eq!(fs.lookup(dir, b"../../../d/./..//d", true), Ok(dir));
+    assert_eq!(fs.lookup(dir, b"/..", true), Ok(ROOT));
+}
+
+#[test]
+fn symlinks_are_followed_but_bounded() {
+    let fs = fs();
+    let dir = mkdir(&fs, "/d");
+    fs.symlink(b"/d", ROOT, b"/to-d").unwrap();
+    fs.symlink(b"loop", ROOT, b"/loop").unwrap();
+    fs.symlink([b"bomb/".repeat(800), b"x".to_vec()].concat().as_slice(), ROOT, b"/bomb").unwrap();
+    assert_eq!(fs.lookup(ROOT, b"to-d", true), Ok(dir));
+    assert_ne!(fs.lookup(ROOT, b"to-d", false), Ok(dir));
+    assert_eq!(fs.lookup(ROOT, b"to-d/", false), Ok(dir));
+    assert_eq!(failure(fs.lookup(ROOT, b"loop", true)), Error::Loop);
+    assert!(matches!(failure(fs.lookup(ROOT, b"bomb", true)), Error::Loop | Error::NameTooLong));
+    assert_eq!(fs.read_link(ROOT, b"to-d").unwrap(), b"/d");
+    assert_eq!(failure(fs.read_link(ROOT, b"d")), Error::Invalid);
+}
+
+#[test]
+fn bad_names_and_paths_are_refused() {
+    let fs = fs();
+    assert_eq!(failure(fs.lookup(ROOT, b"", true)), Error::NotFound);
+    assert_eq!(failure(fs.mkdir(ROOT, b"a\0b", 0)), Error::Invalid);
+    assert_eq!(failure(fs.mkdir(ROOT, &[b'a'; 256], 0)), Error::NameTooLong);
+    assert!(fs.mkdir(ROOT, &[b'a'; 255], 0).is_ok());
+    assert_eq!(failure(fs.lookup(ROOT, &b"/".repeat(4096), true)), Error::NameTooLong);
+    assert_eq!(failure(fs.create_dir_all(ROOT, b"", 0)), Error::NotFound);
+}
+
+#[test]
+fn a_trailing_slash_demands_a_directory() {
+    let fs = fs();
+    put(&fs, "/f", b"");
+    mkdir(&fs, "/d/");
+    let options = OpenOptions::default();
+    assert_eq!(failure(fs.open(ROOT, b"/f/", &options)), Error::NotDir);
+    assert_eq!(failure(fs.unlink(ROOT, b"/f/")), Error::NotDir);
+    assert_eq!(failure(fs.unlink(ROOT, b"/d/")), Error::IsDir);
+    assert_eq!(failure(fs.rename(ROOT, b"/f", ROOT, b"/g/")), Error::NotDir);
+    assert_eq!(failure(fs.rmdir(ROOT, b"/d/.")), Error::Invalid);
+    fs.rename(ROOT, b"/d/", ROOT, b"/e/").unwrap();
+    fs.rmdir(ROOT, b"/e/").unwrap();
+}
+
+#[test]
+fn rename_moves_directories_with_their_parent_pointers() {
+    let fs = fs();
+    mkdir(&fs, "/a");
+    let inner = mkdir(&fs, "/a/b");
+    mkdir(&fs, "/c");
+    assert_eq!(failure(fs.rename(ROOT, b"/a", ROOT, b"/a/b/x")), Error::Invalid);
+    assert_eq!(failure(fs.rename(ROOT, b"/a/b", ROOT, b"/a")), Error::NotEmpty);
+    fs.rename(ROOT, b"/a/b", ROOT, b"/c/d").unwrap();
+    assert_eq!(fs.path_of(inner).unwrap(), b"/c/d");
+    assert_eq!(fs.lookup(inner, b"..", true), fs.lookup(ROOT, b"/c", true));
+    assert_eq!(fs.stat_at(ROOT, b"/a", true).unwrap().nlink, 2);
+    assert_eq!(fs.stat_at(ROOT, b"/c", true).unwrap().nlink, 3);
+    fs.check_account();
+}
+
+#[test]
+fn a_path_into_a_mount_is_handed_over() {
+    let fs = fs();
+    fs.mount(ROOT, b"/proc", MountId(7)).unwrap();
+    fs.symlink(b"/proc/self", ROOT, b"/me").unwrap();
+    let inside = |rest: &[u8]| Err(PathError::Mounted { mount: MountId(7), rest: rest.to_vec() });
+    assert_eq!(fs.lookup(ROOT, b"/proc/1//fd/", true), inside(b"1//fd/"));
+    assert_eq!(fs.lookup(ROOT, b"/me/exe", true), inside(b"self/exe"));
+    assert_eq!(fs.lookup(ROOT, b"/proc", true), inside(b""));
+    assert_eq!(fs.mkdir(ROOT, b"/proc/x", 0), inside(b"x"));
+    assert_eq!(failure(fs.mkdir(ROOT, b"/proc", 0)), Error::Exists);
+    assert_eq!(failure(fs.rmdir(ROOT, b"/proc")), Error::Busy);
+    assert_eq!(failure(fs.rename(ROOT, b"/proc", ROOT, b"/x")), Error::Busy);
+    assert_eq!(failure(fs.remove_all(ROOT, b"/proc")), Error::Busy);
+}
+
+#[test]
+fn times_follow_the_clock() {
+    let fs = fs();
+    fs.set_clock(|| 42);
+    put(&fs, "/a", b"");
+    let ino = fs.lookup(ROOT, b"/a", true).unwrap();
+    fs.set_times(ino, TimeChange::Keep, TimeChange::At(u64::MAX)).unwrap();
+    let stat = fs.stat(ino).unwrap();
+    assert_eq!((stat.atime, stat.mtime, stat.ctime), (42, u64::MAX, 42));
+}
+
+#[test]
+fn a_directory_listing_is_ordered_and_stable() {
+    let fs = fs();
+    for name in ["/c", "/a", "/b"] {
+        put(&fs, name, b"");
+    }
+    let snapshot = open(&fs, "/").read_dir().unwrap();
+    fs.unlink(ROOT, b"/b").unwrap();
+    let names: Vec<_> = snapshot.iter().map(|entry| entry.name.to_vec()).collect();
+    assert_eq!(names, [b"a", b"b", b"c"]);
+    assert_eq!(snapshot.after(b"a").next().unwrap().name, b"b");
+}
