@@ -2,6 +2,7 @@
 //!
 //! Modules depend downward only: `api` → `sandbox` → [`provider`] → `image` → [`kernel`] → [`vfs`].
 
+pub mod image;
 pub mod kernel;
 pub mod provider;
 pub mod vfs;

@@ -19,7 +19,12 @@ pub struct Limits {
 impl Default for Limits {
     /// 512 MiB, 64 processes, 256 descriptors each, one CPU.
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, processes: 64, descriptors: 256, vcpus: 1 }
+        Self {
+            memory_bytes: 512 << 20,
+            processes: 64,
+            descriptors: 256,
+            vcpus: 1,
+        }
     }
 }
 
@@ -39,7 +44,11 @@ pub struct OverBudget;
 impl Budget {
     /// Nothing used yet.
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, memory: AtomicU64::new(0), processes: AtomicUsize::new(0) })
+        Arc::new(Self {
+            limits,
+            memory: AtomicU64::new(0),
+            processes: AtomicUsize::new(0),
+        })
     }
 
     /// The limits counted against.
@@ -60,16 +69,23 @@ impl Budget {
     /// Takes `bytes` of memory; given back when the charge is dropped.
     pub fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, OverBudget> {
         self.take(bytes)?;
-        Ok(Charge { budget: Arc::clone(self), bytes })
+        Ok(Charge {
+            budget: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Takes a place in the process table; given back when the slot is dropped.
     pub fn process_slot(self: &Arc<Self>) -> Result<ProcessSlot, OverBudget> {
         let limit = self.limits.processes;
         self.processes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < limit).then_some(used + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                (used < limit).then_some(used + 1)
+            })
             .map_err(|_| OverBudget)?;
-        Ok(ProcessSlot { budget: Arc::clone(self) })
+        Ok(ProcessSlot {
+            budget: Arc::clone(self),
+        })
     }
 
     fn take(&self, bytes: u64) -> Result<(), OverBudget> {
@@ -130,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_charge_over_the_limit_is_refused_and_leaves_no_trace() {
-        let budget = Budget::new(Limits { memory_bytes: 100, ..Limits::default() });
+        let budget = Budget::new(Limits {
+            memory_bytes: 100,
+            ..Limits::default()
+        });
         let mut first = budget.charge(60).unwrap();
         assert!(budget.charge(41).is_err());
         assert!(first.grow(u64::MAX).is_err());
@@ -142,7 +161,10 @@ mod tests {
 
     #[test]
     fn process_slots_are_given_back() {
-        let budget = Budget::new(Limits { processes: 1, ..Limits::default() });
+        let budget = Budget::new(Limits {
+            processes: 1,
+            ..Limits::default()
+        });
         let slot = budget.process_slot().unwrap();
         assert!(budget.process_slot().is_err());
         drop(slot);

@@ -33,7 +33,13 @@ impl Console {
     /// A console that writes to `sink`, and the signal that its last descriptor was closed.
     pub fn new(sink: Arc<dyn OutputSink>) -> (Arc<Self>, Arc<Notify>) {
         let closed = Arc::new(Notify::new());
-        (Arc::new(Self { sink: Mutex::new(Some(sink)), closed: Arc::clone(&closed) }), closed)
+        (
+            Arc::new(Self {
+                sink: Mutex::new(Some(sink)),
+                closed: Arc::clone(&closed),
+            }),
+            closed,
+        )
     }
 
     /// Passes output on; it is dropped when nobody listens any more.

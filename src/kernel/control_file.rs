@@ -49,8 +49,12 @@ fn run(process: &mut Process, request: &[u8]) -> Result<String, Errno> {
     let (verb, rest) = split_word(line);
     match verb {
         b"stat" => process.stat_path(&unescape(rest)?, true).map(|stat| stat_fields(&stat)),
-        b"lstat" => process.stat_path(&unescape(rest)?, false).map(|stat| stat_fields(&stat)),
-        b"fstat" => process.stat_descriptor(number(rest, 10)?).map(|stat| stat_fields(&stat)),
+        b"lstat" => process
+            .stat_path(&unescape(rest)?, false)
+            .map(|stat| stat_fields(&stat)),
+        b"fstat" => process
+            .stat_descriptor(number(rest, 10)?)
+            .map(|stat| stat_fields(&stat)),
         b"chmod" => {
             let (mode, path) = split_word(rest);
             process.chmod_path(&unescape(path)?, true, number(mode, 8)?)?;
@@ -77,7 +81,10 @@ fn run(process: &mut Process, request: &[u8]) -> Result<String, Errno> {
 }
 
 fn stat_fields(stat: &super::stat::FileStat) -> String {
-    format!(" {} {} {} {} {} {}", stat.mode, stat.uid, stat.gid, stat.nlink, stat.rdev, stat.ino)
+    format!(
+        " {} {} {} {} {} {}",
+        stat.mode, stat.uid, stat.gid, stat.nlink, stat.rdev, stat.ino
+    )
 }
 
 fn split_word(text: &[u8]) -> (&[u8], &[u8]) {

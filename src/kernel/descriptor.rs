@@ -86,18 +86,30 @@ pub struct ProcFile {
 impl OpenFile {
     /// Wraps a kind.
     pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new(Self { kind, nonblocking: AtomicBool::new(false) })
+        Arc::new(Self {
+            kind,
+            nonblocking: AtomicBool::new(false),
+        })
     }
 
     /// A regular file, positioned at its start.
     pub fn regular(handle: Handle, readable: bool, writable: bool, append: bool) -> Arc<Self> {
         let offset = Mutex::new(0);
-        Self::new(Kind::File(RegularFile { handle, offset, append: AtomicBool::new(append), readable, writable }))
+        Self::new(Kind::File(RegularFile {
+            handle,
+            offset,
+            append: AtomicBool::new(append),
+            readable,
+            writable,
+        }))
     }
 
     /// A directory.
     pub fn directory(handle: Handle) -> Arc<Self> {
-        Self::new(Kind::Directory(Directory { handle, listing: Mutex::new(None) }))
+        Self::new(Kind::Directory(Directory {
+            handle,
+            listing: Mutex::new(None),
+        }))
     }
 
     /// The inode of a regular file or directory.
@@ -180,7 +192,10 @@ impl OpenFile {
 impl ProcFile {
     /// Copies from `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
-        let rest = usize::try_from(offset).ok().and_then(|offset| self.contents.get(offset..)).unwrap_or_default();
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| self.contents.get(offset..))
+            .unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         count
@@ -203,7 +218,10 @@ pub struct DescriptorTable {
 impl DescriptorTable {
     /// No descriptors; numbers stay below `limit`.
     pub fn new(limit: usize) -> Self {
-        Self { files: Vec::new(), limit }
+        Self {
+            files: Vec::new(),
+            limit,
+        }
     }
 
     /// The open file `fd` names.
@@ -214,7 +232,9 @@ impl DescriptorTable {
     /// Gives `file` the lowest free number that is at least `min`.
     pub fn add(&mut self, file: Arc<OpenFile>, min: u32) -> Result<u32, Errno> {
         let min = min as usize;
-        let free = (min..self.limit).find(|fd| self.files.get(*fd).is_none_or(Option::is_none)).ok_or(Errno::Mfile)?;
+        let free = (min..self.limit)
+            .find(|fd| self.files.get(*fd).is_none_or(Option::is_none))
+            .ok_or(Errno::Mfile)?;
         let number = u32::try_from(free).map_err(|_| Errno::Mfile)?;
         self.set(number, file)?;
         Ok(number)
@@ -235,12 +255,17 @@ impl DescriptorTable {
 
     /// Closes `fd`.
     pub fn close(&mut self, fd: u32) -> Result<Arc<OpenFile>, Errno> {
-        self.files.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::Badf)
+        self.files
+            .get_mut(fd as usize)
+            .and_then(Option::take)
+            .ok_or(Errno::Badf)
     }
 
     /// The open descriptors in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Arc<OpenFile>)> {
-        (0u32..).zip(&self.files).filter_map(|(fd, file)| Some((fd, file.as_ref()?)))
+        (0u32..)
+            .zip(&self.files)
+            .filter_map(|(fd, file)| Some((fd, file.as_ref()?)))
     }
 
     /// Closes every descriptor for which `keep` is false.

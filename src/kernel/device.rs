@@ -35,7 +35,10 @@ const DEVICES: [(&str, Device, u32); 7] = [
 impl Device {
     /// The device with this number.
     pub fn from_number(rdev: u32) -> Option<Self> {
-        DEVICES.iter().find(|(_, _, number)| *number == rdev).map(|(_, device, _)| *device)
+        DEVICES
+            .iter()
+            .find(|(_, _, number)| *number == rdev)
+            .map(|(_, device, _)| *device)
     }
 
     /// Reads from the device.
@@ -66,7 +69,11 @@ pub fn install(fs: &Fs) -> Result<(), vfs::PathError> {
         fs.mknod(ROOT, format!("/dev/{name}").as_bytes(), NodeKind::Device(rdev), 0o666)?;
     }
     for (fd, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
-        fs.symlink(format!("/dev/fd/{fd}").as_bytes(), ROOT, format!("/dev/{name}").as_bytes())?;
+        fs.symlink(
+            format!("/dev/fd/{fd}").as_bytes(),
+            ROOT,
+            format!("/dev/{name}").as_bytes(),
+        )?;
     }
     fs.create_dir_all(ROOT, b"/dev/shm", 0o1777)?;
     Ok(())

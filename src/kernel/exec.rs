@@ -25,7 +25,9 @@ const UMASK: u32 = 0o022;
 
 /// A command to run.
 pub struct ExecRequest {
-    /// Program and arguments; the program is looked up in `PATH` unless it has a slash.
+    /// The program file; empty to look argv 0 up in `PATH`.
+    pub path: Vec<u8>,
+    /// Arguments, the program's name first.
     pub argv: Vec<Vec<u8>>,
     /// `KEY=value`.
     pub environment: Vec<Vec<u8>>,
@@ -82,9 +84,15 @@ impl Kernel {
     /// Starts a command.
     pub fn exec(self: &Arc<Self>, request: ExecRequest) -> Result<Exec, ExecError> {
         let started = Instant::now();
-        let directory = self.fs.stat_at(ROOT, &request.cwd, true).ok().filter(|stat| stat.kind == FileKind::Directory);
+        let directory = self
+            .fs
+            .stat_at(ROOT, &request.cwd, true)
+            .ok()
+            .filter(|stat| stat.kind == FileKind::Directory);
         if directory.is_none() && !self.is_served_directory(&request.cwd) {
-            return Err(ExecError::NoSuchDirectory(String::from_utf8_lossy(&request.cwd).into_owned()));
+            return Err(ExecError::NoSuchDirectory(
+                String::from_utf8_lossy(&request.cwd).into_owned(),
+            ));
         }
         let (console, console_closed) = Console::new(request.output);
         let name = request.argv.first().cloned().unwrap_or_default();
@@ -94,7 +102,7 @@ impl Kernel {
             OpenFile::new(Kind::Output(Arc::clone(&console), Stream::Stderr)),
         ];
         let spawn = SpawnRequest {
-            path: Vec::new(),
+            path: request.path,
             cwd: place::join(b"/", &request.cwd),
             argv: request.argv,
             environment: request.environment,
@@ -109,7 +117,15 @@ impl Kernel {
         let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
         self.launch(start, Parentage::of_exec(id, on_exit)).map_err(failed)?;
         let console = Arc::downgrade(&console);
-        Ok(Exec { kernel: Arc::clone(self), id, started, console, console_closed, exit, ended: false })
+        Ok(Exec {
+            kernel: Arc::clone(self),
+            id,
+            started,
+            console,
+            console_closed,
+            exit,
+            ended: false,
+        })
     }
 
     /// Whether a path is a directory the kernel makes up.
@@ -141,7 +157,11 @@ impl Exec {
         if let Some(console) = self.console.upgrade() {
             console.detach();
         }
-        Outcome { status, timed_out, duration: self.started.elapsed() }
+        Outcome {
+            status,
+            timed_out,
+            duration: self.started.elapsed(),
+        }
     }
 }
 
@@ -158,8 +178,10 @@ impl Drop for Exec {
 
 fn exec_error(name: &[u8], errno: Errno) -> ExecError {
     let name = String::from_utf8_lossy(name);
-    let not_runnable =
-        |exit_code, reason: &str| ExecError::NotRunnable { exit_code, message: format!("{name}: {reason}") };
+    let not_runnable = |exit_code, reason: &str| ExecError::NotRunnable {
+        exit_code,
+        message: format!("{name}: {reason}"),
+    };
     match errno {
         Errno::Noent | Errno::Notdir => not_runnable(127, "command not found"),
         Errno::Again => ExecError::LimitReached("the sandbox has as many processes as it may"),

@@ -33,8 +33,16 @@ struct State {
 impl CpuGate {
     /// A gate for `vcpus` processes at once, at least one.
     pub fn new(vcpus: usize) -> Arc<Self> {
-        let state = State { free: vcpus.max(1), waiting: VecDeque::new(), granted: Vec::new(), next_ticket: 0 };
-        Arc::new(Self { state: Mutex::new(state), cpu_ns: AtomicU64::new(0) })
+        let state = State {
+            free: vcpus.max(1),
+            waiting: VecDeque::new(),
+            granted: Vec::new(),
+            next_ticket: 0,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            cpu_ns: AtomicU64::new(0),
+        })
     }
 
     /// Time all processes have spent executing, nanoseconds.
@@ -44,7 +52,12 @@ impl CpuGate {
 
     /// Runs `process` through the gate; the time it executes is added to `account` as well.
     pub fn run<F: Future>(self: &Arc<Self>, process: F, account: Arc<Control>) -> Gated<F> {
-        Gated { gate: Arc::clone(self), process: Box::pin(process), ticket: None, account }
+        Gated {
+            gate: Arc::clone(self),
+            process: Box::pin(process),
+            ticket: None,
+            account,
+        }
     }
 
     /// Takes a CPU, or queues for one under `ticket`.

@@ -1,8 +1,12 @@
 //! Charges a store's linear memory and tables to the sandbox's budget as they grow.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use wasmtime::ResourceLimiter;
 
 use super::budget::Charge;
+use super::table::Control;
 
 /// Host bytes of one table element.
 const TABLE_ELEMENT_BYTES: u64 = 8;
@@ -13,24 +17,25 @@ const MAX_TABLE_ELEMENTS: usize = 1 << 18;
 #[derive(Debug)]
 pub struct MemoryLimiter {
     charge: Charge,
+    /// Told how large the linear memory is.
+    control: Arc<Control>,
     /// Whether a growth was refused, which explains a trap that follows.
     refused: bool,
 }
 
 impl MemoryLimiter {
     /// Adds growth to `charge`, which may hold the process's fixed overhead already.
-    pub fn new(charge: Charge) -> Self {
-        Self { charge, refused: false }
+    pub fn new(charge: Charge, control: Arc<Control>) -> Self {
+        Self {
+            charge,
+            control,
+            refused: false,
+        }
     }
 
     /// Whether a growth was refused so far.
     pub fn refused(&self) -> bool {
         self.refused
-    }
-
-    /// Adds bytes that the process holds outside its linear memory.
-    pub fn charge_mut(&mut self) -> &mut Charge {
-        &mut self.charge
     }
 
     fn grant(&mut self, bytes: u64) -> bool {
@@ -42,7 +47,11 @@ impl MemoryLimiter {
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grant(desired.saturating_sub(current) as u64))
+        let granted = self.grant(desired.saturating_sub(current) as u64);
+        if granted {
+            self.control.memory_bytes.store(desired as u64, Ordering::Relaxed);
+        }
+        Ok(granted)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -35,7 +35,7 @@ pub struct WouldBlock;
 
 impl Pipe {
     /// A new pipe with one reader and one writer.
-    pub fn new(budget: &Arc<Budget>) -> Result<(PipeReader, PipeWriter), OverBudget> {
+    pub fn create(budget: &Arc<Budget>) -> Result<(PipeReader, PipeWriter), OverBudget> {
         let pipe = Self::detached(budget)?;
         Ok((PipeReader::new(&pipe), PipeWriter::new(&pipe)))
     }
@@ -43,7 +43,11 @@ impl Pipe {
     /// A pipe without ends yet, for a named pipe.
     pub fn detached(budget: &Arc<Budget>) -> Result<Arc<Self>, OverBudget> {
         Ok(Arc::new(Self {
-            state: Mutex::new(State { queue: VecDeque::new(), readers: 0, writers: 0 }),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                readers: 0,
+                writers: 0,
+            }),
             changed: Notify::new(),
             _charge: budget.charge(CAPACITY as u64)?,
         }))
@@ -91,7 +95,11 @@ impl PipeReader {
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<usize, WouldBlock> {
         let mut state = self.0.lock();
         if state.queue.is_empty() {
-            return if state.writers == 0 || buffer.is_empty() { Ok(0) } else { Err(WouldBlock) };
+            return if state.writers == 0 || buffer.is_empty() {
+                Ok(0)
+            } else {
+                Err(WouldBlock)
+            };
         }
         let count = buffer.len().min(state.queue.len());
         let (front, back) = state.queue.as_slices();
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
 
     fn pipe() -> (PipeReader, PipeWriter) {
-        Pipe::new(&Budget::new(Limits::default())).unwrap()
+        Pipe::create(&Budget::new(Limits::default())).unwrap()
     }
 
     #[test]
@@ -210,9 +218,12 @@ mod tests {
 
     #[test]
     fn a_pipe_is_charged_to_its_sandbox() {
-        let budget = Budget::new(Limits { memory_bytes: CAPACITY as u64, ..Limits::default() });
-        let ends = Pipe::new(&budget).unwrap();
-        assert!(Pipe::new(&budget).is_err());
+        let budget = Budget::new(Limits {
+            memory_bytes: CAPACITY as u64,
+            ..Limits::default()
+        });
+        let ends = Pipe::create(&budget).unwrap();
+        assert!(Pipe::create(&budget).is_err());
         drop(ends);
         assert_eq!(budget.memory_used(), 0);
     }

@@ -28,17 +28,30 @@ pub struct Base {
 impl Base {
     /// The root.
     pub fn root() -> Self {
-        Self { dir: ROOT, prefix: Vec::new() }
+        Self {
+            dir: ROOT,
+            prefix: Vec::new(),
+        }
     }
 
     /// An open directory.
     pub fn of(file: &OpenFile) -> Result<Self, Errno> {
         match &file.kind {
-            Kind::Directory(directory) => Ok(Self { dir: directory.handle.ino(), prefix: Vec::new() }),
+            Kind::Directory(directory) => Ok(Self {
+                dir: directory.handle.ino(),
+                prefix: Vec::new(),
+            }),
             Kind::ProcDirectory(directory) => {
-                let mount: &[u8] = if directory.mount == procfs::PROC { b"/proc/" } else { b"/dev/fd/" };
+                let mount: &[u8] = if directory.mount == procfs::PROC {
+                    b"/proc/"
+                } else {
+                    b"/dev/fd/"
+                };
                 let path = directory.path.as_slice();
-                Ok(Self { dir: ROOT, prefix: [mount, path, b"/"].concat() })
+                Ok(Self {
+                    dir: ROOT,
+                    prefix: [mount, path, b"/"].concat(),
+                })
             }
             _ => Err(Errno::Notdir),
         }
@@ -98,9 +111,12 @@ impl Process {
     pub fn inode_of(&self, path: &[u8], follow: bool) -> Result<Ino, Errno> {
         match self.locate(&Base::root(), &self.absolute(path), follow)? {
             Place::Inode(ino) => Ok(ino),
-            Place::Proc(Node::Descriptor(fd)) => {
-                self.descriptors.get(fd)?.handle().map(|handle| handle.ino()).ok_or(Errno::Perm)
-            }
+            Place::Proc(Node::Descriptor(fd)) => self
+                .descriptors
+                .get(fd)?
+                .handle()
+                .map(crate::vfs::Handle::ino)
+                .ok_or(Errno::Perm),
             Place::Proc(_) => Err(Errno::Perm),
         }
     }
@@ -112,5 +128,9 @@ impl Process {
 
 /// `path` as seen from the directory `cwd`.
 pub fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
+    if path.starts_with(b"/") {
+        path.to_vec()
+    } else {
+        [cwd, b"/", path].concat()
+    }
 }

@@ -36,7 +36,10 @@ impl Block {
             bytes.push(0);
             count += 1;
         }
-        Self { bytes: bytes.into(), count }
+        Self {
+            bytes: bytes.into(),
+            count,
+        }
     }
 
     /// All strings with their NULs.
@@ -51,7 +54,9 @@ impl Block {
 
     /// The strings without their NULs.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.split_inclusive(|byte| *byte == 0).map(|string| &string[..string.len() - 1])
+        self.bytes
+            .split_inclusive(|byte| *byte == 0)
+            .map(|string| &string[..string.len() - 1])
     }
 }
 
@@ -71,7 +76,11 @@ pub struct ImageInfo {
 impl ImageInfo {
     /// Last component of the program file (`/proc/<pid>/comm`).
     pub fn command_name(&self) -> &[u8] {
-        let start = self.executable.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let start = self
+            .executable
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
         &self.executable[start..]
     }
 }
@@ -153,7 +162,11 @@ impl Process {
 
     /// The descriptor that the number `name` means in `/dev/fd`: what the parent passed under it comes first.
     pub fn descriptor_named(&self, name: u32) -> Option<u32> {
-        let moved = self.inherited.iter().find(|(theirs, _)| *theirs == name).map(|(_, own)| *own);
+        let moved = self
+            .inherited
+            .iter()
+            .find(|(theirs, _)| *theirs == name)
+            .map(|(_, own)| *own);
         let fd = moved.unwrap_or(name);
         self.descriptors.get(fd).ok().map(|_| fd)
     }
@@ -161,7 +174,10 @@ impl Process {
     /// The numbers in `/dev/fd`.
     pub fn descriptor_names(&self) -> impl Iterator<Item = u32> {
         let preopens = FIRST_PREOPEN..self.first_free_descriptor();
-        self.descriptors.iter().map(|(fd, _)| fd).filter(move |fd| !preopens.contains(fd))
+        self.descriptors
+            .iter()
+            .map(|(fd, _)| fd)
+            .filter(move |fd| !preopens.contains(fd))
     }
 
     /// Opens a file under the lowest free descriptor.
@@ -228,7 +244,7 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
                     entry = Entry::Launch;
                     continue;
                 }
-                None => report_trap(&store, &error).await,
+                None => report_trap(&store, &error),
             },
         };
         return status;
@@ -263,7 +279,7 @@ async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: En
 }
 
 /// Says on the process's standard error what it died of, and how that counts.
-async fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
+fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
     let process = store.data();
     let limit = process.kernel.budget.limits().memory_bytes >> 20;
     let out_of_memory = process.limiter.refused();

@@ -45,10 +45,21 @@ pub struct Directory {
     pub path: Vec<u8>,
 }
 
-const ROOT_FILES: [&str; 10] =
-    ["cpuinfo", "filesystems", "loadavg", "meminfo", "mounts", "self", "stat", "sys", "uptime", "version"];
-const PROCESS_FILES: [&str; 10] =
-    ["cmdline", "comm", "cwd", "environ", "exe", "fd", "mounts", "root", "stat", "status"];
+const ROOT_FILES: [&str; 10] = [
+    "cpuinfo",
+    "filesystems",
+    "loadavg",
+    "meminfo",
+    "mounts",
+    "self",
+    "stat",
+    "sys",
+    "uptime",
+    "version",
+];
+const PROCESS_FILES: [&str; 10] = [
+    "cmdline", "comm", "cwd", "environ", "exe", "fd", "mounts", "root", "stat", "status",
+];
 const SYS_KERNEL_FILES: [&str; 4] = ["hostname", "osrelease", "ostype", "pid_max"];
 /// Clock ticks a second in the times of `/proc/<pid>/stat` (`USER_HZ`).
 const USER_HZ: u64 = 100;
@@ -78,11 +89,17 @@ pub fn lookup(process: &Process, mount: MountId, rest: &[u8], follow: bool) -> R
     if mount == DEV_FD {
         return descriptor(process, mount, &names);
     }
-    let Some((first, below)) = names.split_first() else { return Ok(directory(mount, &names)) };
+    let Some((first, below)) = names.split_first() else {
+        return Ok(directory(mount, &names));
+    };
     if *first == b"self" && below.is_empty() && !follow {
         return Ok(Found::Node(Node::Link(process.control.pid.to_string().into_bytes())));
     }
-    let pid = if *first == b"self" { Some(process.control.pid) } else { parse_number(first) };
+    let pid = if *first == b"self" {
+        Some(process.control.pid)
+    } else {
+        parse_number(first)
+    };
     if let Some(pid) = pid {
         let control = process.kernel.table.get(pid).ok_or(Errno::Noent)?;
         return of_process(process, &control, pid, below, &names, follow);
@@ -103,24 +120,44 @@ pub fn lookup(process: &Process, mount: MountId, rest: &[u8], follow: bool) -> R
 /// The entries of a directory: name and whether it is a directory.
 pub fn entries(process: &Process, directory: &Directory) -> Vec<(Vec<u8>, bool)> {
     let fixed = |names: &[&str], directories: &[&str]| {
-        names.iter().map(|name| (name.as_bytes().to_vec(), directories.contains(name))).collect::<Vec<_>>()
+        names
+            .iter()
+            .map(|name| (name.as_bytes().to_vec(), directories.contains(name)))
+            .collect::<Vec<_>>()
     };
-    let names: Vec<&[u8]> = directory.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    let names: Vec<&[u8]> = directory
+        .path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+        .collect();
     match (directory.mount, names.as_slice()) {
         (PROC, []) => {
             let mut all = fixed(&ROOT_FILES, &["sys"]);
-            all.extend(process.kernel.table.live().iter().map(|control| (control.pid.to_string().into_bytes(), true)));
+            all.extend(
+                process
+                    .kernel
+                    .table
+                    .live()
+                    .iter()
+                    .map(|control| (control.pid.to_string().into_bytes(), true)),
+            );
             all
         }
         (PROC, [b"sys"]) => fixed(&["kernel"], &["kernel"]),
         (PROC, [b"sys", b"kernel"]) => fixed(&SYS_KERNEL_FILES, &[]),
         (PROC, [_]) => fixed(&PROCESS_FILES, &["fd"]),
-        _ => process.descriptor_names().map(|fd| (fd.to_string().into_bytes(), false)).collect(),
+        _ => process
+            .descriptor_names()
+            .map(|fd| (fd.to_string().into_bytes(), false))
+            .collect(),
     }
 }
 
 fn directory(mount: MountId, names: &[&[u8]]) -> Found {
-    Found::Node(Node::Directory(Directory { mount, path: names.join(&b'/') }))
+    Found::Node(Node::Directory(Directory {
+        mount,
+        path: names.join(&b'/'),
+    }))
 }
 
 fn descriptor(process: &Process, mount: MountId, names: &[&[u8]]) -> Result<Found, Errno> {
@@ -183,7 +220,11 @@ fn root_file(process: &Process, name: &[u8]) -> Option<String> {
             text
         }
         b"filesystems" => "nodev\tproc\n\twisp\n".to_owned(),
-        b"loadavg" => format!("0.00 0.00 0.00 1/{} {}\n", kernel.table.live().len(), process.control.pid),
+        b"loadavg" => format!(
+            "0.00 0.00 0.00 1/{} {}\n",
+            kernel.table.live().len(),
+            process.control.pid
+        ),
         b"meminfo" => {
             let total = kernel.budget.limits().memory_bytes / 1024;
             let free = total.saturating_sub(kernel.budget.memory_used() / 1024);
@@ -195,7 +236,10 @@ fn root_file(process: &Process, name: &[u8]) -> Option<String> {
         b"mounts" => mounts(),
         b"stat" => {
             let ticks = kernel.gate.cpu_ns() * USER_HZ / 1_000_000_000;
-            format!("cpu  {ticks} 0 0 0 0 0 0 0 0 0\nprocesses {}\n", kernel.table.live().len())
+            format!(
+                "cpu  {ticks} 0 0 0 0 0 0 0 0 0\nprocesses {}\n",
+                kernel.table.live().len()
+            )
         }
         b"uptime" => {
             let up = kernel.started.elapsed();
@@ -222,7 +266,12 @@ fn stat_line(process: &Process, control: &Control) -> Vec<u8> {
         ") R {parent} {group} {group} 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {started} {memory} {} 0\n",
         memory / 4096
     );
-    [format!("{} (", control.pid).as_bytes(), control.image().command_name(), tail.as_bytes()].concat()
+    [
+        format!("{} (", control.pid).as_bytes(),
+        control.image().command_name(),
+        tail.as_bytes(),
+    ]
+    .concat()
 }
 
 fn status_text(control: &Control) -> Vec<u8> {

@@ -68,7 +68,11 @@ impl Program {
     pub fn new(runtime: &Runtime, spec: ProgramSpec, module: &Module) -> wasmtime::Result<Self> {
         let instance = runtime.instantiate_pre(module)?;
         let can_fork = can_fork(module);
-        Ok(Self { spec, instance, can_fork })
+        Ok(Self {
+            spec,
+            instance,
+            can_fork,
+        })
     }
 }
 

@@ -38,7 +38,12 @@ impl Runtime {
             .thread_name("wisp-guest")
             .enable_time()
             .build()?;
-        Ok(Arc::new(Self { engine, linker, ticker, threads: Some(threads) }))
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            ticker,
+            threads: Some(threads),
+        }))
     }
 
     /// The wasmtime engine, to compile and load modules with.
@@ -125,7 +130,10 @@ impl Ticker {
                 }
             }
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     fn guest_started(&self) -> Ticking {
@@ -134,7 +142,9 @@ impl Ticker {
         {
             thread.thread().unpark();
         }
-        Ticking { shared: Arc::clone(&self.shared) }
+        Ticking {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 

@@ -69,7 +69,9 @@ impl Signals {
 
     /// The ignored signals, bit n for signal n: they stay ignored in programs this one starts.
     pub fn ignored(&self) -> u32 {
-        (1..COUNT).filter(|number| self.disposition(*number) == Disposition::Ignore).fold(0, |set, n| set | 1 << n)
+        (1..COUNT)
+            .filter(|number| self.disposition(*number) == Disposition::Ignore)
+            .fold(0, |set, n| set | 1 << n)
     }
 
     /// What happens on `signal`.
@@ -82,7 +84,10 @@ impl Signals {
 
     /// Sets what happens on `signal`; `disposition` is the number of the ABI.
     pub fn set_disposition(&self, signal: u32, disposition: u32) -> Result<(), Errno> {
-        let disposition = u8::try_from(disposition).ok().and_then(Disposition::from_number).ok_or(Errno::Inval)?;
+        let disposition = u8::try_from(disposition)
+            .ok()
+            .and_then(Disposition::from_number)
+            .ok_or(Errno::Inval)?;
         if signal == 0 || signal >= COUNT || signal == KILL || signal == STOP {
             return Err(Errno::Inval);
         }
@@ -92,7 +97,11 @@ impl Signals {
 
     /// Delivers a signal.
     pub fn deliver(&self, signal: u32) {
-        let disposition = if signal == KILL { Disposition::Default } else { self.disposition(signal) };
+        let disposition = if signal == KILL {
+            Disposition::Default
+        } else {
+            self.disposition(signal)
+        };
         match disposition {
             Disposition::Ignore => {}
             Disposition::Catch => {
@@ -101,7 +110,9 @@ impl Signals {
             }
             Disposition::Default if HARMLESS.contains(&signal) => {}
             Disposition::Default => {
-                let _ = self.fatal.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+                let _ = self
+                    .fatal
+                    .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
                 // A stored permit: the process's task may not be waiting yet.
                 self.died.notify_one();
             }

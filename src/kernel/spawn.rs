@@ -57,23 +57,37 @@ impl SpawnRequest {
         if bytes.len() > MAX_ARGUMENT_BYTES {
             return Err(Errno::TooBig);
         }
-        let mut reader = RequestReader { rest: bytes, strings: 0 };
+        let mut reader = RequestReader {
+            rest: bytes,
+            strings: 0,
+        };
         let path = reader.string()?;
         let cwd = reader.string()?;
         let argv = reader.strings()?;
         let environment = reader.strings()?;
         let pairs = reader.count()?;
-        let descriptors = (0..pairs).map(|_| Ok((reader.number()?, reader.number()?))).collect::<Result<_, Errno>>()?;
+        let descriptors = (0..pairs)
+            .map(|_| Ok((reader.number()?, reader.number()?)))
+            .collect::<Result<_, Errno>>()?;
         let flags = reader.number()?;
         if argv.is_empty() || !cwd.starts_with(b"/") || flags & !NEW_GROUP != 0 {
             return Err(Errno::Inval);
         }
-        Ok(Self { path, cwd, argv, environment, descriptors, new_group: flags & NEW_GROUP != 0 })
+        Ok(Self {
+            path,
+            cwd,
+            argv,
+            environment,
+            descriptors,
+            new_group: flags & NEW_GROUP != 0,
+        })
     }
 
     /// The value of an environment variable.
     fn variable(&self, name: &[u8]) -> Option<&[u8]> {
-        self.environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
+        self.environment
+            .iter()
+            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
     }
 }
 
@@ -92,14 +106,22 @@ impl RequestReader<'_> {
     fn count(&mut self) -> Result<u32, Errno> {
         let count = self.number()?;
         self.strings = self.strings.saturating_add(count);
-        if self.strings > MAX_STRINGS { Err(Errno::TooBig) } else { Ok(count) }
+        if self.strings > MAX_STRINGS {
+            Err(Errno::TooBig)
+        } else {
+            Ok(count)
+        }
     }
 
     fn string(&mut self) -> Result<Vec<u8>, Errno> {
         let len = self.number()? as usize;
         let (string, rest) = self.rest.split_at_checked(len).ok_or(Errno::Inval)?;
         self.rest = rest;
-        if string.contains(&0) { Err(Errno::Inval) } else { Ok(string.to_vec()) }
+        if string.contains(&0) {
+            Err(Errno::Inval)
+        } else {
+            Ok(string.to_vec())
+        }
     }
 
     fn strings(&mut self) -> Result<Vec<Vec<u8>>, Errno> {
@@ -123,6 +145,7 @@ impl Start {
     /// The process of a new store.
     pub fn into_process(self, kernel: Arc<Kernel>, control: Arc<Control>) -> Process {
         *control.image.lock().unwrap_or_else(PoisonError::into_inner) = self.image;
+        let limiter = MemoryLimiter::new(self.charge, Arc::clone(&control));
         Process {
             kernel,
             control,
@@ -132,7 +155,7 @@ impl Start {
             inherited: self.inherited,
             umask: self.umask,
             memory: None,
-            limiter: MemoryLimiter::new(self.charge),
+            limiter,
             replacement: None,
         }
     }
@@ -166,7 +189,13 @@ impl Parentage {
 
     /// A process nobody on the machine started.
     pub fn of_exec(exec: u64, on_exit: oneshot::Sender<ExitStatus>) -> Self {
-        Self { parent: INIT, group: None, exec, ignored: 0, on_exit: Some(on_exit) }
+        Self {
+            parent: INIT,
+            group: None,
+            exec,
+            ignored: 0,
+            on_exit: Some(on_exit),
+        }
     }
 }
 
@@ -180,7 +209,13 @@ impl Kernel {
     ) -> Result<Start, Errno> {
         let (program, executable, argv) = self.resolve(&request)?;
         let mut environment: Vec<&[u8]> = Vec::with_capacity(request.environment.len() + 1);
-        environment.extend(request.environment.iter().map(Vec::as_slice).filter(|entry| !entry.starts_with(b"PWD=")));
+        environment.extend(
+            request
+                .environment
+                .iter()
+                .map(Vec::as_slice)
+                .filter(|entry| !entry.starts_with(b"PWD=")),
+        );
         let pwd = [b"PWD=", request.cwd.as_slice()].concat();
         environment.push(&pwd);
         let image = ImageInfo {
@@ -197,10 +232,16 @@ impl Kernel {
             _ => image.argv.clone(),
         };
         let held = image.argv.bytes().len() + image.environment.bytes().len() + arguments.bytes().len();
-        let charge = self.budget.charge(PROCESS_BYTES + held as u64).map_err(|_| Errno::Nomem)?;
+        let charge = self
+            .budget
+            .charge(PROCESS_BYTES + held as u64)
+            .map_err(|_| Errno::Nomem)?;
         let mut descriptors = DescriptorTable::new(self.budget.limits().descriptors);
         for (fd, directory) in (FIRST_PREOPEN..).zip(&program.spec.preopens) {
-            let options = OpenOptions { directory: true, ..OpenOptions::default() };
+            let options = OpenOptions {
+                directory: true,
+                ..OpenOptions::default()
+            };
             // A guest may have removed the directory; the root in its place keeps the numbers of the others.
             let handle = self
                 .fs
@@ -217,7 +258,11 @@ impl Kernel {
                 descriptors.set(theirs, file)?;
             } else {
                 let fits = theirs >= first_free && descriptors.get(theirs).is_err();
-                let placed = if fits { descriptors.set(theirs, Arc::clone(&file)).ok().map(|()| theirs) } else { None };
+                let placed = if fits {
+                    descriptors.set(theirs, Arc::clone(&file)).ok().map(|()| theirs)
+                } else {
+                    None
+                };
                 let placed = match placed {
                     Some(fd) => fd,
                     None => descriptors.add(file, first_free)?,
@@ -225,12 +270,24 @@ impl Kernel {
                 inherited.push((theirs, placed));
             }
         }
-        Ok(Start { program, image: Arc::new(image), arguments, descriptors, inherited, umask, charge })
+        Ok(Start {
+            program,
+            image: Arc::new(image),
+            arguments,
+            descriptors,
+            inherited,
+            umask,
+            charge,
+        })
     }
 
     /// Starts a prepared program as a process.
     pub(super) fn launch(self: &Arc<Self>, start: Start, parentage: Parentage) -> Result<Pid, Errno> {
-        let ignored = if start.program.spec.ignores_sigpipe { 1 << signal::PIPE } else { 0 };
+        let ignored = if start.program.spec.ignores_sigpipe {
+            1 << signal::PIPE
+        } else {
+            0
+        };
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let (control, on_exit) = self.new_control(parentage, ignored, Arc::clone(&start.image));
         let store = process::new_store(start.into_process(Arc::clone(self), Arc::clone(&control)));
@@ -258,7 +315,7 @@ impl Kernel {
             inherited: parent.inherited,
             umask: parent.umask,
             memory: None,
-            limiter: MemoryLimiter::new(charge),
+            limiter: MemoryLimiter::new(charge, Arc::clone(&control)),
             replacement: None,
         };
         let mut store = process::new_store(child);
@@ -299,7 +356,9 @@ impl Kernel {
     ) -> Pid {
         let pid = control.pid;
         let kernel = Arc::clone(self);
-        let gated = self.gate.run(process::run(store, instance, entry), Arc::clone(&control));
+        let gated = self
+            .gate
+            .run(process::run(store, instance, entry), Arc::clone(&control));
         self.runtime.spawn(async move {
             // A panic in a host function must not take more with it than the process that caused it.
             let outcome = AssertUnwindSafe(async {
@@ -321,7 +380,7 @@ impl Kernel {
     }
 
     /// Finds the program for a request, and the arguments it gets once interpreters are resolved.
-    fn resolve(&self, request: &SpawnRequest) -> Result<(Arc<Program>, Vec<u8>, Vec<Vec<u8>>), Errno> {
+    fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
         let mut argv = request.argv.clone();
         let total: usize = argv.iter().chain(&request.environment).map(Vec::len).sum();
         if total > MAX_ARGUMENT_BYTES {
@@ -349,10 +408,13 @@ impl Kernel {
 
     /// First bytes of a file that may be executed.
     fn executable_head(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        let handle = self.fs.open(ROOT, path, &OpenOptions::default()).map_err(|error| match error {
-            PathError::Fs(error) => error.into(),
-            PathError::Mounted { .. } => Errno::Acces,
-        })?;
+        let handle = self
+            .fs
+            .open(ROOT, path, &OpenOptions::default())
+            .map_err(|error| match error {
+                PathError::Fs(error) => error.into(),
+                PathError::Mounted { .. } => Errno::Acces,
+            })?;
         let stat = handle.stat()?;
         if stat.kind != crate::vfs::FileKind::Regular || stat.mode & 0o111 == 0 {
             return Err(Errno::Acces);
@@ -385,6 +447,9 @@ impl Kernel {
         Err(failure)
     }
 }
+
+/// A program, its file, and the arguments it gets.
+type Resolved = (Arc<Program>, Vec<u8>, Vec<Vec<u8>>);
 
 /// What a forked child takes over from its parent.
 pub struct ForkParent {
@@ -420,7 +485,10 @@ mod tests {
 
     #[test]
     fn an_interpreter_line_has_one_optional_argument() {
-        assert_eq!(parse_interpreter(b"#!/bin/sh\necho"), Some((b"/bin/sh".as_slice(), None)));
+        assert_eq!(
+            parse_interpreter(b"#!/bin/sh\necho"),
+            Some((b"/bin/sh".as_slice(), None))
+        );
         assert_eq!(
             parse_interpreter(b"#! /usr/bin/env  python3 -u \n"),
             Some((b"/usr/bin/env".as_slice(), Some(b"python3 -u".as_slice())))

@@ -59,12 +59,21 @@ pub struct FileStat {
 impl FileStat {
     /// A file of `/proc`, or a pipe: no inode of its own, this type and mode.
     pub fn synthetic(mode: u32, size: u64) -> Self {
-        Self { ino: 1, nlink: 1, size, mode, ..Self::default() }
+        Self {
+            ino: 1,
+            nlink: 1,
+            size,
+            mode,
+            ..Self::default()
+        }
     }
 
     /// A directory of `/proc`.
     pub fn synthetic_directory() -> Self {
-        Self { nlink: 2, ..Self::synthetic(S_IFDIR | 0o555, 0) }
+        Self {
+            nlink: 2,
+            ..Self::synthetic(S_IFDIR | 0o555, 0)
+        }
     }
 
     /// A file of `/proc`. Linux reports no size either.
@@ -85,7 +94,10 @@ impl FileStat {
             Kind::PipeReader(_) | Kind::PipeWriter(_) | Kind::Output(..) | Kind::Input(_) => {
                 Self::synthetic(S_IFIFO | 0o600, 0)
             }
-            Kind::Device(Device::Null) => Self { rdev: 1 << 8 | 3, ..Self::synthetic(S_IFCHR | 0o666, 0) },
+            Kind::Device(Device::Null) => Self {
+                rdev: 1 << 8 | 3,
+                ..Self::synthetic(S_IFCHR | 0o666, 0)
+            },
             Kind::Device(_) | Kind::Control(_) => Self::synthetic(S_IFCHR | 0o666, 0),
             Kind::ProcFile(_) => Self::synthetic_file(),
             Kind::ProcDirectory(_) => Self::synthetic_directory(),
@@ -120,8 +132,16 @@ impl FileStat {
     /// The `wisp` module's `Stat`: 96 bytes, layout of `docs/abi.md`.
     pub fn to_wisp(self) -> [u8; 96] {
         let mut bytes = [0; 96];
-        let long =
-            [FILE_SYSTEM_DEVICE, self.ino, self.nlink, self.size, self.blocks, self.atime, self.mtime, self.ctime];
+        let long = [
+            FILE_SYSTEM_DEVICE,
+            self.ino,
+            self.nlink,
+            self.size,
+            self.blocks,
+            self.atime,
+            self.mtime,
+            self.ctime,
+        ];
         for (slot, value) in bytes.chunks_exact_mut(8).zip(long) {
             slot.copy_from_slice(&value.to_le_bytes());
         }
@@ -151,7 +171,7 @@ impl From<vfs::Stat> for FileStat {
     }
 }
 
-/// The S_IFMT bits of a kind of file.
+/// The `S_IFMT` bits of a kind of file.
 fn type_bits(kind: FileKind) -> u32 {
     match kind {
         FileKind::Regular => S_IFREG,
@@ -164,5 +184,9 @@ fn type_bits(kind: FileKind) -> u32 {
 
 /// Preview1's file type of a directory entry.
 pub fn entry_type(kind: FileKind) -> Filetype {
-    FileStat { mode: type_bits(kind), ..FileStat::default() }.filetype()
+    FileStat {
+        mode: type_bits(kind),
+        ..FileStat::default()
+    }
+    .filetype()
 }

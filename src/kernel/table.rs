@@ -81,8 +81,16 @@ impl Control {
 }
 
 enum Entry {
-    Live { control: Arc<Control>, _slot: ProcessSlot, on_exit: Option<oneshot::Sender<ExitStatus>> },
-    Zombie { parent: Pid, group: Pid, status: ExitStatus },
+    Live {
+        control: Arc<Control>,
+        _slot: ProcessSlot,
+        on_exit: Option<oneshot::Sender<ExitStatus>>,
+    },
+    Zombie {
+        parent: Pid,
+        group: Pid,
+        status: ExitStatus,
+    },
 }
 
 #[derive(Default)]
@@ -123,7 +131,11 @@ impl ProcessTable {
     pub fn allocate_pid(&self) -> Pid {
         let mut state = self.lock();
         loop {
-            state.last_pid = if state.last_pid >= MAX_PID { INIT + 1 } else { state.last_pid.max(INIT) + 1 };
+            state.last_pid = if state.last_pid >= MAX_PID {
+                INIT + 1
+            } else {
+                state.last_pid.max(INIT) + 1
+            };
             if !state.entries.contains_key(&state.last_pid) {
                 return state.last_pid;
             }
@@ -132,14 +144,23 @@ impl ProcessTable {
 
     /// Adds a process. `on_exit` is told the status when it ends; without it the parent waits for it.
     pub fn insert(&self, control: Arc<Control>, slot: ProcessSlot, on_exit: Option<oneshot::Sender<ExitStatus>>) {
-        self.lock().entries.insert(control.pid, Entry::Live { control, _slot: slot, on_exit });
+        self.lock().entries.insert(
+            control.pid,
+            Entry::Live {
+                control,
+                _slot: slot,
+                on_exit,
+            },
+        );
     }
 
     /// Records the end of a process.
     pub fn exit(&self, pid: Pid, status: ExitStatus) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(Entry::Live { control, on_exit, .. }) = state.entries.remove(&pid) else { return };
+        let Some(Entry::Live { control, on_exit, .. }) = state.entries.remove(&pid) else {
+            return;
+        };
         let parent = control.parent.load(Ordering::SeqCst);
         let group = control.group.load(Ordering::SeqCst);
         let mut orphaned_zombies = Vec::new();
@@ -164,7 +185,10 @@ impl ProcessTable {
             state.entries.insert(pid, Entry::Zombie { parent, group, status });
             state.zombies += 1;
             if state.zombies > MAX_ZOMBIES {
-                let oldest = state.entries.iter().find_map(|(pid, entry)| matches!(entry, Entry::Zombie { .. }).then_some(*pid));
+                let oldest = state
+                    .entries
+                    .iter()
+                    .find_map(|(pid, entry)| matches!(entry, Entry::Zombie { .. }).then_some(*pid));
                 if let Some(oldest) = oldest {
                     state.entries.remove(&oldest);
                     state.zombies -= 1;
@@ -189,7 +213,9 @@ impl ProcessTable {
         let mut running = false;
         let mut ended = None;
         let mut look = |pid: Pid, entry: &Entry| match entry {
-            Entry::Zombie { parent: owner, status, .. } if *owner == parent => ended = ended.or(Some((pid, *status))),
+            Entry::Zombie {
+                parent: owner, status, ..
+            } if *owner == parent => ended = ended.or(Some((pid, *status))),
             Entry::Live { control, .. } if control.parent.load(Ordering::SeqCst) == parent => running = true,
             _ => {}
         };
@@ -250,7 +276,9 @@ impl ProcessTable {
         };
         let mut found = false;
         for control in self.live() {
-            let hit = group.map_or(control.pid != caller.pid, |group| control.group.load(Ordering::SeqCst) == group);
+            let hit = group.map_or(control.pid != caller.pid, |group| {
+                control.group.load(Ordering::SeqCst) == group
+            });
             if hit {
                 found = true;
                 if signal != 0 {
@@ -258,7 +286,11 @@ impl ProcessTable {
                 }
             }
         }
-        if found || group.is_some_and(|group| self.has_zombie_in(group)) { Ok(()) } else { Err(Errno::Srch) }
+        if found || group.is_some_and(|group| self.has_zombie_in(group)) {
+            Ok(())
+        } else {
+            Err(Errno::Srch)
+        }
     }
 
     /// Ends every process of an exec.
@@ -289,7 +321,10 @@ impl ProcessTable {
     }
 
     fn has_zombie_in(&self, wanted: Pid) -> bool {
-        self.lock().entries.values().any(|entry| matches!(entry, Entry::Zombie { group, .. } if *group == wanted))
+        self.lock()
+            .entries
+            .values()
+            .any(|entry| matches!(entry, Entry::Zombie { group, .. } if *group == wanted))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

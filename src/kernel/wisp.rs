@@ -40,35 +40,47 @@ fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             write_words(memory, out, &[process.control.pid, process.parent(), group])
         }))
     })?;
-    linker.func_wrap(MODULE, "setpgid", |caller: Caller<'_, Process>, pid: u32, group: u32| {
-        answer(set_group(caller.data(), pid, group))
-    })?;
-    linker.func_wrap(MODULE, "spawn", |mut caller: Caller<'_, Process>, request: u32, len: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            let request = SpawnRequest::parse(memory.slice(request, len)?)?;
-            let new_group = request.new_group;
-            let own = |fd| process.descriptors.get(fd).cloned();
-            let start = process.kernel.prepare(request, own, process.umask)?;
-            // Written before the child exists: a bad address must not leave one behind unseen.
-            memory.write_u32(out, 0)?;
-            let pid = process.kernel.launch(start, Parentage::child_of(&process.control, new_group))?;
-            memory.write_u32(out, pid)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "exec", |mut caller: Caller<'_, Process>, request: u32, len: u32| {
-        let prepared = with_memory(&mut caller, |memory, process| {
-            let request = SpawnRequest::parse(memory.slice(request, len)?)?;
-            let own = |fd| process.descriptors.get(fd).cloned();
-            process.kernel.prepare(request, own, process.umask)
-        });
-        match prepared {
-            Ok(start) => {
-                caller.data_mut().replacement = Some(Box::new(start));
-                Err(wasmtime::Error::from(Ended::Replaced))
+    linker.func_wrap(
+        MODULE,
+        "setpgid",
+        |caller: Caller<'_, Process>, pid: u32, group: u32| answer(set_group(caller.data(), pid, group)),
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "spawn",
+        |mut caller: Caller<'_, Process>, request: u32, len: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let request = SpawnRequest::parse(memory.slice(request, len)?)?;
+                let new_group = request.new_group;
+                let own = |fd| process.descriptors.get(fd).cloned();
+                let start = process.kernel.prepare(request, own, process.umask)?;
+                // Written before the child exists: a bad address must not leave one behind unseen.
+                memory.write_u32(out, 0)?;
+                let pid = process
+                    .kernel
+                    .launch(start, Parentage::child_of(&process.control, new_group))?;
+                memory.write_u32(out, pid)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "exec",
+        |mut caller: Caller<'_, Process>, request: u32, len: u32| {
+            let prepared = with_memory(&mut caller, |memory, process| {
+                let request = SpawnRequest::parse(memory.slice(request, len)?)?;
+                let own = |fd| process.descriptors.get(fd).cloned();
+                process.kernel.prepare(request, own, process.umask)
+            });
+            match prepared {
+                Ok(start) => {
+                    caller.data_mut().replacement = Some(Box::new(start));
+                    Err(wasmtime::Error::from(Ended::Replaced))
+                }
+                Err(errno) => Ok(i32::from(errno)),
             }
-            Err(errno) => Ok(i32::from(errno)),
-        }
-    })?;
+        },
+    )?;
     linker.func_wrap_async(
         MODULE,
         "fork",
@@ -97,9 +109,12 @@ fn set_group(process: &Process, pid: Pid, group: Pid) -> Result<(), Errno> {
     }
     let group = if group == 0 { target.pid } else { group };
     let exists = group == target.pid
-        || process.kernel.table.live().iter().any(|other| {
-            other.exec == own.exec && other.group.load(Ordering::SeqCst) == group
-        });
+        || process
+            .kernel
+            .table
+            .live()
+            .iter()
+            .any(|other| other.exec == own.exec && other.group.load(Ordering::SeqCst) == group);
     if !exists {
         return Err(Errno::Perm);
     }
@@ -134,21 +149,17 @@ async fn wait(caller: &mut Caller<'_, Process>, pid: i32, flags: u32, out: u32) 
     }
 }
 
-async fn fork(
-    caller: &mut Caller<'_, Process>,
-    argument: u32,
-    keep: u32,
-    count: u32,
-    out: u32,
-) -> Result<(), Errno> {
+async fn fork(caller: &mut Caller<'_, Process>, argument: u32, keep: u32, count: u32, out: u32) -> Result<(), Errno> {
     if !caller.data().program.can_fork {
         return Err(Errno::Nosys);
     }
     let parent = with_memory(caller, |memory, process| {
         memory.write_u32(out, 0)?;
         let bytes = memory.slice(keep, count.checked_mul(4).ok_or(Errno::Inval)?)?;
-        let mut keep: Vec<u32> =
-            bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+        let mut keep: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
         keep.sort_unstable();
         let first_free = process.first_free_descriptor();
         let kept = |fd: u32| fd < first_free || keep.binary_search(&fd).is_ok();
@@ -163,12 +174,19 @@ async fn fork(
             umask: process.umask,
         })
     })?;
-    let stack_pointer = caller.get_export("__stack_pointer").and_then(Extern::into_global).ok_or(Errno::Nosys)?;
+    let stack_pointer = caller
+        .get_export("__stack_pointer")
+        .and_then(Extern::into_global)
+        .ok_or(Errno::Nosys)?;
     let stack_pointer = stack_pointer.get(&mut *caller);
     let memory = caller.data().memory.ok_or(Errno::Fault)?;
     let kernel = Arc::clone(&caller.data().kernel);
     let source = memory.data(&*caller);
-    let pid = kernel.fork(parent, argument, |store, child| copy_state(source, stack_pointer, store, child)).await?;
+    let pid = kernel
+        .fork(parent, argument, |store, child| {
+            copy_state(source, stack_pointer, store, child)
+        })
+        .await?;
     with_memory(caller, |memory, _| memory.write_u32(out, pid))
 }
 
@@ -189,13 +207,21 @@ fn copy_state(source: &[u8], stack_pointer: Val, store: &mut Store<Process>, chi
 }
 
 fn add_signals(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "kill", |caller: Caller<'_, Process>, target: i32, signal: u32| {
-        let process = caller.data();
-        after_signal(process, process.kill(target, signal))
-    })?;
-    linker.func_wrap(MODULE, "sigaction", |caller: Caller<'_, Process>, signal: u32, disposition: u32| {
-        answer(caller.data().control.signals.set_disposition(signal, disposition))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "kill",
+        |caller: Caller<'_, Process>, target: i32, signal: u32| {
+            let process = caller.data();
+            after_signal(process, process.kill(target, signal))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "sigaction",
+        |caller: Caller<'_, Process>, signal: u32, disposition: u32| {
+            answer(caller.data().control.signals.set_disposition(signal, disposition))
+        },
+    )?;
     linker.func_wrap(MODULE, "sigpending", |mut caller: Caller<'_, Process>, out: u32| {
         answer(with_memory(&mut caller, |memory, process| {
             memory.write_u32(out, 0)?;
@@ -209,7 +235,7 @@ fn add_descriptors(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "pipe", |mut caller: Caller<'_, Process>, out: u32| {
         answer(with_memory(&mut caller, |memory, process| {
             write_words(memory, out, &[0, 0])?;
-            let (reader, writer) = Pipe::new(&process.kernel.budget).map_err(|_| Errno::Nomem)?;
+            let (reader, writer) = Pipe::create(&process.kernel.budget).map_err(|_| Errno::Nomem)?;
             let reader = process.add_descriptor(OpenFile::new(Kind::PipeReader(reader)))?;
             let writer = match process.add_descriptor(OpenFile::new(Kind::PipeWriter(writer))) {
                 Ok(writer) => writer,
@@ -221,17 +247,27 @@ fn add_descriptors(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             write_words(memory, out, &[reader, writer])
         }))
     })?;
-    linker.func_wrap(MODULE, "dup", |mut caller: Caller<'_, Process>, fd: u32, min: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            memory.write_u32(out, 0)?;
-            let file = Arc::clone(process.descriptors.get(fd)?);
-            let number = process.descriptors.add(file, min)?;
-            memory.write_u32(out, number)
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "dup",
+        |mut caller: Caller<'_, Process>, fd: u32, min: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                memory.write_u32(out, 0)?;
+                let file = Arc::clone(process.descriptors.get(fd)?);
+                let number = process.descriptors.add(file, min)?;
+                memory.write_u32(out, number)
+            }))
+        },
+    )?;
     linker.func_wrap(MODULE, "dup2", |mut caller: Caller<'_, Process>, from: u32, to: u32| {
         let process = caller.data_mut();
-        answer(process.descriptors.get(from).cloned().and_then(|file| process.descriptors.set(to, file)))
+        answer(
+            process
+                .descriptors
+                .get(from)
+                .cloned()
+                .and_then(|file| process.descriptors.set(to, file)),
+        )
     })?;
     linker.func_wrap(
         MODULE,
@@ -251,15 +287,19 @@ fn add_descriptors(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
 }
 
 fn add_files(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "umask", |mut caller: Caller<'_, Process>, mask: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            memory.write_u32(out, process.umask)?;
-            if mask != UNCHANGED {
-                process.umask = mask & 0o777;
-            }
-            Ok(())
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "umask",
+        |mut caller: Caller<'_, Process>, mask: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                memory.write_u32(out, process.umask)?;
+                if mask != UNCHANGED {
+                    process.umask = mask & 0o777;
+                }
+                Ok(())
+            }))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "chmod",
@@ -315,20 +355,31 @@ fn add_files(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             memory.write(out, &bytes)
         }))
     })?;
-    linker.func_wrap(MODULE, "mkfifo", |mut caller: Caller<'_, Process>, path: u32, len: u32, mode: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            let path = absolute(memory, path, len)?;
-            process.kernel.fs.mknod(ROOT, path, NodeKind::Fifo, mode & 0o777 & !process.umask)?;
-            Ok(())
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "mkfifo",
+        |mut caller: Caller<'_, Process>, path: u32, len: u32, mode: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let path = absolute(memory, path, len)?;
+                process
+                    .kernel
+                    .fs
+                    .mknod(ROOT, path, NodeKind::Fifo, mode & 0o777 & !process.umask)?;
+                Ok(())
+            }))
+        },
+    )?;
     Ok(())
 }
 
 /// An absolute path: the kernel does not know a guest's working directory.
 fn absolute<'a>(memory: &'a GuestMemory<'_>, address: u32, len: u32) -> Result<&'a [u8], Errno> {
     let path = memory.path(address, len)?;
-    if path.starts_with(b"/") { Ok(path) } else { Err(Errno::Inval) }
+    if path.starts_with(b"/") {
+        Ok(path)
+    } else {
+        Err(Errno::Inval)
+    }
 }
 
 fn write_words(memory: &mut GuestMemory<'_>, address: u32, words: &[u32]) -> Result<(), Errno> {

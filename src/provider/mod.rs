@@ -2,6 +2,8 @@
 //!
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
+pub mod wasm;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -183,7 +185,8 @@ pub trait Provider: Send + Sync + 'static {
     async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError>;
 
     /// Creates or replaces a file, with its parents; `mode` is kept when `None`, 0644 for a new file. Bytes written.
-    async fn write_file(&self, id: &str, path: &str, mode: Option<u32>, body: ByteStream) -> Result<u64, ProviderError>;
+    async fn write_file(&self, id: &str, path: &str, mode: Option<u32>, body: ByteStream)
+    -> Result<u64, ProviderError>;
 
     /// Entries of a directory, in name order.
     async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError>;

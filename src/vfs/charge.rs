@@ -66,7 +66,11 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, bytes: 0, inodes: 0 }
+        Self {
+            limits,
+            bytes: 0,
+            inodes: 0,
+        }
     }
 
     /// Bytes that can still be charged.
@@ -90,7 +94,10 @@ impl Account {
     }
 
     pub(super) fn refund(&mut self, bytes: u64, inodes: u64) {
-        debug_assert!(self.bytes >= bytes && self.inodes >= inodes, "refund of something never charged");
+        debug_assert!(
+            self.bytes >= bytes && self.inodes >= inodes,
+            "refund of something never charged"
+        );
         self.bytes = self.bytes.saturating_sub(bytes);
         self.inodes = self.inodes.saturating_sub(inodes);
     }

@@ -45,8 +45,15 @@ impl Extent {
         let from = range.start.min(self.len);
         let to = range.end.min(self.len);
         let bytes = (*self.blob).as_ref();
-        let at = |offset: u64| usize::try_from(offset).ok().and_then(|offset| self.start.checked_add(offset));
-        at(from).zip(at(to)).and_then(|(from, to)| bytes.get(from..to)).unwrap_or(&[])
+        let at = |offset: u64| {
+            usize::try_from(offset)
+                .ok()
+                .and_then(|offset| self.start.checked_add(offset))
+        };
+        at(from)
+            .zip(at(to))
+            .and_then(|(from, to)| bytes.get(from..to))
+            .unwrap_or(&[])
     }
 }
 
@@ -70,8 +77,16 @@ impl FileData {
         if len > MAX_FILE_SIZE {
             return Err(Error::TooBig);
         }
-        let extent = Some(Extent { blob, start: range.start, len });
-        Ok(Self { size: len, extent, ..Self::default() })
+        let extent = Some(Extent {
+            blob,
+            start: range.start,
+            len,
+        });
+        Ok(Self {
+            size: len,
+            extent,
+            ..Self::default()
+        })
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -91,7 +106,11 @@ impl FileData {
     /// What [`Self::charged`] has to be, counted anew.
     #[cfg(test)]
     pub(super) fn recount(&self, layer: u64) -> u64 {
-        self.chunks.values().filter(|chunk| chunk.layer == layer).map(Chunk::charge).sum()
+        self.chunks
+            .values()
+            .filter(|chunk| chunk.layer == layer)
+            .map(Chunk::charge)
+            .sum()
     }
 
     /// Bytes stored for the file, in its chunks or in the blob.
@@ -168,7 +187,10 @@ impl FileData {
     /// Stores zeros wherever `offset..offset + len` holds nothing yet, so that writing there needs no further charge.
     /// All or nothing.
     pub(super) fn allocate(&mut self, layer: u64, offset: u64, len: u64, available: u64) -> Result<()> {
-        let end = offset.checked_add(len).filter(|&end| end <= MAX_FILE_SIZE).ok_or(Error::TooBig)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= MAX_FILE_SIZE)
+            .ok_or(Error::TooBig)?;
         // Checked first for the whole stretch, so that a length of a TiB does not walk 16 million chunks.
         if charge::blocks(len) > available.saturating_add(self.charged) {
             return Err(Error::NoSpace);
@@ -194,7 +216,12 @@ impl FileData {
             let (index, start) = chunk_at(size);
             let keep = index_of(size - start);
             let (below, at, above) = self.chunks.split_lookup(&index);
-            self.charged -= above.values().chain(at.iter()).filter(|c| c.layer == layer).map(Chunk::charge).sum::<u64>();
+            self.charged -= above
+                .values()
+                .chain(at.iter())
+                .filter(|c| c.layer == layer)
+                .map(Chunk::charge)
+                .sum::<u64>();
             self.chunks = below;
             if let Some(chunk) = at.filter(|_| keep > 0) {
                 self.charged += if chunk.layer == layer { chunk.charge() } else { 0 };
@@ -225,7 +252,9 @@ impl FileData {
     /// The blob's bytes where chunk `index` would be.
     fn original(&self, index: u32) -> &[u8] {
         let start = u64::from(index) * CHUNK;
-        self.extent.as_ref().map_or(&[], |extent| extent.slice(start..start + CHUNK))
+        self.extent
+            .as_ref()
+            .map_or(&[], |extent| extent.slice(start..start + CHUNK))
     }
 
     /// Up to which byte of chunk `index` a write that ends at `wanted` can go; 0 when it cannot even begin.
@@ -247,7 +276,9 @@ impl FileData {
             let bytes = Arc::new(self.original(index).to_vec());
             self.chunks.insert(index, Chunk { layer: 0, bytes });
         }
-        let Some(chunk) = self.chunks.get_mut(&index) else { return };
+        let Some(chunk) = self.chunks.get_mut(&index) else {
+            return;
+        };
         let before = if chunk.layer == layer { chunk.charge() } else { 0 };
         chunk.layer = layer;
         change(Arc::make_mut(&mut chunk.bytes));

@@ -82,7 +82,10 @@ impl Fs {
             ctime: now,
             content: Content::Directory(Directory::new(ROOT, Arc::from(&b""[..]))),
         };
-        let tree = Tree { nodes: OrdMap::unit(ROOT.0, Arc::new(root)), next: ROOT.0 + 1 };
+        let tree = Tree {
+            nodes: OrdMap::unit(ROOT.0, Arc::new(root)),
+            next: ROOT.0 + 1,
+        };
         Self::from_tree(&tree, limits)
     }
 
@@ -93,7 +96,9 @@ impl Fs {
     }
 
     fn from_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -156,13 +161,14 @@ impl Fs {
             return Err(Error::Invalid.into());
         }
         let mut state = self.state();
-        let follow = match (options.create && options.exclusive, options.no_follow) {
-            (true, _) => Follow::Never,
-            (false, true) => Follow::Slash,
-            (false, false) => Follow::Always,
+        let follow = match (options.create, options.no_follow || options.exclusive) {
+            (true, true) => Follow::Never,
+            (true, false) => Follow::NoSlash,
+            (false, _) if options.no_follow => Follow::Slash,
+            (false, _) => Follow::Always,
         };
         let found = state.tree.resolve(&state.mounts, dir, path, follow)?;
-        if options.create && (found.slash || found.last != Last::Name) {
+        if options.create && found.slash && found.last == Last::Name {
             return Err(Error::IsDir.into());
         }
         let Some((ino, kind)) = found.ino else {

@@ -95,7 +95,10 @@ impl Handle {
     pub fn read_dir(&self) -> Result<DirSnapshot> {
         let state = self.fs.state();
         let directory = state.tree.directory(self.ino)?;
-        Ok(DirSnapshot { parent: directory.parent, entries: directory.entries.clone() })
+        Ok(DirSnapshot {
+            parent: directory.parent,
+            entries: directory.entries.clone(),
+        })
     }
 }
 
@@ -143,19 +146,27 @@ impl DirSnapshot {
 
     /// The entries after `name`, whether or not it is one itself. Finding the first takes logarithmic time.
     pub fn after(&self, name: &[u8]) -> impl Iterator<Item = DirEntry<'_>> {
-        self.entries.range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded)).map(dir_entry)
+        self.entries
+            .range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded))
+            .map(dir_entry)
     }
 }
 
 fn dir_entry<'a>((name, entry): (&'a Name, &'a Entry)) -> DirEntry<'a> {
-    DirEntry { name, ino: entry.ino, kind: entry.kind }
+    DirEntry {
+        name,
+        ino: entry.ino,
+        kind: entry.kind,
+    }
 }
 
 /// The entry after `name`, or the first.
 pub(super) fn following<'a>(entries: &'a Entries, name: Option<&[u8]>) -> Option<(&'a Name, &'a Entry)> {
     match name {
         None => entries.get_min().map(|(name, entry)| (name, entry)),
-        Some(name) => entries.range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded)).next(),
+        Some(name) => entries
+            .range::<_, [u8]>((Bound::Excluded(name), Bound::Unbounded))
+            .next(),
     }
 }
 
@@ -184,7 +195,10 @@ impl State {
         if data.is_empty() {
             return Ok(0);
         }
-        let room = MAX_FILE_SIZE.checked_sub(offset).filter(|&room| room > 0).ok_or(Error::TooBig)?;
+        let room = MAX_FILE_SIZE
+            .checked_sub(offset)
+            .filter(|&room| room > 0)
+            .ok_or(Error::TooBig)?;
         let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
         let written = self.change_data(ino, Quota::Enforced, |file, layer, available| {
             match file.write(layer, offset, &data[..len], available) {
@@ -200,7 +214,9 @@ impl State {
         if len == 0 {
             return Err(Error::Invalid);
         }
-        self.change_data(ino, Quota::Enforced, |file, layer, available| file.allocate(layer, offset, len, available))
+        self.change_data(ino, Quota::Enforced, |file, layer, available| {
+            file.allocate(layer, offset, len, available)
+        })
     }
 
     pub(super) fn set_len(&mut self, ino: Ino, len: u64) -> Result<()> {
@@ -225,7 +241,9 @@ impl State {
         self.node_mut(ino, quota)?;
         let available = self.account.available();
         let node = self.node_mut(ino, quota)?;
-        let Content::File(data) = &mut node.content else { return Err(Error::Invalid) };
+        let Content::File(data) = &mut node.content else {
+            return Err(Error::Invalid);
+        };
         let before = data.charged();
         let result = change(data, layer, available);
         let after = data.charged();

@@ -15,7 +15,14 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Open { path: String, create: bool, exclusive: bool, truncate: bool, directory: bool, no_follow: bool },
+    Open {
+        path: String,
+        create: bool,
+        exclusive: bool,
+        truncate: bool,
+        directory: bool,
+        no_follow: bool,
+    },
     Close(usize),
     Write(usize, u32, u16),
     Append(usize, u16),
@@ -34,7 +41,10 @@ enum Op {
 
 fn path() -> impl Strategy<Value = String> {
     let component = prop_oneof![6 => "[abc]", 1 => Just("..".to_owned()), 1 => Just(".".to_owned())];
-    (proptest::collection::vec(component, 1..4), prop_oneof![6 => Just(""), 1 => Just("/")])
+    (
+        proptest::collection::vec(component, 1..4),
+        prop_oneof![6 => Just(""), 1 => Just("/")],
+    )
         .prop_map(|(components, slash)| components.join("/") + slash)
 }
 
@@ -115,18 +125,40 @@ impl Ours {
     fn new() -> Self {
         let fs = Fs::new(ROOMY);
         let top = fs.create_dir_all(ROOT, b"/x/y/z/top", 0o755).unwrap();
-        Self { fs, top, open: [const { None }; 4], next: 0 }
+        Self {
+            fs,
+            top,
+            open: [const { None }; 4],
+            next: 0,
+        }
     }
 
     fn handle(&self, slot: usize) -> std::result::Result<&Handle, PathError> {
-        self.open[slot].as_ref().filter(|h| h.stat().unwrap().kind == FileKind::Regular).ok_or(Error::NotSupported.into())
+        self.open[slot]
+            .as_ref()
+            .filter(|h| h.stat().unwrap().kind == FileKind::Regular)
+            .ok_or(Error::NotSupported.into())
     }
 
     fn apply(&mut self, op: &Op) -> PathResult<Vec<u8>> {
         let (fs, top) = (self.fs.clone(), self.top);
         match op {
-            Op::Open { path, create, exclusive, truncate, directory, no_follow } => {
-                let options = OpenOptions { create: *create, exclusive: *exclusive, truncate: *truncate, directory: *directory, no_follow: *no_follow, mode: 0o640 };
+            Op::Open {
+                path,
+                create,
+                exclusive,
+                truncate,
+                directory,
+                no_follow,
+            } => {
+                let options = OpenOptions {
+                    create: *create,
+                    exclusive: *exclusive,
+                    truncate: *truncate,
+                    directory: *directory,
+                    no_follow: *no_follow,
+                    mode: 0o640,
+                };
                 let handle = fs.open(top, path.as_bytes(), &options)?;
                 self.open[self.next % 4] = Some(handle);
                 self.next += 1;
@@ -168,7 +200,11 @@ impl Ours {
         lines.sort();
         for handle in self.open.iter().flatten() {
             let stat = handle.stat().unwrap();
-            let data = if stat.kind == FileKind::Regular { super::tests::contents(handle) } else { Vec::new() };
+            let data = if stat.kind == FileKind::Regular {
+                super::tests::contents(handle)
+            } else {
+                Vec::new()
+            };
             lines.push(line(b"(open)", &describe_ours(stat), &data));
         }
         lines
@@ -190,7 +226,11 @@ struct Linux {
 }
 
 fn checked(result: i32) -> std::result::Result<i32, i32> {
-    if result < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(result) }
+    if result < 0 {
+        Err(std::io::Error::last_os_error().raw_os_error().unwrap())
+    } else {
+        Ok(result)
+    }
 }
 
 fn plain<T>(result: std::io::Result<T>) -> std::result::Result<T, i32> {
@@ -202,7 +242,12 @@ impl Linux {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("x/y/z/top");
         std::fs::create_dir_all(&top).unwrap();
-        Self { root, top, open: [const { None }; 4], next: 0 }
+        Self {
+            root,
+            top,
+            open: [const { None }; 4],
+            next: 0,
+        }
     }
 
     fn c_path(&self, path: &str) -> CString {
@@ -210,13 +255,23 @@ impl Linux {
     }
 
     fn handle(&self, slot: usize) -> std::result::Result<&File, i32> {
-        self.open[slot].as_ref().filter(|f| f.metadata().unwrap().is_file()).ok_or(libc::ENOTSUP)
+        self.open[slot]
+            .as_ref()
+            .filter(|f| f.metadata().unwrap().is_file())
+            .ok_or(libc::ENOTSUP)
     }
 
     #[allow(unsafe_code, reason = "the test compares with raw system calls")]
     fn apply(&mut self, op: &Op) -> Answer {
         match op {
-            Op::Open { path, create, exclusive, truncate, directory, no_follow } => {
+            Op::Open {
+                path,
+                create,
+                exclusive,
+                truncate,
+                directory,
+                no_follow,
+            } => {
                 let path = self.c_path(path);
                 let flag = |set: &bool, flag| if *set { flag } else { 0 };
                 let flags = flag(create, libc::O_CREAT)
@@ -270,13 +325,21 @@ impl Linux {
             Op::Chmod(path, mode) => drop(checked(unsafe { libc::chmod(self.c_path(path).as_ptr(), *mode) })?),
             Op::Stat(path, follow) => {
                 let path = self.top.join(".").into_os_string().into_string().unwrap() + "/" + path;
-                let data = if *follow { std::fs::metadata(&path) } else { std::fs::symlink_metadata(&path) };
+                let data = if *follow {
+                    std::fs::metadata(&path)
+                } else {
+                    std::fs::symlink_metadata(&path)
+                };
                 return plain(data).map(|data| describe_linux(&data));
             }
             Op::RemoveAll(path) => {
                 let path = self.top.join(path);
                 let is_dir = plain(path.symlink_metadata())?.is_dir();
-                plain(if is_dir { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) })?;
+                plain(if is_dir {
+                    std::fs::remove_dir_all(&path)
+                } else {
+                    std::fs::remove_file(&path)
+                })?;
             }
         }
         Ok(Vec::new())
@@ -314,7 +377,12 @@ impl Linux {
 }
 
 fn describe_linux(data: &std::fs::Metadata) -> Vec<u8> {
-    describe(data.mode() & libc::S_IFMT, data.permissions().mode() & 0o7777, data.nlink(), data.len())
+    describe(
+        data.mode() & libc::S_IFMT,
+        data.permissions().mode() & 0o7777,
+        data.nlink(),
+        data.len(),
+    )
 }
 
 #[test]
@@ -324,8 +392,15 @@ fn random_operations_answer_as_linux() {
     unsafe {
         libc::umask(0o022);
     }
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(150);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
     TestRunner::new(config)
         .run(&proptest::collection::vec(op(), 1..80), |ops| {
             let (mut ours, mut linux) = (Ours::new(), Linux::new());

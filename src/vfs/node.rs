@@ -83,7 +83,12 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn new(parent: Ino, name: Name) -> Self {
-        Self { parent, name, entries: Entries::new(), entries_charge: 0 }
+        Self {
+            parent,
+            name,
+            entries: Entries::new(),
+            entries_charge: 0,
+        }
     }
 }
 
@@ -136,7 +141,11 @@ impl Node {
 
     /// Bytes charged for the data, to the layer of the inode.
     pub(super) fn data_charge(&self) -> u64 {
-        if let Content::File(data) = &self.content { data.charged() } else { 0 }
+        if let Content::File(data) = &self.content {
+            data.charged()
+        } else {
+            0
+        }
     }
 
     pub(super) fn stat(&self, ino: Ino) -> Stat {

@@ -48,7 +48,20 @@ pub(super) enum Follow {
     Never,
     /// Only before a trailing slash.
     Slash,
+    /// Only without a trailing slash, which opening a file that may have to be made refuses before anything else.
+    NoSlash,
     Always,
+}
+
+impl Follow {
+    fn follows(self, slash: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Slash => slash,
+            Self::NoSlash => !slash,
+            Self::Always => true,
+        }
+    }
 }
 
 pub(super) type Mounts = HashMap<Ino, MountId>;
@@ -73,7 +86,13 @@ impl Tree {
     }
 
     /// Walks `path` from `dir`, or from the root if it is absolute. Everything but the last component has to exist.
-    pub(super) fn resolve<'p>(&self, mounts: &Mounts, dir: Ino, path: &'p [u8], follow: Follow) -> PathResult<Found<'p>> {
+    pub(super) fn resolve<'p>(
+        &self,
+        mounts: &Mounts,
+        dir: Ino,
+        path: &'p [u8],
+        follow: Follow,
+    ) -> PathResult<Found<'p>> {
         if path.is_empty() {
             return Err(Error::NotFound.into());
         }
@@ -90,10 +109,17 @@ impl Tree {
         loop {
             at += leading_slashes(&text[at..]);
             if let Some(&mount) = mounts.get(&here) {
-                return Err(PathError::Mounted { mount, rest: text[at..].to_vec() });
+                return Err(PathError::Mounted {
+                    mount,
+                    rest: text[at..].to_vec(),
+                });
             }
             let directory = self.directory(here)?;
-            let end = at + text[at..].iter().position(|&byte| byte == b'/').unwrap_or(text.len() - at);
+            let end = at
+                + text[at..]
+                    .iter()
+                    .position(|&byte| byte == b'/')
+                    .unwrap_or(text.len() - at);
             let next = end + leading_slashes(&text[end..]);
             let is_last = next == text.len();
             let slash = end < text.len();
@@ -104,10 +130,7 @@ impl Tree {
                 name if name.len() > MAX_NAME => return Err(Error::NameTooLong.into()),
                 name => match directory.entries.get(name) {
                     None if !is_last => return Err(Error::NotFound.into()),
-                    Some(entry)
-                        if entry.kind == FileKind::Symlink
-                            && (!is_last || follow == Follow::Always || (slash && follow == Follow::Slash)) =>
-                    {
+                    Some(entry) if entry.kind == FileKind::Symlink && (!is_last || follow.follows(slash)) => {
                         links += 1;
                         if links > MAX_SYMLINKS {
                             return Err(Error::Loop.into());
@@ -129,7 +152,13 @@ impl Tree {
                             Cow::Borrowed(text) => Cow::Borrowed(&text[at..end]),
                             Cow::Owned(text) => Cow::Owned(text[at..end].to_vec()),
                         };
-                        return Ok(Found { parent: here, last: Last::Name, name, ino, slash });
+                        return Ok(Found {
+                            parent: here,
+                            last: Last::Name,
+                            name,
+                            ino,
+                            slash,
+                        });
                     }
                     Some(entry) => (entry.ino, Last::Name),
                     None => return Err(Error::NotFound.into()),
@@ -138,7 +167,13 @@ impl Tree {
             if is_last {
                 self.existing(ino)?;
                 let ino = Some((ino, FileKind::Directory));
-                return Ok(Found { parent: here, last, name: Cow::Borrowed(b""), ino, slash });
+                return Ok(Found {
+                    parent: here,
+                    last,
+                    name: Cow::Borrowed(b""),
+                    ino,
+                    slash,
+                });
             }
             here = ino;
             at = next;
@@ -161,7 +196,10 @@ impl Tree {
 /// Refuses the mounted directories themselves.
 pub(super) fn outside_mounts(mounts: &Mounts, ino: Ino) -> PathResult<()> {
     match mounts.get(&ino) {
-        Some(&mount) => Err(PathError::Mounted { mount, rest: Vec::new() }),
+        Some(&mount) => Err(PathError::Mounted {
+            mount,
+            rest: Vec::new(),
+        }),
         None => Ok(()),
     }
 }

@@ -94,9 +94,7 @@ impl State {
     fn directory_mut(&mut self, ino: Ino, quota: Quota) -> Result<(&mut Directory, &mut u32, [&mut u64; 2])> {
         let node = self.node_mut(ino, quota)?;
         match &mut node.content {
-            Content::Directory(directory) => {
-                Ok((directory, &mut node.nlink, [&mut node.mtime, &mut node.ctime]))
-            }
+            Content::Directory(directory) => Ok((directory, &mut node.nlink, [&mut node.mtime, &mut node.ctime])),
             _ => Err(Error::NotDir),
         }
     }
@@ -176,17 +174,26 @@ impl State {
     }
 
     /// Makes an inode called `name` in `parent`, where there is none yet. `content` is built from the name.
-    pub(super) fn create(&mut self, parent: Ino, name: &[u8], mode: u32, content: impl FnOnce(Name) -> Content) -> Result<Ino> {
+    pub(super) fn create(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        content: impl FnOnce(Name) -> Content,
+    ) -> Result<Ino> {
         let name: Name = name.into();
         let content = content(name.clone());
         let kind = content.kind();
         self.check_accepts(parent, kind)?;
         let now = self.now();
+        let above = self.tree.existing(parent)?;
+        // In a set-group-ID directory everything new has its group, and new directories its bit.
+        let inherits_group = above.mode & 0o2000;
         let node = Node {
             layer: self.layer,
-            mode: mode & 0o7777,
+            mode: (mode & 0o7777) | if kind == FileKind::Directory { inherits_group } else { 0 },
             uid: 0,
-            gid: 0,
+            gid: if inherits_group == 0 { 0 } else { above.gid },
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
             atime: now,
             mtime: now,
@@ -314,21 +321,42 @@ impl State {
             return Err(Error::Busy.into());
         }
         self.check_accepts(to.parent, kind)?;
-        self.move_entry(ino, kind, (from.parent, &from.name), (to.parent, &to.name), to.ino.map(|(ino, _)| ino))?;
+        self.move_entry(
+            ino,
+            kind,
+            (from.parent, &from.name),
+            (to.parent, &to.name),
+            to.ino.map(|(ino, _)| ino),
+        )?;
         Ok(())
     }
 
     /// Does a rename that was found to be allowed. Whatever can be refused for want of space comes first.
-    fn move_entry(&mut self, ino: Ino, kind: FileKind, from: (Ino, &[u8]), to: (Ino, &[u8]), victim: Option<Ino>) -> Result<()> {
+    fn move_entry(
+        &mut self,
+        ino: Ino,
+        kind: FileKind,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        victim: Option<Ino>,
+    ) -> Result<()> {
         self.node_mut(ino, Quota::Enforced)?;
         self.node_mut(from.0, Quota::Enforced)?;
         self.node_mut(to.0, Quota::Enforced)?;
-        let growth = if victim.is_some() { 0 } else { to.1.len().saturating_sub(from.1.len()) as u64 };
+        let growth = if victim.is_some() {
+            0
+        } else {
+            to.1.len().saturating_sub(from.1.len()) as u64
+        };
         self.account.charge(growth, 0, Quota::Enforced)?;
         self.account.refund(growth, 0);
         if let Some(victim) = victim {
             self.remove_entry(to.0, to.1)?;
-            if kind == FileKind::Directory { self.abandon(victim)? } else { self.drop_link(victim)? }
+            if kind == FileKind::Directory {
+                self.abandon(victim)?
+            } else {
+                self.drop_link(victim)?
+            }
         }
         self.remove_entry(from.0, from.1)?;
         let name: Name = to.1.into();
@@ -364,7 +392,12 @@ impl State {
             return self.unlink(dir, path);
         }
         if found.last != Last::Name {
-            return Err(if found.last == Last::Root { Error::Busy } else { Error::Invalid }.into());
+            return Err(if found.last == Last::Root {
+                Error::Busy
+            } else {
+                Error::Invalid
+            }
+            .into());
         }
         if self.mounts.keys().any(|&mount| self.is_within(mount, top)) {
             return Err(Error::Busy.into());

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::node::Content;
 use super::*;
 
-pub(super) const ROOMY: Limits = Limits { max_bytes: 1 << 40, max_inodes: 1 << 20 };
+pub(super) const ROOMY: Limits = Limits {
+    max_bytes: 1 << 40,
+    max_inodes: 1 << 20,
+};
 
 impl Fs {
     /// Counts the charge anew from the tree and compares it with the running account.
@@ -36,7 +39,12 @@ fn fs() -> Fs {
 }
 
 fn put(fs: &Fs, path: &str, data: &[u8]) {
-    let options = OpenOptions { create: true, truncate: true, mode: 0o644, ..OpenOptions::default() };
+    let options = OpenOptions {
+        create: true,
+        truncate: true,
+        mode: 0o644,
+        ..OpenOptions::default()
+    };
     let file = fs.open(ROOT, path.as_bytes(), &options).unwrap();
     assert_eq!(file.write_at(0, data).unwrap_or(0), data.len());
 }
@@ -80,7 +88,8 @@ fn a_written_file_reads_back_across_chunks() {
 #[test]
 fn holes_and_regrown_ends_read_as_zeros_also_over_image_data() {
     let fs = fs();
-    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 200_000]), 0..200_000).unwrap();
+    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 200_000]), 0..200_000)
+        .unwrap();
     let image = Fs::from_tree(&fs.freeze(), ROOMY);
     let file = open(&image, "/image");
     file.set_len(70_000).unwrap();
@@ -102,7 +111,8 @@ fn holes_and_regrown_ends_read_as_zeros_also_over_image_data() {
 #[test]
 fn an_image_is_not_charged_and_writing_charges_one_chunk() {
     let fs = fs();
-    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 1 << 20]), 0..1 << 20).unwrap();
+    fs.import_file(ROOT, b"/image", 0o644, blob(vec![7; 1 << 20]), 0..1 << 20)
+        .unwrap();
     let fs = Fs::from_tree(&fs.freeze(), ROOMY);
     assert_eq!((fs.usage().bytes, fs.usage().inodes), (0, 0));
     assert_eq!(get(&fs, "/image").len(), 1 << 20);
@@ -129,8 +139,14 @@ fn forks_and_frozen_trees_do_not_see_later_changes() {
 
 #[test]
 fn a_full_disk_writes_short_then_refuses_and_can_be_cleared() {
-    let fs = Fs::new(Limits { max_bytes: 40_000, max_inodes: 10 });
-    let options = OpenOptions { create: true, ..OpenOptions::default() };
+    let fs = Fs::new(Limits {
+        max_bytes: 40_000,
+        max_inodes: 10,
+    });
+    let options = OpenOptions {
+        create: true,
+        ..OpenOptions::default()
+    };
     let file = fs.open(ROOT, b"/a", &options).unwrap();
     let written = file.write_at(0, &[1; 100_000]).unwrap();
     assert!(written > 20_000 && written < 40_000 && written % 4096 == 0, "{written}");
@@ -147,7 +163,10 @@ fn a_full_disk_writes_short_then_refuses_and_can_be_cleared() {
 
 #[test]
 fn inodes_are_limited() {
-    let fs = Fs::new(Limits { max_bytes: 1 << 30, max_inodes: 3 });
+    let fs = Fs::new(Limits {
+        max_bytes: 1 << 30,
+        max_inodes: 3,
+    });
     mkdir(&fs, "/a");
     mkdir(&fs, "/b");
     assert_eq!(failure(fs.mkdir(ROOT, b"/c", 0)), Error::NoSpace);
@@ -226,7 +245,12 @@ fn remove_all_clears_a_deep_tree_without_recursion_and_refunds_it() {
     }
     assert_eq!(fs.path_of(dir), Err(Error::NameTooLong));
     let mut seen = 0;
-    let _ = fs.walk::<()>(ROOT, b"/deep", |_| { seen += 1; ControlFlow::Continue(()) }).unwrap();
+    let _ = fs
+        .walk::<()>(ROOT, b"/deep", |_| {
+            seen += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(seen, 20_002);
     fs.remove_all(ROOT, b"/deep").unwrap();
     assert_eq!(fs.usage(), before);
@@ -247,12 +271,20 @@ fn symlinks_are_followed_but_bounded() {
     let dir = mkdir(&fs, "/d");
     fs.symlink(b"/d", ROOT, b"/to-d").unwrap();
     fs.symlink(b"loop", ROOT, b"/loop").unwrap();
-    fs.symlink([b"bomb/".repeat(800), b"x".to_vec()].concat().as_slice(), ROOT, b"/bomb").unwrap();
+    fs.symlink(
+        [b"bomb/".repeat(800), b"x".to_vec()].concat().as_slice(),
+        ROOT,
+        b"/bomb",
+    )
+    .unwrap();
     assert_eq!(fs.lookup(ROOT, b"to-d", true), Ok(dir));
     assert_ne!(fs.lookup(ROOT, b"to-d", false), Ok(dir));
     assert_eq!(fs.lookup(ROOT, b"to-d/", false), Ok(dir));
     assert_eq!(failure(fs.lookup(ROOT, b"loop", true)), Error::Loop);
-    assert!(matches!(failure(fs.lookup(ROOT, b"bomb", true)), Error::Loop | Error::NameTooLong));
+    assert!(matches!(
+        failure(fs.lookup(ROOT, b"bomb", true)),
+        Error::Loop | Error::NameTooLong
+    ));
     assert_eq!(fs.read_link(ROOT, b"to-d").unwrap(), b"/d");
     assert_eq!(failure(fs.read_link(ROOT, b"d")), Error::Invalid);
 }
@@ -304,7 +336,12 @@ fn a_path_into_a_mount_is_handed_over() {
     let fs = fs();
     fs.mount(ROOT, b"/proc", MountId(7)).unwrap();
     fs.symlink(b"/proc/self", ROOT, b"/me").unwrap();
-    let inside = |rest: &[u8]| Err(PathError::Mounted { mount: MountId(7), rest: rest.to_vec() });
+    let inside = |rest: &[u8]| {
+        Err(PathError::Mounted {
+            mount: MountId(7),
+            rest: rest.to_vec(),
+        })
+    };
     assert_eq!(fs.lookup(ROOT, b"/proc/1//fd/", true), inside(b"1//fd/"));
     assert_eq!(fs.lookup(ROOT, b"/me/exe", true), inside(b"self/exe"));
     assert_eq!(fs.lookup(ROOT, b"/proc", true), inside(b""));

@@ -26,21 +26,40 @@ struct Frame {
     path_len: usize,
 }
 
-pub(super) fn walk<B>(tree: &Tree, top: Ino, mut visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>) -> ControlFlow<B> {
+pub(super) fn walk<B>(
+    tree: &Tree,
+    top: Ino,
+    mut visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
     let mut path = Vec::new();
     let mut frames: Vec<Frame> = Vec::new();
     let mut next = Some(top);
     loop {
         if let Some(node) = next.and_then(|ino| tree.node(ino)) {
             let stat = node.stat(next.unwrap_or(top));
-            let target = if let Content::Symlink(target) = &node.content { Some(&**target) } else { None };
-            visit(&WalkEntry { path: &path, depth: frames.len(), stat, target })?;
+            let target = if let Content::Symlink(target) = &node.content {
+                Some(&**target)
+            } else {
+                None
+            };
+            visit(&WalkEntry {
+                path: &path,
+                depth: frames.len(),
+                stat,
+                target,
+            })?;
             if let Content::Directory(directory) = &node.content {
                 debug_assert_eq!(stat.kind, FileKind::Directory);
-                frames.push(Frame { entries: directory.entries.clone(), last: None, path_len: path.len() });
+                frames.push(Frame {
+                    entries: directory.entries.clone(),
+                    last: None,
+                    path_len: path.len(),
+                });
             }
         }
-        let Some(frame) = frames.last_mut() else { return ControlFlow::Continue(()) };
+        let Some(frame) = frames.last_mut() else {
+            return ControlFlow::Continue(());
+        };
         path.truncate(frame.path_len);
         let following = super::handle::following(&frame.entries, frame.last.as_deref());
         next = match following {

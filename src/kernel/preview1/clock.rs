@@ -22,21 +22,27 @@ const CPU_RESOLUTION: u64 = 1_000_000;
 
 /// Defines the functions of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "clock_res_get", |mut caller: Caller<'_, Process>, clock: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, _| {
-            let resolution = match clock {
-                REALTIME | MONOTONIC => FINE_RESOLUTION,
-                PROCESS_CPU | THREAD_CPU => CPU_RESOLUTION,
-                _ => return Err(Errno::Inval),
-            };
-            memory.write_u64(out, resolution)
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "clock_res_get",
+        |mut caller: Caller<'_, Process>, clock: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, _| {
+                let resolution = match clock {
+                    REALTIME | MONOTONIC => FINE_RESOLUTION,
+                    PROCESS_CPU | THREAD_CPU => CPU_RESOLUTION,
+                    _ => return Err(Errno::Inval),
+                };
+                memory.write_u64(out, resolution)
+            }))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "clock_time_get",
         |mut caller: Caller<'_, Process>, clock: u32, _precision: u64, out: u32| {
-            answer(with_memory(&mut caller, |memory, process| memory.write_u64(out, now(process, clock)?)))
+            answer(with_memory(&mut caller, |memory, process| {
+                memory.write_u64(out, now(process, clock)?)
+            }))
         },
     )?;
     Ok(())

@@ -9,7 +9,7 @@ use super::MODULE;
 use crate::kernel::descriptor::{Kind, OpenFile, RegularFile, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::GuestMemory;
-use crate::kernel::process::{FIRST_PREOPEN, Process, answer, with_memory};
+use crate::kernel::process::{Process, answer, with_memory};
 use crate::kernel::stat::{FileStat, Filetype};
 use crate::vfs::TimeChange;
 
@@ -44,9 +44,11 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "fd_close", |mut caller: Caller<'_, Process>, fd: u32| {
         answer(caller.data_mut().descriptors.close(fd).map(|_| ()))
     })?;
-    linker.func_wrap(MODULE, "fd_renumber", |mut caller: Caller<'_, Process>, from: u32, to: u32| {
-        answer(renumber(caller.data_mut(), from, to))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_renumber",
+        |mut caller: Caller<'_, Process>, from: u32, to: u32| answer(renumber(caller.data_mut(), from, to)),
+    )?;
     for name in ["fd_sync", "fd_datasync"] {
         linker.func_wrap(MODULE, name, |caller: Caller<'_, Process>, fd: u32| {
             // Files are in memory: there is nothing to wait for.
@@ -58,26 +60,48 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         "fd_advise",
         |caller: Caller<'_, Process>, fd: u32, _offset: u64, _len: u64, advice: u32| {
             let known = if advice <= 5 { Ok(()) } else { Err(Errno::Inval) };
-            answer(caller.data().descriptors.get(fd).and_then(|file| file.seekable().map(|_| ())).and(known))
+            answer(
+                caller
+                    .data()
+                    .descriptors
+                    .get(fd)
+                    .and_then(|file| file.seekable().map(|_| ()))
+                    .and(known),
+            )
         },
     )?;
-    linker.func_wrap(MODULE, "fd_allocate", |caller: Caller<'_, Process>, fd: u32, offset: u64, len: u64| {
-        answer(writable(caller.data(), fd, |file| Ok(file.handle.allocate(offset, len)?)))
-    })?;
-    linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            let fdstat = fdstat(process.descriptors.get(fd)?)?;
-            memory.write(out, &fdstat)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "fd_fdstat_set_flags", |caller: Caller<'_, Process>, fd: u32, flags: u32| {
-        answer(caller.data().descriptors.get(fd).map(|file| {
-            file.nonblocking.store(flags & fdflags::NONBLOCK != 0, Ordering::Relaxed);
-            if let Kind::File(regular) = &file.kind {
-                regular.append.store(flags & fdflags::APPEND != 0, Ordering::Relaxed);
-            }
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_allocate",
+        |caller: Caller<'_, Process>, fd: u32, offset: u64, len: u64| {
+            answer(writable(caller.data(), fd, |file| {
+                Ok(file.handle.allocate(offset, len)?)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_fdstat_get",
+        |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let fdstat = fdstat(process.descriptors.get(fd)?)?;
+                memory.write(out, &fdstat)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_fdstat_set_flags",
+        |caller: Caller<'_, Process>, fd: u32, flags: u32| {
+            answer(caller.data().descriptors.get(fd).map(|file| {
+                file.nonblocking
+                    .store(flags & fdflags::NONBLOCK != 0, Ordering::Relaxed);
+                if let Kind::File(regular) = &file.kind {
+                    regular.append.store(flags & fdflags::APPEND != 0, Ordering::Relaxed);
+                }
+            }))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "fd_fdstat_set_rights",
@@ -86,15 +110,23 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             answer(caller.data().descriptors.get(fd).map(|_| ()))
         },
     )?;
-    linker.func_wrap(MODULE, "fd_filestat_get", |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            let filestat = process.stat_descriptor(fd)?.to_filestat();
-            memory.write(out, &filestat)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "fd_filestat_set_size", |caller: Caller<'_, Process>, fd: u32, size: u64| {
-        answer(writable(caller.data(), fd, |file| Ok(file.handle.set_len(size)?)))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_filestat_get",
+        |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let filestat = process.stat_descriptor(fd)?.to_filestat();
+                memory.write(out, &filestat)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_filestat_set_size",
+        |caller: Caller<'_, Process>, fd: u32, size: u64| {
+            answer(writable(caller.data(), fd, |file| Ok(file.handle.set_len(size)?)))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "fd_filestat_set_times",
@@ -112,15 +144,25 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             }))
         },
     )?;
-    linker.func_wrap(MODULE, "fd_tell", |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            let position = seek(process.descriptors.get(fd)?, 0, WHENCE_CURRENT)?;
-            memory.write_u64(out, position)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "fd_prestat_get", |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
-        answer(with_memory(&mut caller, |memory, process| prestat(memory, process, fd, out)))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_tell",
+        |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let position = seek(process.descriptors.get(fd)?, 0, WHENCE_CURRENT)?;
+                memory.write_u64(out, position)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_prestat_get",
+        |mut caller: Caller<'_, Process>, fd: u32, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                prestat(memory, process, fd, out)
+            }))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "fd_prestat_dir_name",
@@ -147,11 +189,7 @@ fn renumber(process: &mut Process, from: u32, to: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-fn writable(
-    process: &Process,
-    fd: u32,
-    change: impl FnOnce(&RegularFile) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn writable(process: &Process, fd: u32, change: impl FnOnce(&RegularFile) -> Result<(), Errno>) -> Result<(), Errno> {
     match &process.descriptors.get(fd)?.kind {
         Kind::File(file) if file.writable => change(file),
         Kind::Directory(_) => Err(Errno::Isdir),
@@ -199,7 +237,10 @@ pub fn time_changes(atime: u64, mtime: u64, flags: u32) -> Result<(TimeChange, T
         (false, true) => Ok(TimeChange::Now),
         (false, false) => Ok(TimeChange::Keep),
     };
-    Ok((change(flags & 1 != 0, flags & 2 != 0, atime)?, change(flags & 4 != 0, flags & 8 != 0, mtime)?))
+    Ok((
+        change(flags & 1 != 0, flags & 2 != 0, atime)?,
+        change(flags & 4 != 0, flags & 8 != 0, mtime)?,
+    ))
 }
 
 fn set_times(process: &Process, fd: u32, atime: u64, mtime: u64, flags: u32) -> Result<(), Errno> {
@@ -217,7 +258,10 @@ fn seek(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
             _ => return Err(Errno::Inval),
         };
         let target = i128::from(start) + i128::from(offset);
-        u64::try_from(target).ok().filter(|target| i64::try_from(*target).is_ok()).ok_or(Errno::Inval)
+        u64::try_from(target)
+            .ok()
+            .filter(|target| i64::try_from(*target).is_ok())
+            .ok_or(Errno::Inval)
     };
     match &file.kind {
         // Devices have no position.
@@ -237,7 +281,6 @@ fn seek(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
 }
 
 fn prestat(memory: &mut GuestMemory<'_>, process: &Process, fd: u32, out: u32) -> Result<(), Errno> {
-    debug_assert!(FIRST_PREOPEN == 3, "where a preview1 libc starts to look");
     let name = process.preopen(fd).ok_or(Errno::Badf)?;
     memory.write_u32(out, 0)?;
     let address = out.checked_add(4).ok_or(Errno::Fault)?;

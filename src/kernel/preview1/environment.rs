@@ -12,25 +12,49 @@ const RANDOM_STEP: u32 = 256 << 10;
 
 /// Defines the functions of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Caller<'_, Process>, count: u32, size: u32| {
-        answer(with_memory(&mut caller, |memory, process| sizes(memory, &process.arguments, count, size)))
-    })?;
-    linker.func_wrap(MODULE, "args_get", |mut caller: Caller<'_, Process>, table: u32, bytes: u32| {
-        answer(with_memory(&mut caller, |memory, process| strings(memory, &process.arguments, table, bytes)))
-    })?;
-    linker.func_wrap(MODULE, "environ_sizes_get", |mut caller: Caller<'_, Process>, count: u32, size: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            sizes(memory, &process.control.image().environment, count, size)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "environ_get", |mut caller: Caller<'_, Process>, table: u32, bytes: u32| {
-        answer(with_memory(&mut caller, |memory, process| {
-            strings(memory, &process.control.image().environment, table, bytes)
-        }))
-    })?;
-    linker.func_wrap_async(MODULE, "random_get", |mut caller: Caller<'_, Process>, (address, len): (u32, u32)| {
-        Box::new(async move { answer(random(&mut caller, address, len).await) })
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "args_sizes_get",
+        |mut caller: Caller<'_, Process>, count: u32, size: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                sizes(memory, &process.arguments, count, size)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "args_get",
+        |mut caller: Caller<'_, Process>, table: u32, bytes: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                strings(memory, &process.arguments, table, bytes)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "environ_sizes_get",
+        |mut caller: Caller<'_, Process>, count: u32, size: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                sizes(memory, &process.control.image().environment, count, size)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "environ_get",
+        |mut caller: Caller<'_, Process>, table: u32, bytes: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                strings(memory, &process.control.image().environment, table, bytes)
+            }))
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "random_get",
+        |mut caller: Caller<'_, Process>, (address, len): (u32, u32)| {
+            Box::new(async move { answer(random(&mut caller, address, len).await) })
+        },
+    )?;
     Ok(())
 }
 

@@ -79,18 +79,14 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-async fn fd_read(
-    caller: &mut Caller<'_, Process>,
-    fd: u32,
-    vectors: u32,
-    count: u32,
-    out: u32,
-) -> Result<(), Errno> {
+async fn fd_read(caller: &mut Caller<'_, Process>, fd: u32, vectors: u32, count: u32, out: u32) -> Result<(), Errno> {
     let file = Arc::clone(caller.data().descriptors.get(fd)?);
     if try_read(caller, &file, vectors, count, out)? {
         return Ok(());
     }
-    let (Kind::PipeReader(reader), false) = (&file.kind, file.is_nonblocking()) else { return Err(Errno::Again) };
+    let (Kind::PipeReader(reader), false) = (&file.kind, file.is_nonblocking()) else {
+        return Err(Errno::Again);
+    };
     let control = Arc::clone(&caller.data().control);
     loop {
         let changed = reader.pipe().changed().notified();
@@ -114,9 +110,11 @@ fn try_read(
     count: u32,
     out: u32,
 ) -> Result<bool, Errno> {
-    with_memory(caller, |memory, _| match gather(memory, vectors, count, |buffer, _| file.try_read(buffer))? {
-        Ok(total) => memory.write_u32(out, total).map(|()| true),
-        Err(WouldBlock) => Ok(false),
+    with_memory(caller, |memory, _| {
+        match gather(memory, vectors, count, |buffer, _| file.try_read(buffer))? {
+            Ok(total) => memory.write_u32(out, total).map(|()| true),
+            Err(WouldBlock) => Ok(false),
+        }
     })
 }
 
@@ -195,7 +193,11 @@ async fn write_pipe(
             },
         }
     }
-    if written == 0 && !bytes.is_empty() { Err(Errno::Again.into()) } else { Ok(written as u32) }
+    if written == 0 && !bytes.is_empty() {
+        Err(Errno::Again.into())
+    } else {
+        Ok(written as u32)
+    }
 }
 
 /// Writes the kernel's own words to an open file.
@@ -245,9 +247,7 @@ fn gather(
     }
     if first {
         // No buffer at all: still an error on a descriptor that cannot be read.
-        if let Err(errno) = read(&mut [], 0) {
-            return Err(errno);
-        }
+        let _ = read(&mut [], 0)?;
     }
     Ok(Ok(total as u32))
 }

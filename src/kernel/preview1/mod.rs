@@ -48,18 +48,26 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             0i32
         })
     })?;
-    linker.func_wrap(MODULE, "sock_accept", |caller: Caller<'_, Process>, fd: u32, _flags: u32, _out: u32| {
-        not_a_socket(&caller, fd)
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "sock_accept",
+        |caller: Caller<'_, Process>, fd: u32, _flags: u32, _out: u32| not_a_socket(&caller, fd),
+    )?;
     linker.func_wrap(
         MODULE,
         "sock_recv",
         |caller: Caller<'_, Process>, fd: u32, _: u32, _: u32, _: u32, _: u32, _: u32| not_a_socket(&caller, fd),
     )?;
-    linker.func_wrap(MODULE, "sock_send", |caller: Caller<'_, Process>, fd: u32, _: u32, _: u32, _: u32, _: u32| {
-        not_a_socket(&caller, fd)
-    })?;
-    linker.func_wrap(MODULE, "sock_shutdown", |caller: Caller<'_, Process>, fd: u32, _: u32| not_a_socket(&caller, fd))?;
+    linker.func_wrap(
+        MODULE,
+        "sock_send",
+        |caller: Caller<'_, Process>, fd: u32, _: u32, _: u32, _: u32, _: u32| not_a_socket(&caller, fd),
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "sock_shutdown",
+        |caller: Caller<'_, Process>, fd: u32, _: u32| not_a_socket(&caller, fd),
+    )?;
     Ok(())
 }
 

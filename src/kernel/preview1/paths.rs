@@ -32,9 +32,25 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "path_open",
         |mut caller: Caller<'_, Process>,
-         (dir, lookup, path, len, open, base, _inheriting, flags, out): (u32, u32, u32, u32, u32, u64, u64, u32, u32)| {
+         (dir, lookup, path, len, open, base, _inheriting, flags, out): (
+            u32,
+            u32,
+            u32,
+            u32,
+            u32,
+            u64,
+            u64,
+            u32,
+            u32,
+        )| {
             Box::new(async move {
-                let request = OpenRequest { dir, follow: lookup & SYMLINK_FOLLOW != 0, open, rights: base, flags };
+                let request = OpenRequest {
+                    dir,
+                    follow: lookup & SYMLINK_FOLLOW != 0,
+                    open,
+                    rights: base,
+                    flags,
+                };
                 answer(path_open(&mut caller, request, path, len, out).await)
             })
         },
@@ -130,7 +146,13 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
         "path_rename",
-        |mut caller: Caller<'_, Process>, old_dir: u32, old: u32, old_len: u32, new_dir: u32, new: u32, new_len: u32| {
+        |mut caller: Caller<'_, Process>,
+         old_dir: u32,
+         old: u32,
+         old_len: u32,
+         new_dir: u32,
+         new: u32,
+         new_len: u32| {
             answer(with_memory(&mut caller, |memory, process| {
                 let (old, new) = (memory.path(old, old_len)?, memory.path(new, new_len)?);
                 let (old_base, old) = base(process, old_dir)?.join(old);
@@ -227,7 +249,9 @@ async fn path_open(
     len: u32,
     out: u32,
 ) -> Result<(), Errno> {
-    let opened = with_memory(caller, |memory, process| open(process, &request, memory.path(path, len)?))?;
+    let opened = with_memory(caller, |memory, process| {
+        open(process, &request, memory.path(path, len)?)
+    })?;
     let file = match opened {
         Opened::File(file) => file,
         Opened::Fifo(ino) => open_fifo(caller.data(), ino, &request).await?,
@@ -273,7 +297,12 @@ fn opened(request: &OpenRequest, handle: Handle) -> Result<Opened, Errno> {
             let append = request.flags & fdflags::APPEND != 0;
             // A libc that asks for neither wants at least attributes; reading does no harm.
             let readable = request.readable() || !request.writable();
-            Ok(Opened::File(OpenFile::regular(handle, readable, request.writable(), append)))
+            Ok(Opened::File(OpenFile::regular(
+                handle,
+                readable,
+                request.writable(),
+                append,
+            )))
         }
         FileKind::Directory => {
             // Libcs that open a directory to search it ask for all rights, reading included: only a pure write is refused.
@@ -306,9 +335,10 @@ fn open_node(process: &Process, request: &OpenRequest, node: Node) -> Result<Arc
         Node::Directory(directory) => Ok(OpenFile::new(Kind::ProcDirectory(directory))),
         _ if request.wants(oflags::DIRECTORY) => Err(Errno::Notdir),
         Node::File(_) if request.writable() && !request.readable() => Err(Errno::Acces),
-        Node::File(contents) => {
-            Ok(OpenFile::new(Kind::ProcFile(ProcFile { contents, offset: std::sync::Mutex::new(0) })))
-        }
+        Node::File(contents) => Ok(OpenFile::new(Kind::ProcFile(ProcFile {
+            contents,
+            offset: std::sync::Mutex::new(0),
+        }))),
         Node::Link(_) => Err(Errno::Loop),
         Node::Descriptor(fd) => Ok(Arc::clone(process.descriptors.get(fd)?)),
     }
@@ -335,19 +365,20 @@ async fn open_fifo(process: &Process, ino: Ino, request: &OpenRequest) -> Result
         OpenFile::new(Kind::PipeReader(PipeReader::new(&pipe)))
     };
     // Opened for both, it waits for nobody.
-    let wait = request.readable() != request.writable() && request.flags & fdflags::NONBLOCK == 0;
-    while wait {
+    if request.readable() == request.writable() || request.flags & fdflags::NONBLOCK != 0 {
+        return Ok(file);
+    }
+    loop {
         let changed = pipe.changed().notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         let (reader, writer) = pipe.ends();
         if reader && writer {
-            break;
+            return Ok(file);
         }
         tokio::select! {
             () = changed => {}
             () = process.control.signals.interrupted() => return Err(Errno::Intr),
         }
     }
-    Ok(file)
 }

@@ -67,10 +67,22 @@ async fn poll_oneoff(
     }
     let list = with_memory(caller, |memory, process| {
         let table = memory.slice(subscriptions, count * SUBSCRIPTION_BYTES)?;
-        table.chunks_exact(SUBSCRIPTION_BYTES as usize).map(|bytes| parse(process, bytes)).collect::<Result<Vec<_>, _>>()
+        table
+            .chunks_exact(SUBSCRIPTION_BYTES as usize)
+            .map(|bytes| parse(process, bytes))
+            .collect::<Result<Vec<_>, _>>()
     })?;
     let started = tokio::time::Instant::now();
-    let shortest = list.iter().filter_map(|entry| if let What::Time(span) = entry.what { Some(span) } else { None }).min();
+    let shortest = list
+        .iter()
+        .filter_map(|entry| {
+            if let What::Time(span) = entry.what {
+                Some(span)
+            } else {
+                None
+            }
+        })
+        .min();
     let deadline = shortest.and_then(|span| started.checked_add(span));
     let control = Arc::clone(&caller.data().control);
     loop {
@@ -91,7 +103,7 @@ async fn poll_oneoff(
         };
         let change = async {
             if changes.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 select_all(changes).await;
             }
@@ -105,9 +117,21 @@ async fn poll_oneoff(
 }
 
 fn parse(process: &Process, bytes: &[u8]) -> Result<Subscription, Errno> {
-    let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_le_bytes);
-    let long = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
-    let (Some(id), Some(timeout), Some(flags)) = (word(16), long(24), word(40)) else { return Err(Errno::Inval) };
+    let word = |at: usize| {
+        bytes
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok())
+            .map(u32::from_le_bytes)
+    };
+    let long = |at: usize| {
+        bytes
+            .get(at..at + 8)
+            .and_then(|eight| eight.try_into().ok())
+            .map(u64::from_le_bytes)
+    };
+    let (Some(id), Some(timeout), Some(flags)) = (word(16), long(24), word(40)) else {
+        return Err(Errno::Inval);
+    };
     let kind = bytes[8];
     let what = match kind {
         EVENT_CLOCK => time_until(process, id, timeout, flags as u16),
@@ -116,20 +140,30 @@ fn parse(process: &Process, bytes: &[u8]) -> Result<Subscription, Errno> {
         _ => return Err(Errno::Inval),
     };
     let userdata = long(0).unwrap_or_default().to_le_bytes();
-    Ok(Subscription { userdata, kind, what: what.unwrap_or_else(What::Wrong) })
+    Ok(Subscription {
+        userdata,
+        kind,
+        what: what.unwrap_or_else(What::Wrong),
+    })
 }
 
 fn time_until(process: &Process, id: u32, timeout: u64, flags: u16) -> Result<What, Errno> {
     if id != clock::REALTIME && id != clock::MONOTONIC {
         return Err(Errno::Notsup);
     }
-    let span = if flags & ABSOLUTE == 0 { timeout } else { timeout.saturating_sub(clock::now(process, id)?) };
+    let span = if flags & ABSOLUTE == 0 {
+        timeout
+    } else {
+        timeout.saturating_sub(clock::now(process, id)?)
+    };
     Ok(What::Time(Duration::from_nanos(span)))
 }
 
 /// The signal that a descriptor's readiness may have changed.
 fn change_of(subscription: &Subscription) -> Option<Notified<'_>> {
-    let (What::Read(file) | What::Write(file)) = &subscription.what else { return None };
+    let (What::Read(file) | What::Write(file)) = &subscription.what else {
+        return None;
+    };
     match &file.kind {
         Kind::PipeReader(reader) => Some(reader.pipe().changed().notified()),
         Kind::PipeWriter(writer) => Some(writer.pipe().changed().notified()),

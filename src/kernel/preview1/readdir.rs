@@ -71,7 +71,10 @@ impl<'a> Page<'a> {
 fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), Errno> {
     let mut slot = lock(&directory.listing);
     if cookie == 0 || slot.is_none() {
-        *slot = Some(Listing { entries: directory.handle.read_dir()?, resume: None });
+        *slot = Some(Listing {
+            entries: directory.handle.read_dir()?,
+            resume: None,
+        });
     }
     let Some(listing) = slot.as_mut() else { return Ok(()) };
     if cookie == 0 && !page.add(1, directory.handle.ino().0, Filetype::Directory, b".") {
@@ -96,7 +99,12 @@ fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), E
     };
     match &resume {
         Some((_, name)) => fill(&mut listing.entries.after(name)),
-        None => fill(&mut listing.entries.iter().skip(usize::try_from(first).unwrap_or(usize::MAX))),
+        None => fill(
+            &mut listing
+                .entries
+                .iter()
+                .skip(usize::try_from(first).unwrap_or(usize::MAX)),
+        ),
     }
     listing.resume = last.map(|name| (next, name));
     Ok(())
@@ -107,7 +115,11 @@ fn list_served(process: &Process, directory: &procfs::Directory, cookie: u64, pa
     all.extend(procfs::entries(process, directory));
     let skip = usize::try_from(cookie).unwrap_or(usize::MAX);
     for (next, (name, is_directory)) in (1..).zip(all).skip(skip) {
-        let filetype = if is_directory { Filetype::Directory } else { Filetype::RegularFile };
+        let filetype = if is_directory {
+            Filetype::Directory
+        } else {
+            Filetype::RegularFile
+        };
         if !page.add(next, 1, filetype, &name) {
             break;
         }

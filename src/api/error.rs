@@ -1,0 +1,154 @@
+//! Errors as clients see them. The only place that knows which status a failure has.
+//!
+//! The body is `{"code", "message", "request_id"}`. A handler returns an [`ApiError`]; the layer in
+//! [`request_id`](super::request_id) writes the body, because only there the request's id is known.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::exec::ExecAnswer;
+use crate::provider::ProviderError;
+use crate::sandbox::SandboxError;
+
+/// Seconds a client is asked to wait after 429 and 503.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A failure, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// What a command that passed its timeout wrote until then.
+    partial: Option<Box<ExecAnswer>>,
+}
+
+/// The JSON of an [`ApiError`].
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+    #[serde(flatten)]
+    partial: Option<&'a ExecAnswer>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), partial: None }
+    }
+
+    /// 400: the request is malformed.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 401: no key, or none that is known.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// 403: the key may not do this.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 404: what was named is not there.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 405: the route exists, but not for this method.
+    pub fn method_not_allowed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    /// 408: the command passed its timeout.
+    pub fn exec_timeout(message: impl Into<String>, partial: ExecAnswer) -> Self {
+        let error = Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message);
+        Self { partial: Some(Box::new(partial)), ..error }
+    }
+
+    /// 413: the body is over a limit.
+    pub fn payload_too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+    }
+
+    /// 422: the provider cannot do this.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", message)
+    }
+
+    /// 500: a defect of the server. The cause belongs in the log.
+    pub fn internal() -> Self {
+        let message = "the server failed to handle this request; its log has the details under this request_id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    }
+
+    /// 503: not now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    /// What happened, for the log and for streams that have begun.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The answer, once the request's id is known.
+    pub(super) fn render(&self, request_id: &str) -> Response {
+        let partial = self.partial.as_deref();
+        let body = Body { code: self.code, message: &self.message, request_id, partial };
+        let mut response = (self.status, axum::Json(body)).into_response();
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<SandboxError> for ApiError {
+    fn from(error: SandboxError) -> Self {
+        let message = error.to_string();
+        match error {
+            SandboxError::NotFound(_) | SandboxError::ProviderNotFound { .. } | SandboxError::TemplateNotFound(_) => {
+                Self::not_found(message)
+            }
+            SandboxError::NotReady(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            SandboxError::Invalid(_) => Self::bad_request(message),
+            SandboxError::Unsupported(_) => Self::unsupported(message),
+            SandboxError::LimitReached(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message),
+            SandboxError::ShuttingDown => Self::unavailable(message),
+            SandboxError::Provider(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<ProviderError> for ApiError {
+    fn from(error: ProviderError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProviderError::ImageNotFound { .. }
+            | ProviderError::SandboxNotFound
+            | ProviderError::FileNotFound(_) => Self::not_found(message),
+            ProviderError::BadPath { .. } | ProviderError::Invalid(_) => Self::bad_request(message),
+            ProviderError::LimitReached(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message),
+            ProviderError::Unsupported(_) => Self::unsupported(message),
+            ProviderError::Unavailable(_) => Self::unavailable(message),
+            ProviderError::Internal(cause) => {
+                tracing::error!(%cause, "the provider failed");
+                let message = "the runtime failed; the server's log has the details under this request_id";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "provider_error", message)
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Runs commands: one JSON answer at the end, or a line of JSON per chunk of output.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::extract::{AsCaller, Id, Json, check_path};
+use super::router::AppState;
+use super::text::{Decoder, lossy, lossy_truncated};
+use crate::duration::GoDuration;
+use crate::provider::{Command, OutputStream};
+use crate::sandbox::{CollectedExec, ExecExit, ExecItem, ExecRequest, RunningExec, SandboxError};
+
+/// Body of `POST /sandboxes/{id}/exec`.
+#[derive(Deserialize)]
+pub struct ExecBody {
+    command: String,
+    args: Option<Vec<String>>,
+    mode: Option<Mode>,
+    env: Option<BTreeMap<String, String>>,
+    workdir: Option<String>,
+    timeout: Option<GoDuration>,
+    stream: Option<bool>,
+    stdin: Option<String>,
+}
+
+/// How `command` is meant.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    /// A script for `sh -c`, to which `args` are appended quoted.
+    #[default]
+    Shell,
+    /// A program; `args` are its arguments.
+    Argv,
+}
+
+/// Answer of a command that is not streamed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExecAnswer {
+    exit_code: i32,
+    stdout: String,
+    stderr: String,
+    duration: GoDuration,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+/// A line of a stream.
+#[derive(Serialize)]
+struct OutputLine<'a> {
+    stream: OutputStream,
+    data: &'a str,
+}
+
+/// The last line of a stream.
+#[derive(Serialize)]
+struct ExitLine<'a> {
+    r#type: &'static str,
+    exit_code: i32,
+    duration: GoDuration,
+    timed_out: bool,
+    /// Who killed the command, or what failed, when it did not end by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+/// Exit status in the last line when the runtime lost the command: 128 + SIGKILL.
+const LOST: i32 = 137;
+
+/// `POST /sandboxes/{id}/exec`
+pub async fn exec(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    Id(id): Id,
+    Json(body): Json<ExecBody>,
+) -> Result<Response, ApiError> {
+    let stream = body.stream.unwrap_or(false);
+    let running = state.sandboxes.exec(&caller, &id, understood(body)?).await?;
+    if stream {
+        return Ok(streamed(running));
+    }
+    let collected = running.collect().await?;
+    let timed_out = collected.exit.outcome.timed_out;
+    let answer = answer_of(collected);
+    if timed_out {
+        let message = format!("command timed out after {}", answer.duration);
+        return Err(ApiError::exec_timeout(message, answer));
+    }
+    Ok(axum::Json(answer).into_response())
+}
+
+/// The request in the words of the sandbox layer.
+fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
+    if let Some(workdir) = &body.workdir {
+        check_path("workdir", workdir)?;
+    }
+    let args = body.args.unwrap_or_default();
+    let command = match body.mode.unwrap_or_default() {
+        Mode::Shell => Command::Shell(with_quoted(body.command, &args)),
+        Mode::Argv => Command::Argv(std::iter::once(body.command).chain(args).collect()),
+    };
+    Ok(ExecRequest {
+        command,
+        env: body.env.unwrap_or_default(),
+        workdir: body.workdir,
+        timeout: body.timeout.map(|timeout| timeout.0),
+        stdin: body.stdin.map(Bytes::from),
+    })
+}
+
+/// Appends arguments to a script so that the shell reads each as one word, whatever is in it.
+fn with_quoted(mut script: String, args: &[String]) -> String {
+    for arg in args {
+        script.push_str(" '");
+        script.push_str(&arg.replace('\'', r"'\''"));
+        script.push('\'');
+    }
+    script
+}
+
+fn answer_of(collected: CollectedExec) -> ExecAnswer {
+    let text = if collected.truncated { lossy_truncated } else { lossy };
+    let mut stderr = text(collected.stderr);
+    if let Some(reason) = &collected.exit.killed_because {
+        stderr.push_str(&format!("wisp: killed: {reason}\n"));
+    }
+    ExecAnswer {
+        exit_code: collected.exit.outcome.exit_code,
+        stdout: text(collected.stdout),
+        stderr,
+        duration: collected.exit.outcome.duration.into(),
+        truncated: collected.truncated,
+    }
+}
+
+/// The answer that tells a command's output as it comes. When the client goes, the body is dropped, and the command
+/// with it.
+fn streamed(running: RunningExec) -> Response {
+    let stream = futures_util::stream::unfold(Some(NdjsonStream::new(running)), |stream| async {
+        let mut stream = stream?;
+        let (lines, more) = stream.next_lines().await;
+        Some((Ok::<_, std::convert::Infallible>(lines), more.then_some(stream)))
+    });
+    let content_type = HeaderValue::from_static("application/x-ndjson");
+    // Proxies that gather an answer before they pass it on would defeat the purpose.
+    let unbuffered = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+    ([(header::CONTENT_TYPE, content_type)], unbuffered, Body::from_stream(stream)).into_response()
+}
+
+struct NdjsonStream {
+    running: RunningExec,
+    stdout: Decoder,
+    stderr: Decoder,
+}
+
+impl NdjsonStream {
+    fn new(running: RunningExec) -> Self {
+        Self { running, stdout: Decoder::default(), stderr: Decoder::default() }
+    }
+
+    /// The next line or lines, and whether more may follow.
+    async fn next_lines(&mut self) -> (Bytes, bool) {
+        let mut lines = Vec::new();
+        let more = loop {
+            match self.running.next().await {
+                Ok(ExecItem::Output(stream, chunk)) => {
+                    let decoder = match stream {
+                        OutputStream::Stdout => &mut self.stdout,
+                        OutputStream::Stderr => &mut self.stderr,
+                    };
+                    push_output(&mut lines, stream, &decoder.push(&chunk));
+                    // A chunk that ends within a character may have nothing to tell yet.
+                    if !lines.is_empty() {
+                        break true;
+                    }
+                }
+                Ok(ExecItem::Exit(exit)) => {
+                    self.push_rest(&mut lines);
+                    push_exit(&mut lines, &exit);
+                    break false;
+                }
+                Err(error) => {
+                    self.push_rest(&mut lines);
+                    push_lost(&mut lines, error, self.running.elapsed().into());
+                    break false;
+                }
+            }
+        };
+        (lines.into(), more)
+    }
+
+    /// Halves of characters whose rest never came.
+    fn push_rest(&mut self, lines: &mut Vec<u8>) {
+        push_output(lines, OutputStream::Stdout, &self.stdout.finish());
+        push_output(lines, OutputStream::Stderr, &self.stderr.finish());
+    }
+}
+
+fn push_output(lines: &mut Vec<u8>, stream: OutputStream, data: &str) {
+    if !data.is_empty() {
+        push_line(lines, &OutputLine { stream, data });
+    }
+}
+
+fn push_exit(lines: &mut Vec<u8>, exit: &ExecExit) {
+    push_line(lines, &ExitLine {
+        r#type: "exit",
+        exit_code: exit.outcome.exit_code,
+        duration: exit.outcome.duration.into(),
+        timed_out: exit.outcome.timed_out,
+        error: exit.killed_because.as_deref(),
+    });
+}
+
+/// The status line is out already, so the failure goes into the last line.
+fn push_lost(lines: &mut Vec<u8>, error: SandboxError, duration: GoDuration) {
+    let error = ApiError::from(error);
+    let error = Some(error.message());
+    push_line(lines, &ExitLine { r#type: "exit", exit_code: LOST, duration, timed_out: false, error });
+}
+
+fn push_line(lines: &mut Vec<u8>, line: &impl Serialize) {
+    // Writing these structures to memory cannot fail.
+    if serde_json::to_writer(&mut *lines, line).is_ok() {
+        lines.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_quoted_for_the_shell() {
+        let args = ["a b".to_owned(), "it's".to_owned(), String::new(), "$HOME;`x`\n".to_owned()];
+        assert_eq!(with_quoted("echo".to_owned(), &args), "echo 'a b' 'it'\\''s' '' '$HOME;`x`\n'");
+    }
+}

@@ -1,0 +1,321 @@
+//! Reads requests strictly: whatever is wrong with one becomes a 400 or 413 that says so, in our error shape.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use super::router::AppState;
+use crate::sandbox::{Caller, SandboxId};
+
+/// Deepest nesting of a JSON body. No request of ours nests more than three levels.
+const MAX_JSON_DEPTH: usize = 64;
+/// Longest path or pattern, bytes: `PATH_MAX` of Linux.
+const MAX_PATH_BYTES: usize = 4096;
+/// A client that still sends a body that was refused gets to read the refusal only when someone takes that body:
+/// this much of it, for this long.
+const MAX_DISCARDED_BYTES: u64 = 256 << 20;
+const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
+
+/// A JSON body. The `Content-Type` does not matter.
+pub struct Json<T>(pub T);
+
+impl<S, T> FromRequest<S> for Json<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+    AppState: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let limit = AppState::from_ref(state).config.limits.max_json_bytes;
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(&parts.headers, body, limit).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// The value of a JSON text.
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.is_empty() {
+        return Err(ApiError::bad_request("the request has no body; send a JSON object"));
+    }
+    if nests_too_deep(bytes) {
+        return Err(ApiError::bad_request(format!("malformed JSON: nested deeper than {MAX_JSON_DEPTH} levels")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.inner();
+        let kind = if cause.is_data() { "invalid request" } else { "malformed JSON" };
+        ApiError::bad_request(if path == "." { format!("{kind}: {cause}") } else { format!("{kind}: {path}: {cause}") })
+    })?;
+    deserializer.end().map_err(|error| ApiError::bad_request(format!("malformed JSON: {error}")))?;
+    Ok(value)
+}
+
+/// Whether brackets outside strings nest too deep. Looks at each byte once, and at nothing else of the syntax.
+fn nests_too_deep(bytes: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = rest.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(rest.next()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        if depth > MAX_JSON_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// A whole body of at most `limit` bytes.
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let declared = declared_length(headers);
+    if declared.is_some_and(|length| length > limit as u64) {
+        discard(headers, body).await;
+        return Err(too_large(limit as u64));
+    }
+    let mut stream = body.into_data_stream();
+    let mut first = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| ApiError::bad_request("the request body ended early"))?;
+        if first.len() + gathered.len() + chunk.len() > limit {
+            discard_stream(stream).await;
+            return Err(too_large(limit as u64));
+        }
+        // Most bodies are one chunk, which is used as it came.
+        if first.is_empty() && gathered.is_empty() {
+            first = chunk;
+        } else {
+            gathered.extend_from_slice(&std::mem::take(&mut first));
+            gathered.extend_from_slice(&chunk);
+        }
+    }
+    Ok(if gathered.is_empty() { first } else { gathered.freeze() })
+}
+
+/// The 413 of a body over `limit` bytes.
+pub fn too_large(limit: u64) -> ApiError {
+    ApiError::payload_too_large(format!("the request body is larger than {limit} bytes"))
+}
+
+/// What `Content-Length` says.
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Takes a body that was refused off the connection, so that the client reads the refusal instead of a broken pipe.
+/// One that asked first (`Expect: 100-continue`) has not sent it.
+pub async fn discard(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(header::EXPECT) {
+        discard_stream(body.into_data_stream()).await;
+    }
+}
+
+async fn discard_stream(mut stream: axum::body::BodyDataStream) {
+    let discarding = async {
+        let mut discarded = 0;
+        while let Some(Ok(chunk)) = stream.next().await {
+            discarded += chunk.len() as u64;
+            if discarded > MAX_DISCARDED_BYTES {
+                break;
+            }
+        }
+    };
+    // Giving up is all that is left to do.
+    let _ = tokio::time::timeout(MAX_DISCARD_TIME, discarding).await;
+}
+
+/// The `{id}` of a route.
+pub struct Id(pub SandboxId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::bad_request("the sandbox id in the URL is not valid UTF-8"))?;
+        SandboxId::parse(&text).map(Self).ok_or_else(|| {
+            let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+            ApiError::not_found(format!("sandbox {shown} not found"))
+        })
+    }
+}
+
+/// The most characters of a client's text that an error message repeats.
+const MAX_SHOWN_CHARS: usize = 80;
+
+/// The `{name}` of a route.
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let rejected = |_| ApiError::bad_request("the name in the URL is not valid UTF-8");
+        Path::<String>::from_request_parts(parts, state).await.map(|Path(name)| Self(name)).map_err(rejected)
+    }
+}
+
+/// Who asks, as [`authenticate`](super::auth::authenticate) found.
+pub struct AsCaller(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for AsCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        // Absent only when a route was added outside the authenticated router.
+        parts.extensions.get::<Caller>().cloned().map(Self).ok_or_else(ApiError::internal)
+    }
+}
+
+/// The parameters of the query string, each at most once.
+pub struct Query(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (percent_decoded(name), percent_decoded(value)) else {
+                return Err(ApiError::bad_request("the query string is not valid percent-encoded UTF-8"));
+            };
+            if pairs.iter().any(|(known, _)| *known == name) {
+                let shown: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+                return Err(ApiError::bad_request(format!("query parameter {shown} is given twice")));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+}
+
+impl Query {
+    /// A parameter that may be absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that must be there.
+    pub fn require(&self, name: &str) -> Result<&str, ApiError> {
+        self.get(name).ok_or_else(|| ApiError::bad_request(format!("query parameter {name} is required")))
+    }
+
+    /// `true` or `false`; false when absent.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(_) => Err(ApiError::bad_request(format!("query parameter {name} must be true or false"))),
+        }
+    }
+}
+
+/// Decodes `application/x-www-form-urlencoded` text; `None` when it is malformed or not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Checks an absolute path of a sandbox: no NUL, no `..` component, at most 4096 bytes.
+pub fn check_path<'a>(name: &str, path: &'a str) -> Result<&'a str, ApiError> {
+    let reason = if path.is_empty() {
+        "must not be empty"
+    } else if path.len() > MAX_PATH_BYTES {
+        "must not be longer than 4096 bytes"
+    } else if path.contains('\0') {
+        "must not contain a NUL byte"
+    } else if !path.starts_with('/') {
+        "must be absolute: start with \"/\""
+    } else if path.split('/').any(|component| component == "..") {
+        "must not contain a \"..\" component"
+    } else {
+        return Ok(path);
+    };
+    Err(ApiError::bad_request(format!("{name} {reason}")))
+}
+
+/// Reads permission bits as `chmod` writes them: `"644"`, `"0644"`.
+pub fn parse_mode(text: &str) -> Result<u32, ApiError> {
+    let octal = (1..=5).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = if octal { u32::from_str_radix(text, 8).ok() } else { None };
+    mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| {
+        ApiError::bad_request("mode must be an octal string of permission bits, from \"0\" to \"7777\", such as \"0644\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_octal_strings() {
+        for (text, mode) in [("644", 0o644), ("0755", 0o755), ("7777", 0o7777), ("0", 0), ("01777", 0o1777)] {
+            assert_eq!(parse_mode(text).unwrap(), mode);
+        }
+        for text in ["", "8", "0o644", "-1", "+644", "u+x", "10000", "000644", "rw"] {
+            assert!(parse_mode(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_and_stay_inside() {
+        for path in ["/", "/a/b", "/a/..b/c..", "/a//b/.", "/é"] {
+            assert!(check_path("path", path).is_ok(), "{path:?}");
+        }
+        let long = format!("/{}", "a".repeat(MAX_PATH_BYTES));
+        for path in ["", "a", "./a", "/..", "/a/../b", "/a/..", "../a", "/a\0b", &long] {
+            assert!(check_path("path", path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn query_text_is_decoded_strictly() {
+        assert_eq!(percent_decoded("a%20b+c%2F").as_deref(), Some("a b c/"));
+        for text in ["%", "%2", "%zz", "%ff", "%C3"] {
+            assert_eq!(percent_decoded(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_nest() {
+        assert!(!nests_too_deep(format!("{{\"a\":\"{}\"}}", "[".repeat(1000)).as_bytes()));
+        assert!(!nests_too_deep(format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000)).as_bytes()));
+        assert!(nests_too_deep("[".repeat(1000).as_bytes()));
+        assert!(!nests_too_deep("[],".repeat(1000).as_bytes()));
+    }
+}

@@ -1,0 +1,24 @@
+//! The REST API: parses a request, has the [`sandbox`](crate::sandbox) layer act, shapes the answer.
+//!
+//! One file per resource; `docs/api.md` is the contract.
+
+mod auth;
+mod error;
+mod exec;
+mod extract;
+mod files;
+mod health;
+mod images;
+mod providers;
+mod request_id;
+mod router;
+mod sandboxes;
+mod server;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use auth::{ApiKeys, InvalidApiKey};
+pub use router::{AppState, router};
+pub use server::run;

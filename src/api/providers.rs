@@ -1,0 +1,69 @@
+//! What sandboxes can run on.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::extract::Name;
+use super::router::AppState;
+use super::sandboxes::timestamp;
+use crate::provider::ProviderError;
+use crate::sandbox::ProviderStatus;
+
+/// What every provider can do, because the trait demands it.
+const CAPABILITIES: [&str; 3] = ["exec", "exec_stream", "files"];
+
+/// A provider as clients see it.
+#[derive(Serialize)]
+pub struct Provider {
+    name: &'static str,
+    healthy: bool,
+    default: bool,
+    latency_ms: u128,
+    last_checked: String,
+    capabilities: [&'static str; 3],
+    runtime_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn shown(state: &AppState, status: ProviderStatus) -> Provider {
+    let error = status.health.err().map(|error| match error {
+        ProviderError::Internal(cause) => {
+            tracing::error!(provider = status.name, %cause, "health check failed");
+            "the runtime failed".to_owned()
+        }
+        other => other.to_string(),
+    });
+    Provider {
+        name: status.name,
+        healthy: error.is_none(),
+        default: status.default,
+        latency_ms: status.latency.as_millis(),
+        last_checked: timestamp(status.checked_at),
+        capabilities: CAPABILITIES,
+        runtime_count: state.sandboxes.count_on(status.name),
+        error,
+    }
+}
+
+/// `GET /providers`
+pub async fn list(State(state): State<AppState>) -> Json<Vec<Provider>> {
+    let statuses = state.sandboxes.providers().statuses().await;
+    Json(statuses.into_iter().map(|status| shown(&state, status)).collect())
+}
+
+/// `GET /providers/{name}`
+pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<Provider>, ApiError> {
+    let status = state.sandboxes.providers().status(&name).await?;
+    Ok(Json(shown(&state, status)))
+}
+
+/// `POST /providers/test`: which providers are healthy.
+pub async fn test(State(state): State<AppState>) -> Json<BTreeMap<&'static str, bool>> {
+    let statuses = state.sandboxes.providers().statuses().await;
+    Json(statuses.into_iter().map(|status| (status.name, status.health.is_ok())).collect())
+}

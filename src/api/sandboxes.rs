@@ -1,0 +1,176 @@
+//! Sandboxes: create, look at, extend, destroy.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::extract::{AsCaller, Id, Json};
+use super::router::AppState;
+use crate::duration::GoDuration;
+use crate::sandbox::{CreateRequest, SandboxState, SandboxView, UserId};
+
+/// Body of `POST /sandboxes`. Unknown fields are ignored, as StacyVM does, so that newer clients work.
+#[derive(Deserialize)]
+pub struct CreateBody {
+    image: Option<String>,
+    provider: Option<String>,
+    memory_mb: Option<u64>,
+    vcpus: Option<u32>,
+    disk_mb: Option<u64>,
+    ttl: Option<GoDuration>,
+    metadata: Option<BTreeMap<String, String>>,
+    env: Option<BTreeMap<String, String>>,
+    template: Option<String>,
+    owner_id: Option<String>,
+    network: Option<Network>,
+}
+
+/// What a sandbox may reach over the network.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Network {
+    /// Nothing.
+    None,
+    /// Named hosts.
+    Allowlist,
+    /// The internet.
+    Public,
+}
+
+/// Body of `POST /sandboxes/{id}/extend`.
+#[derive(Deserialize)]
+pub struct ExtendBody {
+    ttl: GoDuration,
+}
+
+/// A sandbox as clients see it.
+#[derive(Serialize)]
+pub struct Sandbox {
+    id: String,
+    state: &'static str,
+    provider: &'static str,
+    image: String,
+    memory_mb: u64,
+    vcpus: u32,
+    disk_mb: u64,
+    created_at: String,
+    expires_at: String,
+    metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_id: Option<String>,
+    preview_domain: String,
+}
+
+/// Answer of `DELETE /sandboxes`.
+#[derive(Serialize)]
+pub struct Pruned {
+    pruned: usize,
+}
+
+/// Answer of a change that has nothing else to tell.
+#[derive(Serialize)]
+pub struct Done {
+    /// What was done, in the past tense.
+    pub status: &'static str,
+}
+
+/// RFC 3339, UTC, milliseconds.
+pub(super) fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn shown(state: &AppState, view: SandboxView) -> Sandbox {
+    Sandbox {
+        id: view.id.to_string(),
+        state: match view.state {
+            SandboxState::Creating => "creating",
+            SandboxState::Running => "running",
+        },
+        provider: view.provider,
+        image: view.spec.image,
+        memory_mb: view.spec.memory_mb,
+        vcpus: view.spec.vcpus,
+        disk_mb: view.spec.disk_mb,
+        created_at: timestamp(view.created_at),
+        expires_at: timestamp(view.expires_at),
+        metadata: view.metadata,
+        owner_id: view.owner.map(|owner| owner.to_string()),
+        preview_domain: state.config.preview_domain.clone(),
+    }
+}
+
+/// `POST /sandboxes`
+pub async fn create(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    Json(body): Json<CreateBody>,
+) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
+    if body.network.is_some_and(|network| network != Network::None) {
+        return Err(ApiError::unsupported("sandboxes have no network yet; use \"network\": \"none\""));
+    }
+    // StacyVM's clients send "" for what they leave to the server.
+    let chosen = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let owner = chosen(body.owner_id).map(|owner| UserId::parse(&owner)).transpose();
+    let request = CreateRequest {
+        image: body.image,
+        provider: chosen(body.provider),
+        template: chosen(body.template),
+        memory_mb: body.memory_mb,
+        vcpus: body.vcpus,
+        disk_mb: body.disk_mb,
+        ttl: body.ttl.map(|ttl| ttl.0),
+        metadata: body.metadata.unwrap_or_default(),
+        env: body.env.unwrap_or_default(),
+        owner: owner.map_err(|error| ApiError::bad_request(format!("owner_id: {error}")))?,
+    };
+    let view = state.sandboxes.create(&caller, request).await?;
+    Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
+}
+
+/// `GET /sandboxes`
+pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Vec<Sandbox>> {
+    let views = state.sandboxes.list(&caller);
+    axum::Json(views.into_iter().map(|view| shown(&state, view)).collect())
+}
+
+/// `DELETE /sandboxes`: removes the expired ones.
+pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Pruned> {
+    axum::Json(Pruned { pruned: state.sandboxes.prune(&caller) })
+}
+
+/// `GET /sandboxes/{id}`
+pub async fn get(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    Id(id): Id,
+) -> Result<axum::Json<Sandbox>, ApiError> {
+    let view = state.sandboxes.get(&caller, &id)?;
+    Ok(axum::Json(shown(&state, view)))
+}
+
+/// `DELETE /sandboxes/{id}`: also when it is gone, or the id never was one, so that cleaning up always succeeds.
+pub async fn destroy(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    id: Result<Id, ApiError>,
+) -> Result<axum::Json<Done>, ApiError> {
+    if let Ok(Id(id)) = id {
+        state.sandboxes.destroy(&caller, &id).await?;
+    }
+    Ok(axum::Json(Done { status: "destroyed" }))
+}
+
+/// `POST /sandboxes/{id}/extend`
+pub async fn extend(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    Id(id): Id,
+    Json(body): Json<ExtendBody>,
+) -> Result<axum::Json<Sandbox>, ApiError> {
+    let view = state.sandboxes.extend(&caller, &id, body.ttl.0)?;
+    Ok(axum::Json(shown(&state, view)))
+}

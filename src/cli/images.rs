@@ -1,0 +1,210 @@
+//! `wisp images`: which images there are, installing and removing them.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::image::{ImageInfo, ImageState, ImageStore, Progress, Step};
+use crate::kernel::Runtime;
+
+/// Threads for guests that prepare an image; one runs at a time.
+const GUEST_THREADS: usize = 1;
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// Shows which images there are.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Installs images and what they need: fetches or builds, checks, compiles.
+    #[command(visible_alias = "build")]
+    Pull {
+        /// Names or aliases.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Show what builds print.
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Removes installed images and what only they used.
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names or aliases.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Shows all that is known about an image.
+    Inspect {
+        /// Name or alias.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ImagesCommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// What failed, in words for the user.
+    pub async fn run(self) -> anyhow::Result<()> {
+        // All of it blocks: files, other programs, compiling.
+        tokio::task::spawn_blocking(move || self.run_blocking()).await?
+    }
+
+    fn run_blocking(self) -> anyhow::Result<()> {
+        let store = ImageStore::open_default()?;
+        match self {
+            Self::List { json: true } => print_json(&store.list()?),
+            Self::List { json: false } => Ok(print_table(&store.list()?)?),
+            Self::Inspect { name, json: true } => print_json(&store.inspect(&name)?),
+            Self::Inspect { name, json: false } => Ok(print_details(&store.inspect(&name)?)?),
+            Self::Pull { names, verbose } => {
+                let runtime = Runtime::new(GUEST_THREADS).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+                let progress = Bar::new(verbose);
+                for name in names {
+                    pull(&store, &name, &runtime, &progress)?;
+                }
+                Ok(())
+            }
+            Self::Rm { names } => {
+                for name in names {
+                    let record = store.remove(&name)?;
+                    writeln!(io::stdout(), "removed {}", record.name)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) -> anyhow::Result<()> {
+    let result = store.install(name, runtime, progress);
+    progress.clear();
+    let record = result?;
+    writeln!(io::stdout(), "{} {} is installed ({})", record.name, record.version, mebibytes(record.size))?;
+    Ok(())
+}
+
+/// One line that says what is being done. Where standard error is no terminal, each step is printed once instead.
+struct Bar {
+    bar: ProgressBar,
+    verbose: bool,
+    last: Mutex<String>,
+}
+
+impl Bar {
+    fn new(verbose: bool) -> Self {
+        let bar = ProgressBar::new_spinner();
+        // The template is a constant; if it were wrong, the built-in one would do.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        Self { bar, verbose, last: Mutex::default() }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self, line: &str) {
+        if self.bar.is_hidden() {
+            // A message that cannot be shown is no reason to stop.
+            let _ = writeln!(io::stderr(), "{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn step(&self, image: &str, step: Step, what: &str) {
+        let message = format!("{image}: {} {what}", step.verb());
+        if self.bar.is_hidden() {
+            self.say(&message);
+        }
+        self.bar.reset_elapsed();
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+        self.bar.set_message(message.clone());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    }
+
+    fn line(&self, line: &str) {
+        if self.verbose {
+            self.say(line);
+        } else {
+            let step = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
+            self.bar.set_message(format!("{step}: {shown}"));
+        }
+    }
+
+    fn done(&self, _: &str) {
+        self.bar.set_message("");
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+    Ok(())
+}
+
+fn print_table(images: &[ImageInfo]) -> io::Result<()> {
+    let width = images.iter().map(|image| image.name.len()).chain([4]).max().unwrap_or(4);
+    let mut out = io::stdout().lock();
+    writeln!(out, "{:width$}  {:13}  {:>9}  {:8}  SUMMARY", "NAME", "STATE", "SIZE", "VERSION")?;
+    for image in images {
+        let size = if image.size == 0 { "-".to_owned() } else { mebibytes(image.size) };
+        let (name, state, version) = (&image.name, state(image.state), &image.version);
+        writeln!(out, "{name:width$}  {state:13}  {size:>9}  {version:8}  {}", image.summary)?;
+        if !image.aliases.is_empty() {
+            writeln!(out, "{:width$}  also called {}", "", image.aliases.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_details(image: &ImageInfo) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut line = |name: &str, value: &str| {
+        if value.is_empty() { Ok(()) } else { writeln!(out, "{name:14} {value}") }
+    };
+    line("name", &image.name)?;
+    line("aliases", &image.aliases.join(", "))?;
+    line("version", &image.version)?;
+    line("state", state(image.state))?;
+    line("parent", image.parent.as_deref().unwrap_or(""))?;
+    line("summary", &image.summary)?;
+    line("size", &if image.size == 0 { String::new() } else { mebibytes(image.size) })?;
+    line("recipe", &format!("sha256:{}", image.recipe))?;
+    line("provenance", &image.provenance)?;
+    line("capabilities", &image.capabilities.join(", "))?;
+    for limit in &image.known_limits {
+        line("limit", limit)?;
+    }
+    for licence in &image.licences {
+        line("licence", &format!("{} ({})", licence.licence, licence.what))?;
+    }
+    line("programs", &image.programs.join(" "))
+}
+
+fn state(state: ImageState) -> &'static str {
+    match state {
+        ImageState::NotInstalled => "not installed",
+        ImageState::Installed => "installed",
+        ImageState::Outdated => "outdated",
+    }
+}
+
+/// A size with one decimal.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}

@@ -1,0 +1,226 @@
+//! The command line.
+
+pub mod client;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::duration::GoDuration;
+
+/// Disposable sandboxes over REST.
+#[derive(Debug, Parser)]
+#[command(name = "wisp", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the REST API.
+    Serve(ServeArgs),
+    /// Run one command in a sandbox of its own, without a server.
+    Run(RunArgs),
+    /// Create a sandbox on a server and print its id.
+    Create(CreateArgs),
+    /// Run a command in a sandbox on a server.
+    Exec(ExecArgs),
+    /// List the sandboxes of a server.
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Destroy sandboxes on a server.
+    #[command(visible_alias = "rm")]
+    Kill(KillArgs),
+    /// Manage images on this machine.
+    #[command(subcommand)]
+    Images(ImagesCommand),
+}
+
+/// Arguments of `wisp serve`; each wins over the file and the environment.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Configuration file; without it, ./wisp.toml if there is one.
+    #[arg(long, env = "WISP_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Directory for images and state.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// Serve without API keys on an address other machines can reach.
+    #[arg(long)]
+    pub allow_unauthenticated_remote: bool,
+}
+
+/// Arguments of `wisp run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Image to run it in.
+    pub image: String,
+    /// What to run.
+    #[command(flatten)]
+    pub program: ProgramArgs,
+}
+
+/// How to reach a server.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Base URL of the server.
+    #[arg(long, env = "WISP_SERVER", default_value = "http://127.0.0.1:7423", global = true)]
+    pub server: String,
+    /// API key.
+    #[arg(long, env = "WISP_API_KEY", hide_env_values = true, global = true)]
+    pub api_key: Option<String>,
+    /// User to act for.
+    #[arg(long, env = "WISP_USER_ID", global = true)]
+    pub user_id: Option<String>,
+}
+
+/// Arguments of `wisp create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Image; the server's default when absent.
+    pub image: Option<String>,
+    /// Provider.
+    #[arg(long)]
+    pub provider: Option<String>,
+    /// Memory, MiB.
+    #[arg(long)]
+    pub memory_mb: Option<u64>,
+    /// Processes that may run at the same instant.
+    #[arg(long)]
+    pub vcpus: Option<u32>,
+    /// Files beyond the image, MiB.
+    #[arg(long)]
+    pub disk_mb: Option<u64>,
+    /// Time to live, such as 10m.
+    #[arg(long, value_parser = parse_duration)]
+    pub ttl: Option<GoDuration>,
+    /// Environment of every command, NAME=VALUE; may be repeated.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub env: Vec<(String, String)>,
+    /// Label, NAME=VALUE; may be repeated.
+    #[arg(long = "metadata", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub metadata: Vec<(String, String)>,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// What to run: a script, or a program with arguments.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ProgramArgs {
+    /// Script for the sandbox's shell.
+    #[arg(short = 'c', long = "command", value_name = "SCRIPT")]
+    pub script: Option<String>,
+    /// Program and its arguments, without a shell.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub argv: Vec<String>,
+}
+
+/// Arguments of `wisp exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Id of the sandbox.
+    pub id: String,
+    /// Pass standard input on, up to its end.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Directory to start in.
+    #[arg(short, long)]
+    pub workdir: Option<String>,
+    /// Timeout, such as 30s.
+    #[arg(long, value_parser = parse_duration)]
+    pub timeout: Option<GoDuration>,
+    /// Environment, NAME=VALUE; may be repeated.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub env: Vec<(String, String)>,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// What to run.
+    #[command(flatten)]
+    pub program: ProgramArgs,
+}
+
+/// Arguments of `wisp list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print the server's JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Arguments of `wisp kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Ids of the sandboxes.
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Subcommands of `wisp images`.
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// List installed images.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Build and install an image from its recipe folder.
+    Install {
+        /// Folder with an image.toml.
+        recipe: PathBuf,
+    },
+    /// Remove an installed image.
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Name or alias.
+        name: String,
+    },
+}
+
+fn parse_duration(text: &str) -> Result<GoDuration, String> {
+    GoDuration::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_programs_own_flags_are_not_ours() {
+        let cli = Cli::try_parse_from(["wisp", "exec", "-e", "A=b=c", "sb_1", "python3", "-c", "print(1)"]).unwrap();
+        let Command::Exec(exec) = cli.command else { panic!("not exec") };
+        assert_eq!(exec.program.argv, ["python3", "-c", "print(1)"]);
+        assert_eq!(exec.env, [("A".to_owned(), "b=c".to_owned())]);
+        assert!(Cli::try_parse_from(["wisp", "exec", "sb_1"]).is_err());
+        let cli = Cli::try_parse_from(["wisp", "exec", "sb_1", "-c", "echo hi | wc"]).unwrap();
+        let Command::Exec(exec) = cli.command else { panic!("not exec") };
+        assert_eq!(exec.program.script.as_deref(), Some("echo hi | wc"));
+    }
+}

@@ -1,0 +1,400 @@
+//! Everything a deployer can set, with its default: one struct per section of `wisp.toml`.
+//!
+//! A value comes from, in rising order: the default, the file, the environment, the command line. The environment
+//! variable of `[limits] max_sandboxes` is `WISP_LIMITS_MAX_SANDBOXES`, and so on for every key. A key that nothing
+//! reads is an error, so that a misspelt limit is never silently unlimited.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use crate::duration::GoDuration;
+
+/// Why the server cannot start with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path}: {source}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A key is unknown or a value has the wrong type.
+    #[error("configuration: {0}")]
+    Value(Box<toml::de::Error>),
+    /// Values that contradict each other, or that no server can work with.
+    #[error("configuration: {0}")]
+    Invalid(String),
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on. Default `127.0.0.1:7423`. An address other machines can reach needs an API key.
+    pub listen: SocketAddr,
+    /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
+    /// because whoever reaches it can run programs on it.
+    pub allow_unauthenticated_remote: bool,
+    /// Directory for images and, later, the store. Default `~/.local/share/wisp`, or `$XDG_DATA_HOME/wisp`.
+    pub data_dir: PathBuf,
+    /// Provider of sandboxes that name none. Default `wasm`.
+    pub default_provider: String,
+    /// Image of sandboxes that name none. Default `alpine:latest`, which is what the `stacyvm` client asks for.
+    pub default_image: String,
+    /// `preview_domain` in the answers of the API. Default `localhost`.
+    pub preview_domain: String,
+    /// Who may use the API.
+    pub auth: AuthConfig,
+    /// Limits of sandboxes and requests.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7423)),
+            allow_unauthenticated_remote: false,
+            data_dir: default_data_dir(),
+            default_provider: "wasm".to_owned(),
+            default_image: "alpine:latest".to_owned(),
+            preview_domain: "localhost".to_owned(),
+            auth: AuthConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// `[auth]`: with no key at all, authentication is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// `[[auth.keys]]`. The environment variable `WISP_API_KEYS` adds keys in plain text, separated by commas, with
+    /// the scopes `read` and `api`.
+    pub keys: Vec<ApiKeyConfig>,
+}
+
+/// One API key. Only its digest is ever kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyConfig {
+    /// A name for logs.
+    pub name: String,
+    /// SHA-256 of the key, 64 hexadecimal digits: `printf %s "$KEY" | sha256sum`.
+    pub sha256: String,
+    /// What the key may do. Default `read` and `api`.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<Scope>,
+    /// The only user this key may act for; any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What an API key may do. `admin` includes `api`, which includes `read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Look: every GET.
+    Read,
+    /// Use sandboxes.
+    Api,
+    /// Change the server: images, quotas.
+    Admin,
+}
+
+/// `[limits]`: defaults and maxima.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sandboxes that exist at once. Default 1000.
+    pub max_sandboxes: usize,
+    /// Commands that run at once in one sandbox. Default 64.
+    pub max_execs_per_sandbox: usize,
+    /// Memory of a sandbox that asks for none, MiB. Default 512.
+    pub default_memory_mb: u64,
+    /// Most memory a sandbox may ask for, MiB. Default 4096.
+    pub max_memory_mb: u64,
+    /// Virtual CPUs of a sandbox that asks for none. Default 1.
+    pub default_vcpus: u32,
+    /// Most virtual CPUs a sandbox may ask for. Default 16.
+    pub max_vcpus: u32,
+    /// Disk of a sandbox that asks for none, MiB. Default 1024.
+    pub default_disk_mb: u64,
+    /// Most disk a sandbox may ask for, MiB. Default 8192.
+    pub max_disk_mb: u64,
+    /// Time to live of a sandbox that asks for none. Default 30m.
+    pub default_ttl: GoDuration,
+    /// Longest time to live. Default 24h.
+    pub max_ttl: GoDuration,
+    /// Timeout of a command that asks for none. Default 60s.
+    pub default_exec_timeout: GoDuration,
+    /// Longest timeout of a command. Default 1h.
+    pub max_exec_timeout: GoDuration,
+    /// Output kept of one command that is not streamed, of stdout and of stderr each, bytes. Default 8 MiB. The
+    /// command runs on; the answer says `truncated`.
+    pub max_output_bytes: usize,
+    /// Output the server holds for all running commands of one sandbox that are not streamed, bytes. Default 64 MiB.
+    pub max_buffered_output_bytes: usize,
+    /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
+    pub max_json_bytes: usize,
+    /// Largest file `PUT /files` takes, bytes. Default 4 GiB; the sandbox's disk limit holds as well.
+    pub max_upload_bytes: u64,
+    /// How long a stopping server lets running commands finish. Default 10s.
+    pub shutdown_grace: GoDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = |n| GoDuration(Duration::from_secs(n));
+        Self {
+            max_sandboxes: 1000,
+            max_execs_per_sandbox: 64,
+            default_memory_mb: 512,
+            max_memory_mb: 4096,
+            default_vcpus: 1,
+            max_vcpus: 16,
+            default_disk_mb: 1024,
+            max_disk_mb: 8192,
+            default_ttl: seconds(30 * 60),
+            max_ttl: seconds(24 * 3600),
+            default_exec_timeout: seconds(60),
+            max_exec_timeout: seconds(3600),
+            max_output_bytes: 8 << 20,
+            max_buffered_output_bytes: 64 << 20,
+            max_json_bytes: 16 << 20,
+            max_upload_bytes: 4 << 30,
+            shutdown_grace: seconds(10),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, if any, and the environment on top of it. Nothing is checked yet: the command line may still
+    /// change a value; call [`Config::check`] last.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a key or a value is not understood.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            Some(path) => read_table(path)?,
+            None => Table::new(),
+        };
+        let mut plain_keys = Vec::new();
+        for (name, value) in environment {
+            if name == "WISP_API_KEYS" {
+                plain_keys.extend(value.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned));
+            } else {
+                apply_variable(&mut table, &name, &value);
+            }
+        }
+        let mut config: Self = Value::Table(table).try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        for (index, key) in plain_keys.iter().enumerate() {
+            config.auth.keys.push(ApiKeyConfig {
+                name: format!("WISP_API_KEYS[{index}]"),
+                sha256: hex(&Sha256::digest(key.as_bytes())),
+                scopes: default_scopes(),
+                user: None,
+            });
+        }
+        Ok(config)
+    }
+
+    /// Refuses what cannot work or is dangerous.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] says which value, and what to do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |message: String| Err(ConfigError::Invalid(message));
+        if !self.listen.ip().is_loopback() && self.auth.keys.is_empty() && !self.allow_unauthenticated_remote {
+            return invalid(format!(
+                "listening on {} without API keys would let anyone who reaches it run programs; add [[auth.keys]] or \
+                 set WISP_API_KEYS, listen on 127.0.0.1, or set allow_unauthenticated_remote = true",
+                self.listen
+            ));
+        }
+        for key in &self.auth.keys {
+            if decode_sha256(&key.sha256).is_none() {
+                return invalid(format!("auth key \"{}\": sha256 must be 64 hexadecimal digits", key.name));
+            }
+            if key.scopes.is_empty() {
+                return invalid(format!("auth key \"{}\" has no scopes and could do nothing", key.name));
+            }
+        }
+        let limits = &self.limits;
+        let pairs = [
+            ("memory_mb", limits.default_memory_mb, limits.max_memory_mb),
+            ("vcpus", u64::from(limits.default_vcpus), u64::from(limits.max_vcpus)),
+            ("disk_mb", limits.default_disk_mb, limits.max_disk_mb),
+        ];
+        for (name, default, max) in pairs {
+            if default == 0 || default > max {
+                return invalid(format!("limits.default_{name} is {default}; it must be from 1 to max_{name}, {max}"));
+            }
+        }
+        let pairs = [
+            ("ttl", limits.default_ttl, limits.max_ttl),
+            ("exec_timeout", limits.default_exec_timeout, limits.max_exec_timeout),
+        ];
+        for (name, default, max) in pairs {
+            if default.0.is_zero() || default > max {
+                return invalid(format!("limits.default_{name} is {default}; it must be above 0 and at most {max}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `read` and `api`.
+fn default_scopes() -> Vec<Scope> {
+    vec![Scope::Read, Scope::Api]
+}
+
+/// Where the XDG base directory specification puts data of an application.
+fn default_data_dir() -> PathBuf {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("wisp")
+}
+
+/// The file as a TOML table.
+fn read_table(path: &Path) -> Result<Table, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// Puts the value of an environment variable where its key is. Other variables that start with `WISP_` belong to other
+/// parts (the client, the image builders), so an unknown one is no error.
+fn apply_variable(table: &mut Table, name: &str, text: &str) {
+    let Some(key) = name.strip_prefix("WISP_").map(str::to_ascii_lowercase) else {
+        return;
+    };
+    let Ok(defaults) = Table::try_from(Config::default()) else {
+        return;
+    };
+    let (section, key, default) = match defaults.get(&key) {
+        Some(default) => (None, key.as_str(), default),
+        None => match key.strip_prefix("limits_").and_then(|key| Some((key, defaults.get("limits")?.get(key)?))) {
+            Some((key, default)) => (Some("limits"), key, default),
+            None => return,
+        },
+    };
+    let value = match default {
+        // A value that is no number stays text, and is refused with the name of its key.
+        Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        Value::Boolean(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
+        _ => Value::String(text.to_owned()),
+    };
+    let target = match section {
+        None => Some(table),
+        Some(section) => {
+            table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
+        }
+    };
+    if let Some(target) = target {
+        target.insert(key.to_owned(), value);
+    }
+}
+
+/// The 32 bytes that 64 hexadecimal digits stand for.
+pub(crate) fn decode_sha256(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(Some(file.path()), environment)
+    }
+
+    #[test]
+    fn the_defaults_are_a_valid_configuration() {
+        Config::default().check().unwrap();
+        assert_eq!(Config::load(None, []).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let config = load(
+            "listen = \"127.0.0.1:1\"\n[limits]\nmax_sandboxes = 5\ndefault_ttl = \"1m\"\n",
+            &[("WISP_LISTEN", "127.0.0.1:2"), ("WISP_LIMITS_MAX_SANDBOXES", "6"), ("WISP_OTHER", "x")],
+        )
+        .unwrap();
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.limits.max_sandboxes, 6);
+        assert_eq!(config.limits.default_ttl.0, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let message = load("[limits]\nmax_sandboxen = 5\n", &[]).unwrap_err().to_string();
+        assert!(message.contains("max_sandboxen"), "{message}");
+        assert!(load("listen = \"x\"\n", &[]).is_err());
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_names_it() {
+        let message = load("", &[("WISP_LIMITS_MAX_SANDBOXES", "many")]).unwrap_err().to_string();
+        assert!(message.contains("many"), "{message}");
+        assert!(load("[limits]\nmax_ttl = \"banana\"\n", &[]).is_err());
+        assert!(load("[limits]\nmax_sandboxes = -1\n", &[]).is_err());
+    }
+
+    #[test]
+    fn a_remote_address_without_keys_is_refused() {
+        let config = load("listen = \"0.0.0.0:7423\"\n", &[]).unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("allow_unauthenticated_remote"));
+        load("listen = \"0.0.0.0:7423\"\nallow_unauthenticated_remote = true\n", &[]).unwrap().check().unwrap();
+        load("listen = \"0.0.0.0:7423\"\n", &[("WISP_API_KEYS", "secret")]).unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn keys_are_kept_as_digests_only() {
+        let config = load("", &[("WISP_API_KEYS", "one, two")]).unwrap();
+        assert_eq!(config.auth.keys.len(), 2);
+        assert_eq!(config.auth.keys[0].sha256, hex(&Sha256::digest(b"one")));
+        assert!(!format!("{config:?}").contains("\"one\""));
+    }
+
+    #[test]
+    fn a_default_above_its_maximum_is_refused() {
+        let config = load("[limits]\ndefault_memory_mb = 10\nmax_memory_mb = 5\n", &[]).unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("memory_mb"));
+    }
+}

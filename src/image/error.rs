@@ -1,0 +1,94 @@
+//! What can go wrong with an image.
+
+use std::path::{Path, PathBuf};
+
+use super::digest::Digest;
+
+/// Why an image cannot be installed, loaded or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Neither a recipe nor an installed image has this name or alias.
+    #[error("there is no image `{0}`; `wisp images list` shows what there is")]
+    Unknown(String),
+    /// A recipe is there, but it was not installed.
+    #[error("image `{0}` is not installed; `wisp images pull {0}` installs it")]
+    NotInstalled(String),
+    /// An installed image has no recipe here, so that it cannot be installed again.
+    #[error("there is no recipe for image `{0}` in {1}")]
+    NoRecipe(String, PathBuf),
+    /// A recipe breaks a rule of `image.toml`.
+    #[error("{path}: {reason}")]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        reason: String,
+    },
+    /// Bytes are not those the recipe names.
+    #[error("{what} has digest {found}, the recipe wants {expected}; it is not used")]
+    Digest {
+        /// The file or package.
+        what: String,
+        /// The pinned digest.
+        expected: Digest,
+        /// Its digest.
+        found: Digest,
+    },
+    /// A package could not be had.
+    #[error("{what} could not be fetched: {reason}")]
+    Fetch {
+        /// The package.
+        what: String,
+        /// What the package manager said.
+        reason: String,
+    },
+    /// A build command failed.
+    #[error("building image `{image}` failed: {reason}")]
+    Build {
+        /// The image.
+        image: String,
+        /// How it ended, and its last lines.
+        reason: String,
+    },
+    /// A module is not WebAssembly, or cannot be compiled or loaded.
+    #[error("{what}: {reason}")]
+    Module {
+        /// The module.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the store holds is not what it wrote.
+    #[error("{0} is damaged; `wisp images pull` installs the image again")]
+    Damaged(String),
+    /// Others than its owner can get at the store's directory.
+    #[error("{0} must belong to the user wisp runs as, without write access for others: it holds code wisp runs")]
+    NotPrivate(PathBuf),
+    /// Other images build on it.
+    #[error("image `{image}` is the parent of `{child}`; remove that first")]
+    IsParent {
+        /// The image.
+        image: String,
+        /// An installed image on top of it.
+        child: String,
+    },
+    /// Parents form a ring or a chain of absurd length.
+    #[error("the parents of image `{0}` never end")]
+    ParentLoop(String),
+    /// The operating system refused something.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+impl ImageError {
+    /// Adds the path to an I/O error.
+    pub(super) fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { path, source }
+    }
+}

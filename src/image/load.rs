@@ -1,0 +1,160 @@
+//! Loading installed images.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::{Engine, Module};
+
+use super::digest::Digest;
+use super::error::ImageError;
+use super::record::{LaunchRecord, ProgramRecord, Record};
+use super::store::ImageStore;
+use super::{compile, layer};
+use crate::kernel::{Launch, ProgramSpec, file_contents, install_system_directories};
+use crate::vfs::{Blob, Fs, Limits, ROOT, Tree};
+
+/// Where processes start when no image of the chain says.
+const DEFAULT_WORKDIR: &str = "/";
+/// An image has no quota of its own; what a sandbox adds to it has.
+const NO_LIMITS: Limits = Limits {
+    max_bytes: u64::MAX,
+    max_inodes: u64::MAX,
+};
+
+/// An image ready to make sandboxes from.
+pub struct Image {
+    /// What is known about it.
+    pub record: Record,
+    /// All its files, the parent's below.
+    pub tree: Tree,
+    /// Its programs and the parent's.
+    pub programs: Vec<LoadedProgram>,
+    /// Environment of its processes.
+    pub env: BTreeMap<String, String>,
+    /// Where processes start.
+    pub workdir: String,
+}
+
+/// A program of a loaded image.
+#[derive(Clone)]
+pub struct LoadedProgram {
+    /// What the kernel is told of it.
+    pub spec: ProgramSpec,
+    /// Its compiled module.
+    pub module: Module,
+}
+
+/// Loads images for one engine. Modules that several images use are loaded once.
+pub struct Loader {
+    store: Arc<ImageStore>,
+    engine: Engine,
+    modules: Mutex<HashMap<Digest, Module>>,
+}
+
+impl Loader {
+    /// A loader of this store's images.
+    #[must_use]
+    pub fn new(store: Arc<ImageStore>, engine: Engine) -> Self {
+        Self {
+            store,
+            engine,
+            modules: Mutex::default(),
+        }
+    }
+
+    /// Loads an installed image, by name or alias. Takes a few ms, and seconds when a module has to be compiled because
+    /// the engine is another than at installation; call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// When it or a parent is not installed, or the store is damaged.
+    pub fn load(&self, name: &str) -> Result<Image, ImageError> {
+        let records = self.store.installed_chain(name)?;
+        let tree = tree(&self.store, &records)?;
+        let mut programs: Vec<LoadedProgram> = Vec::new();
+        let mut env = BTreeMap::new();
+        let mut workdir = DEFAULT_WORKDIR.to_owned();
+        for record in &records {
+            env.extend(record.env.clone());
+            if let Some(directory) = &record.workdir {
+                workdir.clone_from(directory);
+            }
+            for program in &record.programs {
+                let module = self.module(program.digest)?;
+                programs.push(LoadedProgram {
+                    spec: spec(program),
+                    module,
+                });
+            }
+        }
+        let record = records
+            .into_iter()
+            .next_back()
+            .ok_or_else(|| ImageError::Unknown(name.to_owned()))?;
+        Ok(Image {
+            record,
+            tree,
+            programs,
+            env,
+            workdir,
+        })
+    }
+
+    fn module(&self, digest: Digest) -> Result<Module, ImageError> {
+        let modules = || self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules().get(&digest) {
+            return Ok(module.clone());
+        }
+        let compiling = || tracing::info!(%digest, "compiling a module for this version of the engine");
+        let module = compile::load(self.store.dir(), &self.engine, digest, compiling)?;
+        modules().insert(digest, module.clone());
+        Ok(module)
+    }
+}
+
+/// The files of a chain of images, the lowest first.
+pub(super) fn tree(store: &ImageStore, records: &[Record]) -> Result<Tree, ImageError> {
+    let fs = Fs::new(NO_LIMITS);
+    fs.set_clock(layer::file_time);
+    install_system_directories(&fs)
+        .map_err(|error| ImageError::Damaged(format!("the system directories ({error})")))?;
+    for record in records {
+        for digest in &record.layers {
+            let mapped = layer::map(store.dir(), *digest)?;
+            layer::apply(&fs, &mapped).map_err(|error| wrong_layer(record, &error))?;
+        }
+        for program in &record.programs {
+            let contents = file_contents(&program.digest.to_string());
+            let len = contents.len();
+            let blob: Blob = Arc::new(contents);
+            for path in &program.paths {
+                let path = path.as_bytes();
+                let added = layer::make_room(&fs, path)
+                    .and_then(|()| fs.import_file(ROOT, path, 0o755, Arc::clone(&blob), 0..len));
+                added.map_err(|error| wrong_layer(record, &error))?;
+            }
+        }
+    }
+    Ok(fs.freeze())
+}
+
+fn wrong_layer(record: &Record, error: &dyn std::fmt::Display) -> ImageError {
+    ImageError::Damaged(format!("the tree of image `{}` ({error})", record.name))
+}
+
+fn spec(program: &ProgramRecord) -> ProgramSpec {
+    let launch = match &program.launch {
+        LaunchRecord::Command { arguments } => Launch::Command {
+            arguments: arguments.clone(),
+        },
+        LaunchRecord::Resume { export, parameters } => Launch::Resume {
+            export: export.clone(),
+            parameters: parameters.clone(),
+        },
+    };
+    ProgramSpec {
+        digest: program.digest.to_string(),
+        preopens: program.preopens.clone(),
+        launch,
+        ignores_sigpipe: program.ignores_sigpipe,
+    }
+}

@@ -1,0 +1,30 @@
+//! Images: what a sandbox of the built-in provider starts from.
+//!
+//! A *recipe* is a folder with an `image.toml` ([`Manifest`]). Installing it fetches or builds its inputs (each pinned
+//! by digest), strips and compiles its modules, packs its directory trees, and writes a record into the
+//! [`ImageStore`]. Loading an installed image ([`Loader`]) maps all that into memory; it needs neither the recipe nor
+//! a network.
+
+mod build;
+mod compile;
+mod digest;
+mod error;
+mod layer;
+mod load;
+mod manifest;
+mod module;
+mod private_dir;
+mod progress;
+mod recipe;
+mod record;
+mod setup;
+mod source;
+mod store;
+
+pub use digest::Digest;
+pub use error::ImageError;
+pub use load::{Image, LoadedProgram, Loader};
+pub use manifest::{Licence, Manifest};
+pub use progress::{LogProgress, Progress, Step};
+pub use record::Record;
+pub use store::{ImageInfo, ImageState, ImageStore};

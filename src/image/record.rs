@@ -1,0 +1,85 @@
+//! What the store remembers of an installed image.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::manifest::Licence;
+
+/// Number of the record's form; a record of another form counts as not installed.
+pub(super) const FORM: u32 = 1;
+
+/// An installed image, complete without its recipe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The form of this record.
+    pub(super) form: u32,
+    /// Its name.
+    pub name: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// Version of what is inside.
+    pub version: String,
+    /// The image below it.
+    pub parent: Option<String>,
+    /// One line for people.
+    pub summary: String,
+    /// Terms of its parts.
+    pub licences: Vec<Licence>,
+    /// Where it comes from.
+    pub provenance: String,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// What it cannot do.
+    pub known_limits: Vec<String>,
+    /// Environment, over the parent's.
+    pub env: BTreeMap<String, String>,
+    /// Where processes start.
+    pub workdir: Option<String>,
+    /// Digest of the recipe it was installed from.
+    pub recipe: Digest,
+    /// Digests of what was fetched.
+    pub sources: Vec<Digest>,
+    /// Key of the build it was made from.
+    pub build: Option<Digest>,
+    /// Its programs.
+    pub programs: Vec<ProgramRecord>,
+    /// Its packed layers, the lowest first.
+    pub layers: Vec<Digest>,
+    /// Bytes its modules and layers take in the store.
+    pub size: u64,
+}
+
+/// A program of an installed image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProgramRecord {
+    /// Digest of the module as it is run: without custom sections, pre-initialised where the recipe says so.
+    pub digest: Digest,
+    /// Program files.
+    pub paths: Vec<String>,
+    /// Preopened directories.
+    pub preopens: Vec<String>,
+    /// How it starts.
+    pub launch: LaunchRecord,
+    /// A write to a pipe nobody reads is an error for it.
+    pub ignores_sigpipe: bool,
+}
+
+/// How a program starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchRecord {
+    /// By `_start`, with these arguments before the user's.
+    Command {
+        /// In place of the program's name unless empty.
+        arguments: Vec<String>,
+    },
+    /// By another export of a pre-initialised module.
+    Resume {
+        /// Its name.
+        export: String,
+        /// What it is called with.
+        parameters: Vec<i32>,
+    },
+}

@@ -1,0 +1,296 @@
+//! A provider for tests of the layers above: files in a map, and a handful of commands.
+//!
+//! | command (either mode) | does |
+//! |---|---|
+//! | `echo WORDS` | prints the words and a line feed |
+//! | `cat` | prints standard input |
+//! | `exit N` | exits with N |
+//! | `sleep` | never ends by itself |
+//! | `flood BYTES` | prints that many bytes |
+//! | `bytes` | prints `€` split over two chunks, then a byte that is not UTF-8 |
+//! | `env` | prints the environment of the exec |
+//! | `argv …` | prints each argument on its own line |
+//! | `panic` | panics in the provider |
+//! | `vanish` | closes the channel without an exit |
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    ByteStream, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, OutputStream, Provider, ProviderError,
+    SandboxSpec, SandboxUsage,
+};
+
+/// Images it knows. `slow` takes 50 ms to create, `broken` fails, `panic` panics.
+const IMAGES: [&str; 5] = ["alpine:latest", "python:3.12", "slow", "broken", "panic"];
+
+/// The provider; its counters are for tests to look at.
+#[derive(Default)]
+pub struct FakeProvider {
+    sandboxes: Mutex<HashMap<String, Files>>,
+    /// Commands that run now.
+    pub running: Arc<AtomicUsize>,
+    /// The next this many calls of `destroy` fail.
+    pub failing_destroys: AtomicUsize,
+}
+
+type Files = BTreeMap<String, File>;
+
+#[derive(Clone)]
+struct File {
+    content: Bytes,
+    mode: u32,
+}
+
+impl FakeProvider {
+    /// How many sandboxes it holds.
+    pub fn count(&self) -> usize {
+        self.sandboxes.lock().unwrap().len()
+    }
+
+    fn with<T>(
+        &self,
+        id: &str,
+        act: impl FnOnce(&mut Files) -> Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        act(self.sandboxes.lock().unwrap().get_mut(id).ok_or(ProviderError::SandboxNotFound)?)
+    }
+}
+
+fn missing(path: &str) -> ProviderError {
+    ProviderError::FileNotFound(path.to_owned())
+}
+
+/// Whether `path` lies in the directory `dir`, at any depth.
+fn is_within(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir.trim_end_matches('/')).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+}
+
+fn info(files: &Files, path: &str) -> Option<FileInfo> {
+    let file = files.get(path);
+    let is_dir = file.is_none() && (path == "/" || files.keys().any(|known| is_within(known, path)));
+    (file.is_some() || is_dir).then(|| FileInfo {
+        name: if path == "/" { "/".to_owned() } else { path.rsplit('/').next().unwrap_or_default().to_owned() },
+        path: path.to_owned(),
+        size: file.map_or(0, |file| file.content.len() as u64),
+        is_dir,
+        mtime_ns: 1_700_000_000_000_000_000,
+        mode: file.map_or(0o755, |file| file.mode),
+    })
+}
+
+/// Counts a command as running until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A finished command's events without a task.
+fn finished(events: Vec<ExecEvent>, counted: Counted) -> Execution {
+    let (sender, receiver) = mpsc::channel(events.len().max(1));
+    for event in events {
+        sender.try_send(event).unwrap();
+    }
+    Execution { events: receiver, cancel: Box::new(counted) }
+}
+
+fn ended(exit_code: i32) -> ExecEvent {
+    ExecEvent::Exit(ExecOutcome { exit_code, timed_out: false, duration: Duration::from_micros(1900) })
+}
+
+fn stdout(bytes: impl Into<Bytes>) -> ExecEvent {
+    ExecEvent::Output(OutputStream::Stdout, bytes.into())
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn name(&self) -> &'static str {
+        "wasm"
+    }
+
+    async fn health(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        match spec.image.as_str() {
+            "slow" => tokio::time::sleep(Duration::from_millis(50)).await,
+            "broken" => return Err(ProviderError::Internal("secret detail".to_owned())),
+            "panic" => panic!("the fake provider panics"),
+            image if IMAGES.contains(&image) => {}
+            image => {
+                return Err(ProviderError::ImageNotFound {
+                    image: image.to_owned(),
+                    available: IMAGES.map(str::to_owned).to_vec(),
+                });
+            }
+        }
+        self.sandboxes.lock().unwrap().insert(id.to_owned(), Files::new());
+        Ok(())
+    }
+
+    async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
+        let failing = self.failing_destroys.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if failing.is_ok() {
+            return Err(ProviderError::Unavailable("the provider is away".to_owned()));
+        }
+        self.sandboxes.lock().unwrap().remove(id);
+        Ok(())
+    }
+
+    async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
+        self.with(id, |_| Ok(()))?;
+        let words: Vec<String> = match &exec.command {
+            Command::Shell(script) => script.split_whitespace().map(str::to_owned).collect(),
+            Command::Argv(argv) => argv.clone(),
+        };
+        let counted = Counted::new(&self.running);
+        let rest = words.get(1..).unwrap_or_default();
+        let events = match words.first().map_or("", String::as_str) {
+            "echo" => vec![stdout(format!("{}\n", rest.join(" "))), ended(0)],
+            "cat" => vec![stdout(exec.stdin.unwrap_or_default()), ended(0)],
+            "exit" => vec![ended(rest[0].parse().unwrap())],
+            "flood" => {
+                let bytes: usize = rest[0].parse().unwrap();
+                let chunks = bytes.div_ceil(65_536);
+                let mut events = vec![stdout(vec![b'x'; 65_536]); chunks];
+                events.push(ended(0));
+                events
+            }
+            "bytes" => vec![stdout(&b"\xe2\x82"[..]), stdout(&b"\xac\xff"[..]), ended(3)],
+            "env" => {
+                let lines: String = exec.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+                vec![stdout(lines), ended(0)]
+            }
+            "argv" => vec![stdout(rest.iter().map(|word| format!("{word}\n")).collect::<String>()), ended(0)],
+            "panic" => panic!("the fake provider panics"),
+            "vanish" => vec![stdout("half")],
+            "sleep" => return Ok(sleeping(exec.timeout, counted)),
+            other => {
+                let message = format!("sh: {other}: not found\n");
+                vec![ExecEvent::Output(OutputStream::Stderr, message.into()), ended(127)]
+            }
+        };
+        Ok(finished(events, counted))
+    }
+
+    async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
+        let content = self.with(id, |files| match (files.get(path), info(files, path)) {
+            (Some(file), _) => Ok(file.content.clone()),
+            (None, Some(_)) => {
+                Err(ProviderError::BadPath { path: path.to_owned(), reason: "is a directory".to_owned() })
+            }
+            (None, None) => Err(missing(path)),
+        })?;
+        Ok(futures_util::stream::once(async { Ok(content) }).boxed())
+    }
+
+    async fn write_file(
+        &self,
+        id: &str,
+        path: &str,
+        mode: Option<u32>,
+        mut body: ByteStream,
+    ) -> Result<u64, ProviderError> {
+        let mut content = Vec::new();
+        while let Some(chunk) = body.next().await {
+            content.extend_from_slice(&chunk?);
+        }
+        self.with(id, |files| {
+            let mode = mode.or(files.get(path).map(|file| file.mode)).unwrap_or(0o644);
+            let written = content.len() as u64;
+            files.insert(path.to_owned(), File { content: content.into(), mode });
+            Ok(written)
+        })
+    }
+
+    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+        self.with(id, |files| {
+            info(files, path).ok_or_else(|| missing(path))?;
+            let base = path.trim_end_matches('/');
+            let mut names: Vec<&str> = files
+                .keys()
+                .filter(|known| is_within(known, path))
+                .filter_map(|known| known[base.len() + 1..].split('/').next())
+                .collect();
+            names.dedup();
+            Ok(names.iter().filter_map(|name| info(files, &format!("{base}/{name}"))).collect())
+        })
+    }
+
+    async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError> {
+        self.with(id, |files| info(files, path).ok_or_else(|| missing(path)))
+    }
+
+    async fn delete(&self, id: &str, path: &str, recursive: bool) -> Result<(), ProviderError> {
+        self.with(id, |files| {
+            let is_dir = info(files, path).ok_or_else(|| missing(path))?.is_dir;
+            if is_dir && !recursive {
+                let reason = "directory not empty".to_owned();
+                return Err(ProviderError::BadPath { path: path.to_owned(), reason });
+            }
+            files.retain(|known, _| known != path && !is_within(known, path));
+            Ok(())
+        })
+    }
+
+    async fn rename(&self, id: &str, from: &str, to: &str) -> Result<(), ProviderError> {
+        self.with(id, |files| {
+            let file = files.remove(from).ok_or_else(|| missing(from))?;
+            files.insert(to.to_owned(), file);
+            Ok(())
+        })
+    }
+
+    async fn chmod(&self, id: &str, path: &str, mode: u32) -> Result<(), ProviderError> {
+        self.with(id, |files| files.get_mut(path).map(|file| file.mode = mode).ok_or_else(|| missing(path)))
+    }
+
+    async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError> {
+        let glob = globset::Glob::new(pattern).map_err(|error| ProviderError::Invalid(error.to_string()))?;
+        let matcher = glob.compile_matcher();
+        self.with(id, |files| Ok(files.keys().filter(|path| matcher.is_match(path)).cloned().collect()))
+    }
+
+    async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError> {
+        self.with(id, |_| Ok(SandboxUsage::default()))
+    }
+}
+
+/// A command that says one word and then only waits for its timeout.
+fn sleeping(timeout: Duration, counted: Counted) -> Execution {
+    let (sender, receiver) = mpsc::channel(2);
+    let cancelled = CancellationToken::new();
+    let guard: DropGuard = cancelled.clone().drop_guard();
+    let started = Instant::now();
+    sender.try_send(stdout("started\n")).unwrap();
+    tokio::spawn(async move {
+        let _counted = counted;
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = tokio::time::sleep(timeout) => {
+                let outcome = ExecOutcome { exit_code: 124, timed_out: true, duration: started.elapsed() };
+                let _ = sender.send(ExecEvent::Exit(outcome)).await;
+            }
+        }
+    });
+    Execution { events: receiver, cancel: Box::new(guard) }
+}

@@ -1,0 +1,136 @@
+//! Commands: from the provider's terms to the kernel's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::Machine;
+use crate::kernel::{ExecError, ExecRequest, OutputSink, Stream};
+use crate::provider::{Command, ExecEvent, ExecOutcome, ExecSpec, Execution, OutputStream, ProviderError};
+
+/// Pieces of output that may wait for the reader before the command is held back.
+const OUTPUT_QUEUE: usize = 64;
+/// The shell of shell mode.
+const SHELL: &str = "/bin/sh";
+/// What a command that its deadline ended is said to exit with, as `timeout(1)` does.
+const TIMED_OUT: i32 = 124;
+
+/// Starts a command.
+pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderError> {
+    let (path, argv) = match exec.command {
+        Command::Shell(script) => (SHELL.to_owned(), vec!["sh".to_owned(), "-c".to_owned(), script]),
+        Command::Argv(argv) => (String::new(), argv),
+    };
+    let cwd = exec.workdir.unwrap_or_else(|| machine.workdir.clone());
+    if argv.iter().chain([&cwd]).any(|text| text.contains('\0')) {
+        return Err(ProviderError::Invalid(
+            "a command and its directory must not contain NUL".to_owned(),
+        ));
+    }
+    let (sender, events) = mpsc::channel(OUTPUT_QUEUE);
+    let request = ExecRequest {
+        path: path.into_bytes(),
+        argv: argv.into_iter().map(String::into_bytes).collect(),
+        environment: environment(&machine.env, &exec.env)?,
+        cwd: cwd.into_bytes(),
+        stdin: exec.stdin.unwrap_or_default(),
+        output: Arc::new(EventSink(sender.clone())),
+    };
+    let running = match machine.kernel.exec(request) {
+        Ok(running) => running,
+        Err(ExecError::NotRunnable { exit_code, message }) => {
+            return Ok(not_runnable(&sender, events, exit_code, &message));
+        }
+        Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
+        Err(error @ ExecError::LimitReached(_)) => return Err(ProviderError::LimitReached(error.to_string())),
+    };
+    let task = tokio::spawn(async move {
+        let outcome = running.wait(exec.timeout).await;
+        let exit_code = if outcome.timed_out {
+            TIMED_OUT
+        } else {
+            outcome.status.shell_code()
+        };
+        let exit = ExecOutcome {
+            exit_code,
+            timed_out: outcome.timed_out,
+            duration: outcome.duration,
+        };
+        // Nobody may be listening any more.
+        let _ = sender.send(ExecEvent::Exit(exit)).await;
+    });
+    Ok(Execution {
+        events,
+        cancel: Box::new(CancelOnDrop(task.abort_handle())),
+    })
+}
+
+/// The environment of a command: the machine's, overridden by its own.
+fn environment(
+    machine: &BTreeMap<String, String>,
+    own: &BTreeMap<String, String>,
+) -> Result<Vec<Vec<u8>>, ProviderError> {
+    let bad = |(name, value): (&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+    if own.iter().any(bad) {
+        return Err(ProviderError::Invalid(
+            "an environment variable has a bad name or a NUL in its value".to_owned(),
+        ));
+    }
+    let kept = machine.iter().filter(|(name, _)| !own.contains_key(*name));
+    Ok(kept
+        .chain(own)
+        .map(|(name, value)| format!("{name}={value}").into_bytes())
+        .collect())
+}
+
+/// A command that never ran: it ends at once, as it would in a shell.
+fn not_runnable(
+    sender: &mpsc::Sender<ExecEvent>,
+    events: mpsc::Receiver<ExecEvent>,
+    exit_code: u8,
+    message: &str,
+) -> Execution {
+    let exit = ExecOutcome {
+        exit_code: i32::from(exit_code),
+        timed_out: false,
+        duration: std::time::Duration::ZERO,
+    };
+    // The queue is empty and has room for both.
+    let _ = sender.try_send(ExecEvent::Output(
+        OutputStream::Stderr,
+        Bytes::from(format!("{message}\n")),
+    ));
+    let _ = sender.try_send(ExecEvent::Exit(exit));
+    Execution {
+        events,
+        cancel: Box::new(()),
+    }
+}
+
+/// Passes a console's output on as events.
+struct EventSink(mpsc::Sender<ExecEvent>);
+
+#[async_trait]
+impl OutputSink for EventSink {
+    async fn write(&self, stream: Stream, bytes: Bytes) {
+        let stream = match stream {
+            Stream::Stdout => OutputStream::Stdout,
+            Stream::Stderr => OutputStream::Stderr,
+        };
+        // Nobody may be listening any more.
+        let _ = self.0.send(ExecEvent::Output(stream, bytes)).await;
+    }
+}
+
+/// Ends the task that waits for a command, which ends the command.
+struct CancelOnDrop(AbortHandle);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,280 @@
+//! Files of a sandbox, straight from its file system.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use globset::GlobBuilder;
+
+use crate::provider::{ByteStream, FileInfo, ProviderError};
+use crate::vfs::{Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
+
+/// Bytes of one piece of a file that is read.
+const CHUNK: usize = 64 << 10;
+/// Most paths a pattern may find.
+const MAX_MATCHES: usize = 10_000;
+
+/// A file's contents.
+pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
+    let handle = fs
+        .open(ROOT, path.as_bytes(), &OpenOptions::default())
+        .map_err(|error| failure(path, error))?;
+    match handle.stat().map_err(|error| failure(path, error.into()))?.kind {
+        FileKind::Regular => {}
+        FileKind::Directory => return Err(failure(path, Error::IsDir.into())),
+        _ => return Err(bad_path(path, "not a regular file")),
+    }
+    let path = path.to_owned();
+    let chunks = stream::try_unfold((handle, 0), move |(handle, offset)| {
+        let chunk = next_chunk(&handle, offset).map_err(|error| failure(&path, error.into()));
+        async move {
+            Ok(chunk?.map(|bytes| {
+                let end = offset + bytes.len() as u64;
+                (bytes, (handle, end))
+            }))
+        }
+    });
+    Ok(chunks.boxed())
+}
+
+fn next_chunk(handle: &Handle, offset: u64) -> Result<Option<Bytes>, Error> {
+    let left = usize::try_from(handle.stat()?.size.saturating_sub(offset))
+        .unwrap_or(CHUNK)
+        .min(CHUNK);
+    let mut buffer = BytesMut::zeroed(left);
+    let count = handle.read_at(offset, &mut buffer)?;
+    buffer.truncate(count);
+    Ok((count > 0).then(|| buffer.freeze()))
+}
+
+/// Creates or replaces a file. It is written beside the old one and then takes its place, so that a transfer that
+/// breaks off leaves the old one as it was.
+pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream) -> Result<u64, ProviderError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let failed = |error: PathError| failure(path, error);
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if name.is_empty() || name == "." {
+        return Err(failed(Error::IsDir.into()));
+    }
+    let directory = if parent.is_empty() {
+        ROOT
+    } else {
+        fs.create_dir_all(ROOT, parent.as_bytes(), 0o755).map_err(failed)?
+    };
+    let existing = match fs.stat_at(directory, name.as_bytes(), false) {
+        Ok(stat) => Some(stat),
+        Err(PathError::Fs(Error::NotFound)) => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let replaces = match existing.map(|stat| stat.kind) {
+        None | Some(FileKind::Regular) => true,
+        Some(FileKind::Directory) => return Err(failed(Error::IsDir.into())),
+        // A link is written through, a device is written to.
+        Some(_) => false,
+    };
+    let target = if replaces {
+        format!(".wisp-upload-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    } else {
+        name.to_owned()
+    };
+    let new_mode = mode.or(existing.map(|stat| stat.mode)).unwrap_or(0o644);
+    let options = OpenOptions {
+        create: true,
+        exclusive: replaces,
+        truncate: !replaces,
+        mode: new_mode,
+        ..OpenOptions::default()
+    };
+    let handle = fs.open(directory, target.as_bytes(), &options).map_err(failed)?;
+    let unfinished = replaces.then(|| Unfinished {
+        fs,
+        directory,
+        name: target.as_bytes(),
+    });
+    let mut written = 0;
+    while let Some(bytes) = body.next().await {
+        let mut rest = &bytes?[..];
+        while !rest.is_empty() {
+            let count = handle.write_at(written, rest).map_err(|error| failed(error.into()))?;
+            written += count as u64;
+            rest = &rest[count..];
+        }
+    }
+    if replaces || mode.is_some() {
+        fs.chmod(handle.ino(), new_mode).map_err(|error| failed(error.into()))?;
+    }
+    if let Some(unfinished) = unfinished {
+        fs.rename(directory, target.as_bytes(), directory, name.as_bytes())
+            .map_err(failed)?;
+        std::mem::forget(unfinished);
+    }
+    Ok(written)
+}
+
+/// A file being written beside the one it will replace; removed if it does not get that far.
+struct Unfinished<'a> {
+    fs: &'a Fs,
+    directory: crate::vfs::Ino,
+    name: &'a [u8],
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // The guest may have removed it or its directory already.
+        let _ = self.fs.unlink(self.directory, self.name);
+    }
+}
+
+/// Entries of a directory, in name order.
+pub fn list(fs: &Fs, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+    let options = OpenOptions {
+        directory: true,
+        ..OpenOptions::default()
+    };
+    let handle = fs
+        .open(ROOT, path.as_bytes(), &options)
+        .map_err(|error| failure(path, error))?;
+    let entries = handle.read_dir().map_err(|error| failure(path, error.into()))?;
+    let base = path.trim_end_matches('/');
+    let infos = entries.iter().filter_map(|entry| {
+        // What a link points to, or the link itself when that leads nowhere. An entry removed meanwhile is left out.
+        let stat = match entry.kind {
+            FileKind::Symlink => fs
+                .stat_at(handle.ino(), entry.name, true)
+                .or_else(|_| Ok(fs.stat(entry.ino)?)),
+            _ => fs.stat(entry.ino).map_err(PathError::from),
+        };
+        let name = String::from_utf8_lossy(entry.name);
+        Some(info(format!("{base}/{name}"), &stat.ok()?))
+    });
+    Ok(infos.collect())
+}
+
+/// One file or directory.
+pub fn stat(fs: &Fs, path: &str) -> Result<FileInfo, ProviderError> {
+    let stat = fs
+        .stat_at(ROOT, path.as_bytes(), true)
+        .map_err(|error| failure(path, error))?;
+    let trimmed = path.trim_end_matches('/');
+    Ok(info(
+        if trimmed.is_empty() {
+            "/".to_owned()
+        } else {
+            trimmed.to_owned()
+        },
+        &stat,
+    ))
+}
+
+/// Removes a file, an empty directory, or with `recursive` a whole tree.
+pub fn delete(fs: &Fs, path: &str, recursive: bool) -> Result<(), ProviderError> {
+    let failed = |error| failure(path, error);
+    let bytes = path.as_bytes();
+    if recursive {
+        return fs.remove_all(ROOT, bytes).map_err(failed);
+    }
+    match fs.unlink(ROOT, bytes) {
+        Err(PathError::Fs(Error::IsDir)) => fs.rmdir(ROOT, bytes).map_err(failed),
+        result => result.map_err(failed),
+    }
+}
+
+/// Renames, and makes the new parent directory if there is none.
+pub fn rename(fs: &Fs, from: &str, to: &str) -> Result<(), ProviderError> {
+    fs.stat_at(ROOT, from.as_bytes(), false)
+        .map_err(|error| failure(from, error))?;
+    if let Some((parent, _)) = to.trim_end_matches('/').rsplit_once('/')
+        && !parent.is_empty()
+    {
+        fs.create_dir_all(ROOT, parent.as_bytes(), 0o755)
+            .map_err(|error| failure(to, error))?;
+    }
+    fs.rename(ROOT, from.as_bytes(), ROOT, to.as_bytes())
+        .map_err(|error| failure(to, error))
+}
+
+/// Sets permission bits.
+pub fn chmod(fs: &Fs, path: &str, mode: u32) -> Result<(), ProviderError> {
+    let ino = fs
+        .lookup(ROOT, path.as_bytes(), true)
+        .map_err(|error| failure(path, error))?;
+    fs.chmod(ino, mode).map_err(|error| failure(path, error.into()))
+}
+
+/// Paths that match an absolute pattern, in order.
+pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
+    let invalid = |error: globset::Error| ProviderError::Invalid(format!("pattern: {}", error.kind()));
+    let matcher = GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(invalid)?
+        .compile_matcher();
+    let literal = pattern
+        .find(['*', '?', '[', '{', '\\'])
+        .map_or(pattern, |end| &pattern[..end]);
+    let start = literal
+        .rsplit_once('/')
+        .map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
+    let mut found = Vec::new();
+    let walked = fs.walk(ROOT, start.as_bytes(), |entry| {
+        let path = String::from_utf8_lossy(entry.path);
+        if matcher.is_match(&*path) {
+            found.push(path.into_owned());
+        }
+        if found.len() > MAX_MATCHES {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    match walked {
+        Ok(ControlFlow::Continue(())) => {}
+        Ok(ControlFlow::Break(())) => {
+            return Err(ProviderError::LimitReached(format!(
+                "more than {MAX_MATCHES} paths match"
+            )));
+        }
+        Err(PathError::Fs(Error::NotFound | Error::NotDir)) => {}
+        Err(error) => return Err(failure(start, error)),
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn info(path: String, stat: &Stat) -> FileInfo {
+    let name = match path.rsplit('/').next() {
+        Some("") | None => "/".to_owned(),
+        Some(name) => name.to_owned(),
+    };
+    FileInfo {
+        name,
+        path,
+        size: if stat.kind == FileKind::Directory { 0 } else { stat.size },
+        is_dir: stat.kind == FileKind::Directory,
+        mtime_ns: stat.mtime,
+        mode: stat.mode,
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every caller has the error and nothing else to do with it"
+)]
+fn failure(path: &str, error: PathError) -> ProviderError {
+    match error {
+        PathError::Fs(Error::NotFound) => ProviderError::FileNotFound(path.to_owned()),
+        PathError::Fs(Error::NoSpace) => {
+            ProviderError::LimitReached(format!("{path}: no space left: the sandbox has used its disk_mb"))
+        }
+        PathError::Fs(error) => bad_path(path, &error.to_string()),
+        PathError::Mounted { .. } => bad_path(path, "is made up by the kernel; read it with a command"),
+    }
+}
+
+fn bad_path(path: &str, reason: &str) -> ProviderError {
+    ProviderError::BadPath {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,70 @@
+//! On whose behalf a request is made.
+
+use std::fmt;
+
+/// The longest user id, characters.
+const MAX_CHARS: usize = 128;
+
+/// Who a sandbox is attributed to: an opaque name the deployer's application chose.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserId(String);
+
+/// A text that is no user id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a user id has 1 to 128 characters, without white space, control characters or path separators")]
+pub struct InvalidUserId;
+
+impl UserId {
+    /// Reads a user id; white space around it does not count.
+    ///
+    /// # Errors
+    /// [`InvalidUserId`] when it breaks the rule in that error's text.
+    pub fn parse(text: &str) -> Result<Self, InvalidUserId> {
+        let text = text.trim();
+        let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != '\\';
+        if text.is_empty() || text.chars().count() > MAX_CHARS || !text.chars().all(allowed) {
+            return Err(InvalidUserId);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Decides which sandboxes a request can see. One that it cannot see does not exist for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Only this user's sandboxes; those of all users when `None`.
+    pub user: Option<UserId>,
+}
+
+impl Caller {
+    /// Whether a sandbox of this owner exists for the caller.
+    pub(super) fn sees(&self, owner: Option<&UserId>) -> bool {
+        self.user.is_none() || self.user.as_ref() == owner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_are_trimmed_and_checked() {
+        assert_eq!(UserId::parse(" user_123 ").unwrap().as_str(), "user_123");
+        assert!(UserId::parse(&"é".repeat(128)).is_ok());
+        for text in ["", "  ", "a b", "a/b", "a\\b", "a\u{0}b", "a\u{2003}b", &"x".repeat(129)] {
+            assert!(UserId::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

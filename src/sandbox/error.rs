@@ -1,0 +1,51 @@
+//! Why a request about a sandbox fails.
+
+use super::SandboxId;
+use crate::provider::ProviderError;
+
+/// What the lifecycle layer refuses or fails at. The API decides which status that is.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Never existed, is gone, has expired, or belongs to someone else.
+    #[error("sandbox {0} not found")]
+    NotFound(SandboxId),
+    /// Exists, but cannot be used yet.
+    #[error("sandbox {0} is still being created")]
+    NotReady(SandboxId),
+    /// A value of the request is out of range or malformed; the message names it.
+    #[error("{0}")]
+    Invalid(String),
+    /// The server has no provider of this name.
+    #[error("provider {name} not found; available providers: {}", available.join(", "))]
+    ProviderNotFound {
+        /// What was asked for.
+        name: String,
+        /// Names that would have worked.
+        available: Vec<String>,
+    },
+    /// There is no template of this name.
+    #[error("template {0} not found")]
+    TemplateNotFound(String),
+    /// Nothing here can do that; the message says what to do instead.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A limit of the server or of the sandbox was reached; the message names it.
+    #[error("{0}")]
+    LimitReached(String),
+    /// The server is stopping.
+    #[error("the server is shutting down; try again later")]
+    ShuttingDown,
+    /// The provider refused or failed.
+    #[error(transparent)]
+    Provider(ProviderError),
+}
+
+impl SandboxError {
+    /// A provider's error, with the id it does not know how to name.
+    pub(super) fn of_provider(id: &SandboxId, error: ProviderError) -> Self {
+        match error {
+            ProviderError::SandboxNotFound => Self::NotFound(id.clone()),
+            other => Self::Provider(other),
+        }
+    }
+}

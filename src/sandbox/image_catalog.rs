@@ -1,0 +1,59 @@
+//! What the API shows of installed images. The image store implements it.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// One installed image, told honestly: what it is made of, what it can do and what it cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageDescription {
+    /// Canonical name, such as `python:3.12`.
+    pub name: String,
+    /// Other names of the same image.
+    pub aliases: Vec<String>,
+    /// Exact version of what is inside, such as `CPython 3.12.0`.
+    pub version: String,
+    /// Provider that runs it.
+    pub provider: String,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// `sha256:` and the digest of the image's contents.
+    pub digest: String,
+    /// Where its parts come from.
+    pub provenance: String,
+    /// SPDX licence expression.
+    pub licence: String,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// What it cannot do, and what to use instead.
+    pub known_limits: Vec<String>,
+}
+
+/// The list of images could not be read. The message is for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ImageCatalogError(pub String);
+
+/// The images a server has.
+#[async_trait]
+pub trait ImageCatalog: Send + Sync + 'static {
+    /// All installed images, by name.
+    async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError>;
+
+    /// The image of this name or alias.
+    async fn get(&self, name: &str) -> Result<Option<ImageDescription>, ImageCatalogError>;
+}
+
+/// A server without an image store.
+#[derive(Debug, Clone, Copy)]
+pub struct NoImages;
+
+#[async_trait]
+impl ImageCatalog for NoImages {
+    async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError> {
+        Ok(Vec::new())
+    }
+
+    async fn get(&self, _name: &str) -> Result<Option<ImageDescription>, ImageCatalogError> {
+        Ok(None)
+    }
+}

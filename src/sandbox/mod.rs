@@ -1,0 +1,26 @@
+//! The life of sandboxes: who may see one, how long it lives, what it may ask for, what runs in it.
+//!
+//! Knows nothing of HTTP; drives a [`Provider`](crate::provider::Provider).
+
+mod caller;
+mod error;
+mod execution;
+mod files;
+mod id;
+mod image_catalog;
+mod manager;
+mod output;
+mod providers;
+mod reaper;
+mod request;
+
+pub use caller::{Caller, InvalidUserId, UserId};
+pub use error::SandboxError;
+pub use execution::{ExecExit, ExecItem, RunningExec};
+pub use id::SandboxId;
+pub use image_catalog::{ImageCatalog, ImageCatalogError, ImageDescription, NoImages};
+pub use manager::{SandboxManager, SandboxState, SandboxView};
+pub use output::CollectedExec;
+pub use providers::{ProviderStatus, Providers};
+pub use reaper::Reaper;
+pub use request::{CreateRequest, ExecRequest};

@@ -1,0 +1,36 @@
+//! Removes sandboxes whose time is over.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::SandboxManager;
+
+/// How often expired sandboxes are looked for. Requests do not wait for it: to them a sandbox is gone the moment it
+/// expires. Only what it holds is freed this much later.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The expiry task of a manager; it ends when this is dropped.
+#[must_use = "the task ends when this is dropped"]
+pub struct Reaper(JoinHandle<()>);
+
+impl Reaper {
+    /// Starts the task on the current runtime.
+    pub fn start(manager: SandboxManager) -> Self {
+        Self(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                manager.sweep();
+            }
+        }))
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
