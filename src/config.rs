@@ -50,8 +50,8 @@ pub struct Config {
     /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
     /// because whoever reaches it can run programs on it.
     pub allow_unauthenticated_remote: bool,
-    /// Directory for images and, later, the store. Default `~/.local/share/wisp`, or `$XDG_DATA_HOME/wisp`.
-    pub data_dir: PathBuf,
+    /// Images to install, if they are missing, and load at the start. Default `python:3.12`, which brings `base` along.
+    pub images: Vec<String>,
     /// Provider of sandboxes that name none. Default `wasm`.
     pub default_provider: String,
     /// Image of sandboxes that name none. Default `alpine:latest`, which is what the `stacyvm` client asks for.
@@ -69,7 +69,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7423)),
             allow_unauthenticated_remote: false,
-            data_dir: default_data_dir(),
+            images: vec!["python:3.12".to_owned()],
             default_provider: "wasm".to_owned(),
             default_image: "alpine:latest".to_owned(),
             preview_domain: "localhost".to_owned(),
@@ -264,15 +264,6 @@ impl Config {
 /// `read` and `api`.
 fn default_scopes() -> Vec<Scope> {
     vec![Scope::Read, Scope::Api]
-}
-
-/// Where the XDG base directory specification puts data of an application.
-fn default_data_dir() -> PathBuf {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .unwrap_or_else(|| PathBuf::from("/var/lib"))
-        .join("wisp")
 }
 
 /// The file as a TOML table.

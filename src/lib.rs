@@ -1,8 +1,13 @@
 //! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
 //!
-//! Modules depend downward only: `api` → `sandbox` → [`provider`] → `image` → [`kernel`] → [`vfs`].
+//! Modules depend downward only: [`api`] → [`sandbox`] → [`provider`] → [`image`] → [`kernel`] → [`vfs`].
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod duration;
 pub mod image;
 pub mod kernel;
 pub mod provider;
+pub mod sandbox;
 pub mod vfs;

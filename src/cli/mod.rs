@@ -1,11 +1,16 @@
 //! The command line.
 
-pub mod client;
+mod client;
+mod images;
+mod run;
+mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::duration::GoDuration;
 
@@ -37,7 +42,7 @@ pub enum Command {
     Kill(KillArgs),
     /// Manage images on this machine.
     #[command(subcommand)]
-    Images(ImagesCommand),
+    Images(images::ImagesCommand),
 }
 
 /// Arguments of `wisp serve`; each wins over the file and the environment.
@@ -49,9 +54,6 @@ pub struct ServeArgs {
     /// Address and port to listen on.
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// Directory for images and state.
-    #[arg(long)]
-    pub data_dir: Option<PathBuf>,
     /// Serve without API keys on an address other machines can reach.
     #[arg(long)]
     pub allow_unauthenticated_remote: bool,
@@ -62,6 +64,21 @@ pub struct ServeArgs {
 pub struct RunArgs {
     /// Image to run it in.
     pub image: String,
+    /// Memory, MiB.
+    #[arg(long, default_value_t = 512)]
+    pub memory_mb: u64,
+    /// Files beyond the image, MiB.
+    #[arg(long, default_value_t = 1024)]
+    pub disk_mb: u64,
+    /// Directory to start in.
+    #[arg(short, long)]
+    pub workdir: Option<String>,
+    /// Timeout, such as 30s; none by default.
+    #[arg(long, value_parser = parse_duration)]
+    pub timeout: Option<GoDuration>,
+    /// Environment, NAME=VALUE; may be repeated.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub env: Vec<(String, String)>,
     /// What to run.
     #[command(flatten)]
     pub program: ProgramArgs,
@@ -171,23 +188,41 @@ pub struct KillArgs {
     pub server: ServerArgs,
 }
 
-/// Subcommands of `wisp images`.
-#[derive(Debug, Subcommand)]
-pub enum ImagesCommand {
-    /// List installed images.
-    #[command(visible_alias = "ls")]
-    List,
-    /// Build and install an image from its recipe folder.
-    Install {
-        /// Folder with an image.toml.
-        recipe: PathBuf,
-    },
-    /// Remove an installed image.
-    #[command(visible_alias = "rm")]
-    Remove {
-        /// Name or alias.
-        name: String,
-    },
+/// Does what the command line asks for.
+pub fn main(cli: Cli) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let result = runtime.block_on(dispatch(cli.command));
+            // A guest thread or an installation may still be at work; nobody waits for it any more.
+            runtime.shutdown_background();
+            result.unwrap_or_else(|error| fail(&error))
+        }
+        Err(error) => fail(&error.into()),
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    Ok(match command {
+        Command::Serve(args) => serve::serve(args).await.map(|()| ExitCode::SUCCESS)?,
+        Command::Run(args) => run::run(args).await?.into(),
+        Command::Create(args) => client::create(&args).await?,
+        Command::Exec(args) => client::exec(&args).await?,
+        Command::List(args) => client::list(&args).await?,
+        Command::Kill(args) => client::kill(&args).await?,
+        Command::Images(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command's failure is told to its user")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("wisp: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Sends log lines to standard error; `RUST_LOG` chooses which.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
 fn parse_duration(text: &str) -> Result<GoDuration, String> {

@@ -614,3 +614,186 @@ fn info_of_recipe(recipe: &Recipe) -> ImageInfo {
         size: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::image::{Loader, LogProgress};
+
+    /// The smallest module there is.
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+    struct Place {
+        dir: tempfile::TempDir,
+        runtime: Arc<Runtime>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let place = Self { dir: tempfile::tempdir().unwrap(), runtime: Runtime::new(1).unwrap() };
+            place.recipe("base", "aliases = [\"demo:latest\"]\nenv = { A = \"1\", B = \"1\" }\nworkdir = \"/w\"");
+            place.recipe("child", "parent = \"base\"\nenv = { B = \"2\" }");
+            place
+        }
+
+        fn recipe(&self, name: &str, more: &str) {
+            let folder = self.dir.path().join("recipes").join(name);
+            std::fs::create_dir_all(folder.join("rootfs/etc")).unwrap();
+            std::fs::write(folder.join("rootfs/etc").join(name), name).unwrap();
+            std::fs::write(folder.join("a.wasm"), MODULE).unwrap();
+            let parts = "[[layer]]\ndir = \"rootfs\"\n[[program]]\nmodule = \"a.wasm\"";
+            let manifest =
+                format!("name = \"{name}\"\nversion = \"1\"\n{more}\n{parts}\npaths = [\"/usr/bin/{name}\"]\n");
+            std::fs::write(folder.join("image.toml"), manifest).unwrap();
+        }
+
+        fn store(&self) -> Arc<ImageStore> {
+            Arc::new(ImageStore::open(&self.dir.path().join("cache"), &self.dir.path().join("recipes")).unwrap())
+        }
+
+        fn install(&self, name: &str) -> Result<Record, ImageError> {
+            self.store().install(name, &self.runtime, &LogProgress)
+        }
+
+        fn loader(&self) -> Loader {
+            Loader::new(self.store(), self.runtime.engine().clone())
+        }
+
+        fn compiled(&self) -> PathBuf {
+            let name = format!("{}/{}.cwasm", compile::engine_dir(self.runtime.engine()), Digest::of(MODULE));
+            self.store().dir().path(&name)
+        }
+    }
+
+    #[test]
+    fn an_image_brings_its_parents_files_programs_and_environment() {
+        let place = Place::new();
+        place.install("child").unwrap();
+        let image = place.loader().load("child").unwrap();
+        assert_eq!((image.env["A"].as_str(), image.env["B"].as_str(), image.workdir.as_str()), ("1", "2", "/w"));
+        let fs = crate::vfs::Fs::from_tree(&image.tree, crate::vfs::Limits { max_bytes: 0, max_inodes: 0 });
+        for path in ["/etc/base", "/etc/child", "/usr/bin/base", "/usr/bin/child", "/dev/null"] {
+            assert!(fs.stat_at(crate::vfs::ROOT, path.as_bytes(), true).is_ok(), "{path}");
+        }
+        assert_eq!(image.programs.len(), 2);
+    }
+
+    #[test]
+    fn docker_names_and_latest_find_an_image() {
+        let place = Place::new();
+        place.install("base").unwrap();
+        for name in ["base", "base:latest", "demo", "demo:latest", "docker.io/library/demo"] {
+            assert!(place.store().resolve(name).unwrap().is_some(), "{name}");
+        }
+        for name in ["base:1", "other", "../base", "", "demo:"] {
+            assert!(place.store().resolve(name).unwrap().is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn damaged_compiled_code_is_compiled_again() {
+        let place = Place::new();
+        place.install("base").unwrap();
+        let good = std::fs::read(place.compiled()).unwrap();
+        let mut changed = good.clone();
+        changed[good.len() / 2] ^= 1;
+        for bad in [&good[..good.len() / 2], &changed, b"", b"something else"] {
+            std::fs::write(place.compiled(), bad).unwrap();
+            place.loader().load("base").unwrap();
+            assert_eq!(std::fs::read(place.compiled()).unwrap().len(), good.len());
+        }
+    }
+
+    #[test]
+    fn damaged_layers_and_modules_are_errors() {
+        let place = Place::new();
+        let record = place.install("base").unwrap();
+        let layer = place.store().dir().path(&layer::stored_name(record.layers[0]));
+        let good = std::fs::read(&layer).unwrap();
+        std::fs::write(&layer, &good[..good.len() - 1]).unwrap();
+        assert!(matches!(place.loader().load("base"), Err(ImageError::Damaged(_))));
+        std::fs::write(&layer, &good).unwrap();
+        std::fs::remove_file(place.compiled()).unwrap();
+        std::fs::write(place.store().dir().path(&compile::wasm_name(Digest::of(MODULE))), b"x").unwrap();
+        assert!(matches!(place.loader().load("base"), Err(ImageError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_changed_recipe_makes_an_image_outdated_until_it_is_installed_again() {
+        let place = Place::new();
+        let first = place.install("base").unwrap();
+        std::fs::write(place.dir.path().join("recipes/base/rootfs/etc/new"), b"new").unwrap();
+        assert_eq!(place.store().inspect("base").unwrap().state, ImageState::Outdated);
+        let second = place.install("base").unwrap();
+        assert_eq!(place.store().inspect("base").unwrap().state, ImageState::Installed);
+        assert!(!place.store().dir().exists(&layer::stored_name(first.layers[0])), "the old layer is removed");
+        assert!(place.store().dir().exists(&layer::stored_name(second.layers[0])));
+    }
+
+    #[test]
+    fn a_parent_cannot_be_removed_before_its_children() {
+        let place = Place::new();
+        place.install("child").unwrap();
+        assert!(matches!(place.store().remove("base"), Err(ImageError::IsParent { .. })));
+        place.store().remove("child").unwrap();
+        place.store().remove("demo").unwrap();
+        assert!(!place.compiled().exists());
+        assert!(matches!(place.store().remove("base"), Err(ImageError::NotInstalled(_))));
+    }
+
+    #[test]
+    fn parents_that_form_a_ring_are_an_error() {
+        let place = Place::new();
+        place.recipe("base", "parent = \"child\"");
+        assert!(matches!(place.install("child"), Err(ImageError::ParentLoop(_))));
+    }
+
+    #[test]
+    fn unknown_and_uninstalled_images_are_told_apart() {
+        let place = Place::new();
+        assert!(matches!(place.loader().load("child"), Err(ImageError::NotInstalled(_))));
+        assert!(matches!(place.loader().load("other"), Err(ImageError::Unknown(_))));
+        assert!(matches!(place.install("other"), Err(ImageError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_store_others_can_write_to_is_refused() {
+        let place = Place::new();
+        place.install("base").unwrap();
+        let cache = place.dir.path().join("cache/images");
+        std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o770)).unwrap();
+        let opened = ImageStore::open(&place.dir.path().join("cache"), &place.dir.path().join("recipes"));
+        assert!(matches!(opened, Err(ImageError::NotPrivate(_))));
+    }
+
+    #[test]
+    fn a_build_runs_once_for_the_same_inputs_and_its_failure_is_shown() {
+        let place = Place::new();
+        let script = "mkdir -p $WISP_OUT/built/etc && echo x >> $WISP_BUILD_DIR/runs && cp a.wasm $WISP_OUT/b.wasm";
+        let more = |script: &str| format!("[build]\ncommand = [\"sh\", \"-c\", \"{script}\"]\ninputs = [\"a.wasm\"]");
+        place.recipe("base", &more(script));
+        place.install("base").unwrap();
+        let manifest = place.dir.path().join("recipes/base/image.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        std::fs::write(&manifest, format!("summary = \"x\"\n{text}")).unwrap();
+        place.install("base").unwrap();
+        let runs = std::fs::read_to_string(place.dir.path().join("cache/build/base/runs")).unwrap();
+        assert_eq!(runs, "x\n");
+        place.recipe("base", &more("echo the reason >&2; exit 3"));
+        let error = place.install("base").unwrap_err().to_string();
+        assert!(error.contains("the reason") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn installers_at_the_same_time_do_not_disturb_each_other() {
+        let place = Place::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| place.install("child").unwrap());
+            }
+        });
+        place.loader().load("child").unwrap();
+    }
+}

@@ -40,7 +40,7 @@ pub use console::{OutputSink, Stream};
 pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, Outcome};
 pub use program::{FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
-pub use runtime::Runtime;
+pub use runtime::{Runtime, RuntimeError};
 pub use table::ExitStatus;
 
 use crate::vfs::{self, Fs, Ino, PathError};

@@ -16,6 +16,23 @@ const WASM_STACK_BYTES: usize = 8 << 20;
 /// Native stack of a process's fiber: the guest's and room for host functions. Only touched pages cost memory.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
 
+/// The engine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// wasmtime refused this machine or its configuration.
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Engine(String),
+    /// A thread could not be started.
+    #[error("cannot start the guest threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+impl From<wasmtime::Error> for RuntimeError {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Engine(format!("{error:#}"))
+    }
+}
+
 /// The shared engine. Dropping it ends its threads; guests that still run are dropped with them.
 pub struct Runtime {
     engine: Engine,
@@ -27,7 +44,10 @@ pub struct Runtime {
 
 impl Runtime {
     /// Starts the engine with `threads` guest threads.
-    pub fn new(threads: usize) -> wasmtime::Result<Arc<Self>> {
+    ///
+    /// # Errors
+    /// When the machine lacks what the engine needs, or has no threads left.
+    pub fn new(threads: usize) -> Result<Arc<Self>, RuntimeError> {
         let engine = Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
         super::preview1::add_to_linker(&mut linker)?;

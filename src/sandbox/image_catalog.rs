@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::image::{ImageInfo, ImageState, ImageStore};
+
 /// One installed image, told honestly: what it is made of, what it can do and what it cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageDescription {
@@ -55,5 +57,36 @@ impl ImageCatalog for NoImages {
 
     async fn get(&self, _name: &str) -> Result<Option<ImageDescription>, ImageCatalogError> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl ImageCatalog for ImageStore {
+    async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError> {
+        let infos = self.list().map_err(|error| ImageCatalogError(error.to_string()))?;
+        Ok(infos.into_iter().filter(|info| info.state != ImageState::NotInstalled).map(description).collect())
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<ImageDescription>, ImageCatalogError> {
+        let record = self.resolve(name).map_err(|error| ImageCatalogError(error.to_string()))?;
+        let Some(record) = record else { return Ok(None) };
+        let info = self.inspect(&record.name).map_err(|error| ImageCatalogError(error.to_string()))?;
+        Ok(Some(description(info)))
+    }
+}
+
+fn description(info: ImageInfo) -> ImageDescription {
+    let licences: Vec<String> = info.licences.iter().map(|part| format!("{}: {}", part.what, part.licence)).collect();
+    ImageDescription {
+        name: info.name,
+        aliases: info.aliases,
+        version: info.version,
+        provider: "wasm".to_owned(),
+        size_bytes: info.size,
+        digest: format!("sha256:{}", info.recipe),
+        provenance: info.provenance,
+        licence: licences.join(", "),
+        capabilities: info.capabilities,
+        known_limits: info.known_limits,
     }
 }

@@ -74,7 +74,11 @@ fn compare(fs: &Fs, model: &Model) {
 }
 
 fn apply(fs: &Fs, model: &mut Model, op: &Op, salt: usize) {
-    let create = OpenOptions { create: true, mode: 0o600, ..OpenOptions::default() };
+    let create = OpenOptions {
+        create: true,
+        mode: 0o600,
+        ..OpenOptions::default()
+    };
     let open = |model: &mut Model, file: usize| {
         let handle = fs.open(ROOT, &name(file), &create).ok()?;
         model.entry(file).or_default();
@@ -133,8 +137,15 @@ fn apply(fs: &Fs, model: &mut Model, op: &Op, salt: usize) {
 
 #[test]
 fn random_changes_under_a_quota_keep_contents_and_account_right() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(100);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let strategy = (proptest::collection::vec(op(), 1..60), 0..400_000u64, 2..10u64);
     TestRunner::new(config)
         .run(&strategy, |(ops, max_bytes, max_inodes)| {
@@ -142,7 +153,9 @@ fn random_changes_under_a_quota_keep_contents_and_account_right() {
             let image = Fs::new(super::tests::ROOMY);
             image.mkdir(ROOT, b"/d", 0o755).unwrap();
             let original: Vec<u8> = (0..150_000).map(|at| byte(at, 99)).collect();
-            image.import_file(ROOT, &name(0), 0o644, Arc::new(original.clone()), 0..original.len()).unwrap();
+            image
+                .import_file(ROOT, &name(0), 0o644, Arc::new(original.clone()), 0..original.len())
+                .unwrap();
             let mut fs = Fs::from_tree(&image.freeze(), limits);
             let mut model = Model::from([(0, original.clone())]);
             let mut left_behind = vec![(image, model.clone())];

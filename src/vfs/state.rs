@@ -353,9 +353,9 @@ impl State {
         if let Some(victim) = victim {
             self.remove_entry(to.0, to.1)?;
             if kind == FileKind::Directory {
-                self.abandon(victim)?
+                self.abandon(victim)?;
             } else {
-                self.drop_link(victim)?
+                self.drop_link(victim)?;
             }
         }
         self.remove_entry(from.0, from.1)?;

@@ -81,7 +81,7 @@ def _absolute(path, dir_fd=None):
     path = os.fsencode(path)
     if path.startswith(b"/"):
         return path
-    base = b"/dev/fd/%d" % dir_fd if dir_fd is not None else os.fsencode(os.getcwd())
+    base = b"/dev/fd/%d" % _kernel_fd(dir_fd) if dir_fd is not None else os.fsencode(os.getcwd())
     return base + b"/" + path
 
 
@@ -91,6 +91,23 @@ _native_fstat = os.fstat
 _native_open = os.open
 _native_mkdir = os.mkdir
 _native_scandir = os.scandir
+
+
+def _kernel_fd(fd):
+    """The kernel's number of a descriptor.
+
+    The file tree that is linked into this interpreter numbers descriptors anew from 3 on, so look for the same inode.
+    """
+    if fd <= 2:
+        return fd
+    inode = _native_fstat(fd).st_ino
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(_ask(b"fstat %b\n" % name.encode())[5]) == inode:
+                return int(name)
+        except OSError:
+            continue
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 def _completed(result, request):
@@ -107,7 +124,7 @@ def _completed(result, request):
 def _stat(path, *, dir_fd=None, follow_symlinks=True):
     result = _native_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
     if isinstance(path, int):
-        return _completed(result, b"fstat %d\n" % path)
+        return _completed(result, b"fstat %d\n" % _kernel_fd(path))
     verb = b"stat " if follow_symlinks else b"lstat "
     return _completed(result, verb + _escaped(_absolute(path, dir_fd)) + b"\n")
 
@@ -117,7 +134,7 @@ def _lstat(path, *, dir_fd=None):
 
 
 def _fstat(fd):
-    return _completed(_native_fstat(fd), b"fstat %d\n" % fd)
+    return _completed(_native_fstat(fd), b"fstat %d\n" % _kernel_fd(fd))
 
 
 def _chmod(path, mode, *, dir_fd=None, follow_symlinks=True):
@@ -133,7 +150,7 @@ def _chmod(path, mode, *, dir_fd=None, follow_symlinks=True):
 
 
 def _fchmod(fd, mode):
-    _ask(b"chmod %o /dev/fd/%d\n" % (mode & 0o7777, fd))
+    _ask(b"chmod %o /dev/fd/%d\n" % (mode & 0o7777, _kernel_fd(fd)))
 
 
 def _chown(path, uid, gid, *, dir_fd=None, follow_symlinks=True):
@@ -167,7 +184,7 @@ def _open(path, flags, mode=0o777, *, dir_fd=None):
             if flags & os.O_EXCL:
                 raise
         else:
-            _fchmod(fd, mode & ~_current_umask())
+            _chmod(path, mode & ~_current_umask(), dir_fd=dir_fd)
     return _native_open(path, flags, dir_fd=dir_fd) if fd is None else fd
 
 
@@ -391,7 +408,7 @@ def _parse(arguments):
             elif letter in _FLAGS:
                 options.count[letter] = options.has(letter) + 1
             else:
-                raise _UsageError(f"unknown option -{letter}")
+                raise _UsageError(f"Unknown option: -{letter}")
         if options.command is not None or options.module is not None:
             break
     options.arguments = rest
@@ -573,8 +590,14 @@ def _skipped(options, source):
 def _interact(options):
     import code
 
-    banner = "" if options.has("q") else f"Python {sys.version} on {sys.platform}"
-    code.InteractiveConsole(__main__.__dict__).interact(banner, exitmsg="")
+    console = code.InteractiveConsole(__main__.__dict__)
+    try:
+        sys.ps1
+    except AttributeError:
+        sys.ps1, sys.ps2 = ">>> ", "... "
+    if options.arguments[:1] in ([], ["-"]) and not options.has("q") and not options.command and not options.module:
+        console.write(f"Python {sys.version} on {sys.platform}\n")
+    console.interact("", exitmsg="")
 
 
 def _guarded(function, *arguments):
@@ -598,12 +621,30 @@ def _guarded(function, *arguments):
     return 1
 
 
-def _report(error):
-    """Prints an uncaught exception without the frames of this file."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+def _without_own_frames(trace):
+    """A traceback without the frames of this file: those that started the program, and those of the os functions."""
+    kept = []
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename != __file__:
+            kept.append(trace)
         trace = trace.tb_next
-    error = error.with_traceback(trace)
+    following = None
+    for entry in reversed(kept):
+        entry.tb_next = following
+        following = entry
+    return following
+
+
+def _report(error):
+    """Prints an uncaught exception as if this file were not there."""
+    pending, seen = [error], set()
+    while pending:
+        linked = pending.pop()
+        if linked is not None and id(linked) not in seen:
+            seen.add(id(linked))
+            linked.__traceback__ = _without_own_frames(linked.__traceback__)
+            pending += [linked.__cause__, linked.__context__]
+    trace = error.__traceback__
     sys.last_exc = sys.last_value = error
     sys.last_type, sys.last_traceback = type(error), trace
     try:

@@ -110,6 +110,8 @@ struct Grep {
     exclude: Vec<String>,
     exclude_dir: Vec<String>,
     recursive: bool,
+    /// Recursive without an operand: names are shown without a leading `./`.
+    implicit_root: bool,
     follow: bool,
     skip_directories: bool,
 }
@@ -177,7 +179,8 @@ fn configure(args: &[String]) -> Result<Option<(Grep, Vec<String>)>, String> {
     let (before, after) = context(&parsed)?;
     let recursive = parsed.has("r") || parsed.has("R") || parsed.value("d") == Some("recurse");
     let many = operands.len() > 1 || recursive;
-    if operands.is_empty() {
+    let implicit_root = operands.is_empty();
+    if implicit_root {
         operands.push(if recursive { "." } else { "-" }.to_owned());
     }
     let all = |key: &str| parsed.options.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect();
@@ -218,6 +221,7 @@ fn configure(args: &[String]) -> Result<Option<(Grep, Vec<String>)>, String> {
         exclude: all("exclude"),
         exclude_dir: all("exclude-dir"),
         recursive,
+        implicit_root,
         follow: parsed.has("R"),
         skip_directories: parsed.value("d") == Some("skip"),
     };
@@ -330,7 +334,7 @@ impl Grep {
             let mut children = Vec::new();
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let child = if root == "." && shown == "." { PathBuf::from(&name) } else { path.join(&name) };
+                let child = if self.implicit_root && shown == "." { PathBuf::from(&name) } else { path.join(&name) };
                 let Ok(mut kind) = entry.file_type() else { continue };
                 if kind.is_symlink() {
                     if !self.follow {

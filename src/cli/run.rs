@@ -1,0 +1,79 @@
+//! `wisp run`: one command in a sandbox of its own, without a server.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Read as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+
+use super::serve::guest_threads;
+use super::{ProgramArgs, RunArgs};
+use crate::image::ImageStore;
+use crate::kernel::Runtime;
+use crate::provider::wasm::WasmProvider;
+use crate::provider::{Command, ExecEvent, ExecSpec, OutputStream, Provider as _, SandboxSpec};
+
+/// The sandbox's name; it is the only one of this process.
+const ID: &str = "sandbox";
+/// Most of a command's run time when none is asked for: in effect no limit.
+const NO_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Runs the command and returns its exit code.
+///
+/// # Errors
+/// When there is no such image, or the command cannot be started.
+pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let runtime = Runtime::new(guest_threads())?;
+    let provider = WasmProvider::new(runtime, Arc::new(ImageStore::open_default()?));
+    let spec = SandboxSpec {
+        image: args.image,
+        memory_mb: args.memory_mb,
+        vcpus: u32::try_from(guest_threads()).unwrap_or(1),
+        disk_mb: args.disk_mb,
+        env: BTreeMap::new(),
+    };
+    provider.create(ID, &spec).await?;
+    let exec = ExecSpec {
+        command: command(args.program),
+        env: args.env.into_iter().collect(),
+        workdir: args.workdir,
+        timeout: args.timeout.map_or(NO_TIMEOUT, |timeout| timeout.0),
+        stdin: standard_input()?,
+    };
+    let mut running = provider.exec(ID, exec).await?;
+    let mut exit_code = 1;
+    while let Some(event) = running.events.recv().await {
+        match event {
+            ExecEvent::Output(OutputStream::Stdout, bytes) => pass_on(&mut std::io::stdout(), &bytes)?,
+            ExecEvent::Output(OutputStream::Stderr, bytes) => pass_on(&mut std::io::stderr(), &bytes)?,
+            ExecEvent::Exit(outcome) => exit_code = outcome.exit_code,
+        }
+    }
+    provider.destroy(ID).await?;
+    Ok(u8::try_from(exit_code).unwrap_or(u8::MAX))
+}
+
+fn command(program: ProgramArgs) -> Command {
+    match program.script {
+        Some(script) => Command::Shell(script),
+        None => Command::Argv(program.argv),
+    }
+}
+
+/// All of standard input, unless it is a terminal.
+fn standard_input() -> anyhow::Result<Option<Bytes>> {
+    let mut input = std::io::stdin();
+    if input.is_terminal() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).context("cannot read standard input")?;
+    Ok(Some(bytes.into()))
+}
+
+fn pass_on(stream: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes)?;
+    stream.flush()
+}

@@ -1,0 +1,87 @@
+//! `wisp serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ServeArgs;
+use crate::api::{self, ApiKeys, AppState};
+use crate::config::Config;
+use crate::image::ImageStore;
+use crate::kernel::Runtime;
+use crate::provider::Provider;
+use crate::provider::wasm::WasmProvider;
+use crate::sandbox::{Providers, SandboxManager};
+
+/// Serves until interrupted.
+///
+/// # Errors
+/// When the configuration is refused, the address is taken, or the engine or the image store cannot be opened.
+pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = Arc::new(configuration(args)?);
+    let keys = ApiKeys::new(&config.auth)?;
+    let runtime = Runtime::new(guest_threads())?;
+    let store = Arc::new(ImageStore::open_default()?);
+    let wasm = Arc::new(WasmProvider::new(runtime, Arc::clone(&store)));
+    let providers = Providers::new(vec![Arc::clone(&wasm) as Arc<dyn Provider>], &config.default_provider)?;
+    let sandboxes = SandboxManager::new(Arc::clone(&config), providers);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    announce(address, started);
+    // Requests for an image that is still being installed wait for it.
+    tokio::spawn(prepare_images(wasm, config.images.clone()));
+    let state = AppState { config, sandboxes, images: store, keys, started };
+    api::run(listener, interrupted()?, state).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
+    let mut config = Config::load(args.config.as_deref(), std::env::vars())?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    config.allow_unauthenticated_remote |= args.allow_unauthenticated_remote;
+    config.check()?;
+    Ok(config)
+}
+
+/// As many as the machine has processors: guests do nothing but compute.
+pub(super) fn guest_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn announce(address: SocketAddr, started: Instant) {
+    tracing::info!(ready_ms = started.elapsed().as_millis(), "wisp {} serves http://{address}/api/v1", env!("CARGO_PKG_VERSION"));
+}
+
+/// Installs and loads the images that the configuration names, so that nobody waits for them later.
+async fn prepare_images(wasm: Arc<WasmProvider>, names: Vec<String>) {
+    for name in names {
+        let started = Instant::now();
+        match wasm.prepare_image(&name).await {
+            Ok(()) => tracing::info!(image = name, ms = started.elapsed().as_millis(), "image ready"),
+            Err(error) => tracing::error!(image = name, %error, "image cannot be used"),
+        }
+    }
+}
+
+/// Completes on the first SIGINT or SIGTERM; a second SIGINT ends the process as usual.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
