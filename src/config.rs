@@ -199,12 +199,20 @@ impl Config {
         let mut plain_keys = Vec::new();
         for (name, value) in environment {
             if name == "WISP_API_KEYS" {
-                plain_keys.extend(value.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned));
+                plain_keys.extend(
+                    value
+                        .split(',')
+                        .map(str::trim)
+                        .filter(|key| !key.is_empty())
+                        .map(str::to_owned),
+                );
             } else {
                 apply_variable(&mut table, &name, &value);
             }
         }
-        let mut config: Self = Value::Table(table).try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        let mut config: Self = Value::Table(table)
+            .try_into()
+            .map_err(|error| ConfigError::Value(Box::new(error)))?;
         for (index, key) in plain_keys.iter().enumerate() {
             config.auth.keys.push(ApiKeyConfig {
                 name: format!("WISP_API_KEYS[{index}]"),
@@ -231,7 +239,10 @@ impl Config {
         }
         for key in &self.auth.keys {
             if decode_sha256(&key.sha256).is_none() {
-                return invalid(format!("auth key \"{}\": sha256 must be 64 hexadecimal digits", key.name));
+                return invalid(format!(
+                    "auth key \"{}\": sha256 must be 64 hexadecimal digits",
+                    key.name
+                ));
             }
             if key.scopes.is_empty() {
                 return invalid(format!("auth key \"{}\" has no scopes and could do nothing", key.name));
@@ -245,7 +256,9 @@ impl Config {
         ];
         for (name, default, max) in pairs {
             if default == 0 || default > max {
-                return invalid(format!("limits.default_{name} is {default}; it must be from 1 to max_{name}, {max}"));
+                return invalid(format!(
+                    "limits.default_{name} is {default}; it must be from 1 to max_{name}, {max}"
+                ));
             }
         }
         let pairs = [
@@ -254,7 +267,9 @@ impl Config {
         ];
         for (name, default, max) in pairs {
             if default.0.is_zero() || default > max {
-                return invalid(format!("limits.default_{name} is {default}; it must be above 0 and at most {max}"));
+                return invalid(format!(
+                    "limits.default_{name} is {default}; it must be above 0 and at most {max}"
+                ));
             }
         }
         Ok(())
@@ -268,9 +283,14 @@ fn default_scopes() -> Vec<Scope> {
 
 /// The file as a TOML table.
 fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.parse().map_err(|source| ConfigError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 /// Puts the value of an environment variable where its key is. Other variables that start with `WISP_` belong to other
@@ -284,22 +304,30 @@ fn apply_variable(table: &mut Table, name: &str, text: &str) {
     };
     let (section, key, default) = match defaults.get(&key) {
         Some(default) => (None, key.as_str(), default),
-        None => match key.strip_prefix("limits_").and_then(|key| Some((key, defaults.get("limits")?.get(key)?))) {
+        None => match key
+            .strip_prefix("limits_")
+            .and_then(|key| Some((key, defaults.get("limits")?.get(key)?)))
+        {
             Some((key, default)) => (Some("limits"), key, default),
             None => return,
         },
     };
     let value = match default {
         // A value that is no number stays text, and is refused with the name of its key.
-        Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
-        Value::Boolean(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
+        Value::Integer(_) => text
+            .parse()
+            .map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        Value::Boolean(_) => text
+            .parse()
+            .map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
         _ => Value::String(text.to_owned()),
     };
     let target = match section {
         None => Some(table),
-        Some(section) => {
-            table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
-        }
+        Some(section) => table
+            .entry(section.to_owned())
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut(),
     };
     if let Some(target) = target {
         target.insert(key.to_owned(), value);
@@ -308,19 +336,28 @@ fn apply_variable(table: &mut Table, name: &str, text: &str) {
 
 /// The 32 bytes that 64 hexadecimal digits stand for.
 pub(crate) fn decode_sha256(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+    if digits.len() == 64 {
+        bytes.try_into().ok()
+    } else {
+        None
+    }
 }
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -330,7 +367,9 @@ mod tests {
     fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::load(Some(file.path()), environment)
     }
 
@@ -344,7 +383,11 @@ mod tests {
     fn the_environment_wins_over_the_file() {
         let config = load(
             "listen = \"127.0.0.1:1\"\n[limits]\nmax_sandboxes = 5\ndefault_ttl = \"1m\"\n",
-            &[("WISP_LISTEN", "127.0.0.1:2"), ("WISP_LIMITS_MAX_SANDBOXES", "6"), ("WISP_OTHER", "x")],
+            &[
+                ("WISP_LISTEN", "127.0.0.1:2"),
+                ("WISP_LIMITS_MAX_SANDBOXES", "6"),
+                ("WISP_OTHER", "x"),
+            ],
         )
         .unwrap();
         assert_eq!(config.listen.port(), 2);
@@ -361,7 +404,9 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_an_error_that_names_it() {
-        let message = load("", &[("WISP_LIMITS_MAX_SANDBOXES", "many")]).unwrap_err().to_string();
+        let message = load("", &[("WISP_LIMITS_MAX_SANDBOXES", "many")])
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("many"), "{message}");
         assert!(load("[limits]\nmax_ttl = \"banana\"\n", &[]).is_err());
         assert!(load("[limits]\nmax_sandboxes = -1\n", &[]).is_err());
@@ -370,9 +415,21 @@ mod tests {
     #[test]
     fn a_remote_address_without_keys_is_refused() {
         let config = load("listen = \"0.0.0.0:7423\"\n", &[]).unwrap();
-        assert!(config.check().unwrap_err().to_string().contains("allow_unauthenticated_remote"));
-        load("listen = \"0.0.0.0:7423\"\nallow_unauthenticated_remote = true\n", &[]).unwrap().check().unwrap();
-        load("listen = \"0.0.0.0:7423\"\n", &[("WISP_API_KEYS", "secret")]).unwrap().check().unwrap();
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("allow_unauthenticated_remote")
+        );
+        load("listen = \"0.0.0.0:7423\"\nallow_unauthenticated_remote = true\n", &[])
+            .unwrap()
+            .check()
+            .unwrap();
+        load("listen = \"0.0.0.0:7423\"\n", &[("WISP_API_KEYS", "secret")])
+            .unwrap()
+            .check()
+            .unwrap();
     }
 
     #[test]

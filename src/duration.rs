@@ -73,7 +73,9 @@ impl GoDuration {
             if whole.is_empty() && fraction.is_empty() {
                 return Err(syntax());
             }
-            let unit_len = after_number.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after_number.len());
+            let unit_len = after_number
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(after_number.len());
             let (unit, after_unit) = after_number.split_at(unit_len);
             let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
                 return Err(syntax());
@@ -195,17 +197,32 @@ mod tests {
         assert_eq!(parsed("1us"), parsed("1\u{b5}s"));
         assert_eq!(parsed("1us"), parsed("1\u{3bc}s"));
         assert_eq!(parsed("0"), Duration::ZERO);
-        assert_eq!(parsed("9223372036854775807ns"), Duration::from_nanos(i64::MAX.unsigned_abs()));
+        assert_eq!(
+            parsed("9223372036854775807ns"),
+            Duration::from_nanos(i64::MAX.unsigned_abs())
+        );
     }
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in ["", "banana", "10", "1.5", "s", ".s", "1 s", "10x", "1h-5m", "++1s", "1e3s", "\u{661}s"] {
-            assert!(matches!(GoDuration::parse(text), Err(DurationError::Syntax(_))), "{text:?}");
+        for text in [
+            "", "banana", "10", "1.5", "s", ".s", "1 s", "10x", "1h-5m", "++1s", "1e3s", "\u{661}s",
+        ] {
+            assert!(
+                matches!(GoDuration::parse(text), Err(DurationError::Syntax(_))),
+                "{text:?}"
+            );
         }
         assert!(matches!(GoDuration::parse("-5m"), Err(DurationError::Negative(_))));
-        for text in ["9223372036854775808ns", "2562048h", "99999999999999999999999999999999999999999999999999h"] {
-            assert!(matches!(GoDuration::parse(text), Err(DurationError::TooLong(_))), "{text:?}");
+        for text in [
+            "9223372036854775808ns",
+            "2562048h",
+            "99999999999999999999999999999999999999999999999999h",
+        ] {
+            assert!(
+                matches!(GoDuration::parse(text), Err(DurationError::TooLong(_))),
+                "{text:?}"
+            );
         }
     }
 
@@ -230,7 +247,16 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_wrote() {
-        for nanos in [0, 1, 999, 1_000, 123_456, 1_234_567_890, 86_399_999_999_999, 9_223_372_036_854_775_807] {
+        for nanos in [
+            0,
+            1,
+            999,
+            1_000,
+            123_456,
+            1_234_567_890,
+            86_399_999_999_999,
+            9_223_372_036_854_775_807,
+        ] {
             let written = GoDuration(Duration::from_nanos(nanos)).to_string();
             assert_eq!(parsed(&written), Duration::from_nanos(nanos), "{written}");
         }

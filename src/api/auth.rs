@@ -42,7 +42,12 @@ impl ApiKeys {
     pub fn new(config: &AuthConfig) -> Result<Self, InvalidApiKey> {
         let keys = config.keys.iter().map(|key| {
             let invalid = || InvalidApiKey(key.name.clone());
-            let user = key.user.as_deref().map(UserId::parse).transpose().map_err(|_| invalid())?;
+            let user = key
+                .user
+                .as_deref()
+                .map(UserId::parse)
+                .transpose()
+                .map_err(|_| invalid())?;
             let digest = decode_sha256(&key.sha256).ok_or_else(invalid)?;
             let scope = key.scopes.iter().copied().max().ok_or_else(invalid)?;
             Ok(ApiKey { digest, scope, user })
@@ -78,7 +83,10 @@ fn identify(keys: &ApiKeys, method: &Method, uri: &Uri, headers: &HeaderMap) -> 
     let user = match headers.get(X_USER_ID) {
         None => None,
         Some(value) => {
-            let text = value.to_str().ok().or_else(|| std::str::from_utf8(value.as_bytes()).ok());
+            let text = value
+                .to_str()
+                .ok()
+                .or_else(|| std::str::from_utf8(value.as_bytes()).ok());
             let user = text.map(UserId::parse).and_then(Result::ok);
             Some(user.ok_or_else(|| ApiError::bad_request(format!("X-User-ID: {}", crate::sandbox::InvalidUserId)))?)
         }
@@ -89,16 +97,26 @@ fn identify(keys: &ApiKeys, method: &Method, uri: &Uri, headers: &HeaderMap) -> 
     }
     let key = presented_key(headers)
         .ok_or_else(|| ApiError::unauthorized("an API key is required: send it in the header X-API-Key"))?;
-    let key = keys.find(key).ok_or_else(|| ApiError::unauthorized("this API key is not known"))?;
-    let needed = if matches!(*method, Method::GET | Method::HEAD) { Scope::Read } else { Scope::Api };
+    let key = keys
+        .find(key)
+        .ok_or_else(|| ApiError::unauthorized("this API key is not known"))?;
+    let needed = if matches!(*method, Method::GET | Method::HEAD) {
+        Scope::Read
+    } else {
+        Scope::Api
+    };
     if key.scope < needed {
-        return Err(ApiError::forbidden("this API key may only read; this needs the scope \"api\""));
+        return Err(ApiError::forbidden(
+            "this API key may only read; this needs the scope \"api\"",
+        ));
     }
     match (&key.user, user) {
-        (Some(bound), Some(named)) if *bound != named => {
-            Err(ApiError::forbidden("this API key belongs to another user than X-User-ID names"))
-        }
-        (Some(bound), _) => Ok(Caller { user: Some(bound.clone()) }),
+        (Some(bound), Some(named)) if *bound != named => Err(ApiError::forbidden(
+            "this API key belongs to another user than X-User-ID names",
+        )),
+        (Some(bound), _) => Ok(Caller {
+            user: Some(bound.clone()),
+        }),
         (None, user) => Ok(Caller { user }),
     }
 }
@@ -121,9 +139,15 @@ fn refuse_foreign_pages(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> 
     };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
-    let origin_host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let origin_host = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, host)| host);
     if origin_host.is_some() && origin_host == host {
         return Ok(());
     }
-    Err(ApiError::forbidden("requests from other web pages need a server with API keys"))
+    Err(ApiError::forbidden(
+        "requests from other web pages need a server with API keys",
+    ))
 }

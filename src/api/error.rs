@@ -36,7 +36,12 @@ struct Body<'a> {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), partial: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            partial: None,
+        }
     }
 
     /// 400: the request is malformed.
@@ -67,7 +72,10 @@ impl ApiError {
     /// 408: the command passed its timeout.
     pub fn exec_timeout(message: impl Into<String>, partial: ExecAnswer) -> Self {
         let error = Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message);
-        Self { partial: Some(Box::new(partial)), ..error }
+        Self {
+            partial: Some(Box::new(partial)),
+            ..error
+        }
     }
 
     /// 413: the body is over a limit.
@@ -99,10 +107,20 @@ impl ApiError {
     /// The answer, once the request's id is known.
     pub(super) fn render(&self, request_id: &str) -> Response {
         let partial = self.partial.as_deref();
-        let body = Body { code: self.code, message: &self.message, request_id, partial };
+        let body = Body {
+            code: self.code,
+            message: &self.message,
+            request_id,
+            partial,
+        };
         let mut response = (self.status, axum::Json(body)).into_response();
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
     }
@@ -137,9 +155,9 @@ impl From<ProviderError> for ApiError {
     fn from(error: ProviderError) -> Self {
         let message = error.to_string();
         match error {
-            ProviderError::ImageNotFound { .. }
-            | ProviderError::SandboxNotFound
-            | ProviderError::FileNotFound(_) => Self::not_found(message),
+            ProviderError::ImageNotFound { .. } | ProviderError::SandboxNotFound | ProviderError::FileNotFound(_) => {
+                Self::not_found(message)
+            }
             ProviderError::BadPath { .. } | ProviderError::Invalid(_) => Self::bad_request(message),
             ProviderError::LimitReached(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message),
             ProviderError::Unsupported(_) => Self::unsupported(message),

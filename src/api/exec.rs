@@ -151,7 +151,12 @@ fn streamed(running: RunningExec) -> Response {
     let content_type = HeaderValue::from_static("application/x-ndjson");
     // Proxies that gather an answer before they pass it on would defeat the purpose.
     let unbuffered = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
-    ([(header::CONTENT_TYPE, content_type)], unbuffered, Body::from_stream(stream)).into_response()
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        unbuffered,
+        Body::from_stream(stream),
+    )
+        .into_response()
 }
 
 struct NdjsonStream {
@@ -162,7 +167,11 @@ struct NdjsonStream {
 
 impl NdjsonStream {
     fn new(running: RunningExec) -> Self {
-        Self { running, stdout: Decoder::default(), stderr: Decoder::default() }
+        Self {
+            running,
+            stdout: Decoder::default(),
+            stderr: Decoder::default(),
+        }
     }
 
     /// The next line or lines, and whether more may follow.
@@ -210,20 +219,32 @@ fn push_output(lines: &mut Vec<u8>, stream: OutputStream, data: &str) {
 }
 
 fn push_exit(lines: &mut Vec<u8>, exit: &ExecExit) {
-    push_line(lines, &ExitLine {
-        r#type: "exit",
-        exit_code: exit.outcome.exit_code,
-        duration: exit.outcome.duration.into(),
-        timed_out: exit.outcome.timed_out,
-        error: exit.killed_because.as_deref(),
-    });
+    push_line(
+        lines,
+        &ExitLine {
+            r#type: "exit",
+            exit_code: exit.outcome.exit_code,
+            duration: exit.outcome.duration.into(),
+            timed_out: exit.outcome.timed_out,
+            error: exit.killed_because.as_deref(),
+        },
+    );
 }
 
 /// The status line is out already, so the failure goes into the last line.
 fn push_lost(lines: &mut Vec<u8>, error: SandboxError, duration: GoDuration) {
     let error = ApiError::from(error);
     let error = Some(error.message());
-    push_line(lines, &ExitLine { r#type: "exit", exit_code: LOST, duration, timed_out: false, error });
+    push_line(
+        lines,
+        &ExitLine {
+            r#type: "exit",
+            exit_code: LOST,
+            duration,
+            timed_out: false,
+            error,
+        },
+    );
 }
 
 fn push_line(lines: &mut Vec<u8>, line: &impl Serialize) {
@@ -239,7 +260,15 @@ mod tests {
 
     #[test]
     fn arguments_are_quoted_for_the_shell() {
-        let args = ["a b".to_owned(), "it's".to_owned(), String::new(), "$HOME;`x`\n".to_owned()];
-        assert_eq!(with_quoted("echo".to_owned(), &args), "echo 'a b' 'it'\\''s' '' '$HOME;`x`\n'");
+        let args = [
+            "a b".to_owned(),
+            "it's".to_owned(),
+            String::new(),
+            "$HOME;`x`\n".to_owned(),
+        ];
+        assert_eq!(
+            with_quoted("echo".to_owned(), &args),
+            "echo 'a b' 'it'\\''s' '' '$HOME;`x`\n'"
+        );
     }
 }

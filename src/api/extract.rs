@@ -48,16 +48,28 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::bad_request("the request has no body; send a JSON object"));
     }
     if nests_too_deep(bytes) {
-        return Err(ApiError::bad_request(format!("malformed JSON: nested deeper than {MAX_JSON_DEPTH} levels")));
+        return Err(ApiError::bad_request(format!(
+            "malformed JSON: nested deeper than {MAX_JSON_DEPTH} levels"
+        )));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.inner();
-        let kind = if cause.is_data() { "invalid request" } else { "malformed JSON" };
-        ApiError::bad_request(if path == "." { format!("{kind}: {cause}") } else { format!("{kind}: {path}: {cause}") })
+        let kind = if cause.is_data() {
+            "invalid request"
+        } else {
+            "malformed JSON"
+        };
+        ApiError::bad_request(if path == "." {
+            format!("{kind}: {cause}")
+        } else {
+            format!("{kind}: {path}: {cause}")
+        })
     })?;
-    deserializer.end().map_err(|error| ApiError::bad_request(format!("malformed JSON: {error}")))?;
+    deserializer
+        .end()
+        .map_err(|error| ApiError::bad_request(format!("malformed JSON: {error}")))?;
     Ok(value)
 }
 
@@ -174,7 +186,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let rejected = |_| ApiError::bad_request("the name in the URL is not valid UTF-8");
-        Path::<String>::from_request_parts(parts, state).await.map(|Path(name)| Self(name)).map_err(rejected)
+        Path::<String>::from_request_parts(parts, state)
+            .await
+            .map(|Path(name)| Self(name))
+            .map_err(rejected)
     }
 }
 
@@ -186,7 +201,12 @@ impl<S: Send + Sync> FromRequestParts<S> for AsCaller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         // Absent only when a route was added outside the authenticated router.
-        parts.extensions.get::<Caller>().cloned().map(Self).ok_or_else(ApiError::internal)
+        parts
+            .extensions
+            .get::<Caller>()
+            .cloned()
+            .map(Self)
+            .ok_or_else(ApiError::internal)
     }
 }
 
@@ -198,10 +218,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in parts
+            .uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (percent_decoded(name), percent_decoded(value)) else {
-                return Err(ApiError::bad_request("the query string is not valid percent-encoded UTF-8"));
+                return Err(ApiError::bad_request(
+                    "the query string is not valid percent-encoded UTF-8",
+                ));
             };
             if pairs.iter().any(|(known, _)| *known == name) {
                 let shown: String = name.chars().take(MAX_SHOWN_CHARS).collect();
@@ -216,12 +244,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 impl Query {
     /// A parameter that may be absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A parameter that must be there.
     pub fn require(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name).ok_or_else(|| ApiError::bad_request(format!("query parameter {name} is required")))
+        self.get(name)
+            .ok_or_else(|| ApiError::bad_request(format!("query parameter {name} is required")))
     }
 
     /// `true` or `false`; false when absent.
@@ -229,7 +261,9 @@ impl Query {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
-            Some(_) => Err(ApiError::bad_request(format!("query parameter {name} must be true or false"))),
+            Some(_) => Err(ApiError::bad_request(format!(
+                "query parameter {name} must be true or false"
+            ))),
         }
     }
 }
@@ -274,7 +308,9 @@ pub fn parse_mode(text: &str) -> Result<u32, ApiError> {
     let octal = (1..=5).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = if octal { u32::from_str_radix(text, 8).ok() } else { None };
     mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| {
-        ApiError::bad_request("mode must be an octal string of permission bits, from \"0\" to \"7777\", such as \"0644\"")
+        ApiError::bad_request(
+            "mode must be an octal string of permission bits, from \"0\" to \"7777\", such as \"0644\"",
+        )
     })
 }
 
@@ -284,7 +320,13 @@ mod tests {
 
     #[test]
     fn modes_are_octal_strings() {
-        for (text, mode) in [("644", 0o644), ("0755", 0o755), ("7777", 0o7777), ("0", 0), ("01777", 0o1777)] {
+        for (text, mode) in [
+            ("644", 0o644),
+            ("0755", 0o755),
+            ("7777", 0o7777),
+            ("0", 0),
+            ("01777", 0o1777),
+        ] {
             assert_eq!(parse_mode(text).unwrap(), mode);
         }
         for text in ["", "8", "0o644", "-1", "+644", "u+x", "10000", "000644", "rw"] {
@@ -313,8 +355,12 @@ mod tests {
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
-        assert!(!nests_too_deep(format!("{{\"a\":\"{}\"}}", "[".repeat(1000)).as_bytes()));
-        assert!(!nests_too_deep(format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000)).as_bytes()));
+        assert!(!nests_too_deep(
+            format!("{{\"a\":\"{}\"}}", "[".repeat(1000)).as_bytes()
+        ));
+        assert!(!nests_too_deep(
+            format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000)).as_bytes()
+        ));
         assert!(nests_too_deep("[".repeat(1000).as_bytes()));
         assert!(!nests_too_deep("[],".repeat(1000).as_bytes()));
     }

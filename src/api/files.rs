@@ -76,7 +76,12 @@ pub async fn write(
     Json(body): Json<WriteBody>,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", &body.path)?;
-    let mode = body.mode.as_deref().filter(|mode| !mode.is_empty()).map(parse_mode).transpose()?;
+    let mode = body
+        .mode
+        .as_deref()
+        .filter(|mode| !mode.is_empty())
+        .map(parse_mode)
+        .transpose()?;
     let content = match (body.content, body.content_base64) {
         (Some(text), None) => Bytes::from(text),
         (None, Some(encoded)) => STANDARD
@@ -143,10 +148,16 @@ pub async fn read(
     let path = check_path("path", query.require("path")?)?;
     let content = state.sandboxes.read_file(&caller, &id, path).await?;
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
         // A tenant's file must never become a page of ours in someone's browser.
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (HeaderName::from_static("content-security-policy"), HeaderValue::from_static("sandbox")),
+        (
+            HeaderName::from_static("content-security-policy"),
+            HeaderValue::from_static("sandbox"),
+        ),
     ];
     Ok((headers, Body::from_stream(content)).into_response())
 }
@@ -159,7 +170,10 @@ pub async fn delete(
     query: Query,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", query.require("path")?)?;
-    state.sandboxes.delete_file(&caller, &id, path, query.flag("recursive")?).await?;
+    state
+        .sandboxes
+        .delete_file(&caller, &id, path, query.flag("recursive")?)
+        .await?;
     Ok(JsonAnswer(Done { status: "deleted" }))
 }
 
@@ -219,6 +233,11 @@ pub async fn chmod(
     Json(body): Json<ChmodBody>,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", &body.path)?;
-    state.sandboxes.chmod(&caller, &id, path, parse_mode(&body.mode)?).await?;
-    Ok(JsonAnswer(Done { status: "chmod applied" }))
+    state
+        .sandboxes
+        .chmod(&caller, &id, path, parse_mode(&body.mode)?)
+        .await?;
+    Ok(JsonAnswer(Done {
+        status: "chmod applied",
+    }))
 }

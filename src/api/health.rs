@@ -31,7 +31,11 @@ pub struct Version {
 
 /// `GET /health`
 pub async fn health(State(state): State<AppState>) -> Json<Health> {
-    Json(Health { status: "ok", version: VERSION, uptime: state.started.elapsed().into() })
+    Json(Health {
+        status: "ok",
+        version: VERSION,
+        uptime: state.started.elapsed().into(),
+    })
 }
 
 /// `GET /live`: the process answers.
@@ -48,11 +52,16 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Status>, ApiErr
     if statuses.iter().any(|status| status.health.is_ok()) {
         Ok(Json(Status { status: "ready" }))
     } else {
-        Err(ApiError::unavailable("no provider is healthy; GET /api/v1/providers says why"))
+        Err(ApiError::unavailable(
+            "no provider is healthy; GET /api/v1/providers says why",
+        ))
     }
 }
 
 /// `GET /version`
 pub async fn version() -> Json<Version> {
-    Json(Version { name: env!("CARGO_PKG_NAME"), version: VERSION })
+    Json(Version {
+        name: env!("CARGO_PKG_NAME"),
+        version: VERSION,
+    })
 }

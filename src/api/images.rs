@@ -16,7 +16,9 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ImageDescrip
 /// `GET /images/{name}`
 pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<ImageDescription>, ApiError> {
     let image = state.images.get(&name).await.map_err(unreadable)?;
-    image.map(Json).ok_or_else(|| ApiError::not_found(format!("image {name} not found; GET /api/v1/images lists all")))
+    image
+        .map(Json)
+        .ok_or_else(|| ApiError::not_found(format!("image {name} not found; GET /api/v1/images lists all")))
 }
 
 fn unreadable(error: ImageCatalogError) -> ApiError {

@@ -65,5 +65,10 @@ pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json
 /// `POST /providers/test`: which providers are healthy.
 pub async fn test(State(state): State<AppState>) -> Json<BTreeMap<&'static str, bool>> {
     let statuses = state.sandboxes.providers().statuses().await;
-    Json(statuses.into_iter().map(|status| (status.name, status.health.is_ok())).collect())
+    Json(
+        statuses
+            .into_iter()
+            .map(|status| (status.name, status.health.is_ok()))
+            .collect(),
+    )
 }

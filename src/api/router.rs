@@ -40,13 +40,19 @@ pub fn router(state: AppState) -> Router {
         .route("/ready", get(health::ready));
     let authenticated = Router::new()
         .route("/version", get(health::version))
-        .route("/sandboxes", post(sandboxes::create).get(sandboxes::list).delete(sandboxes::prune))
+        .route(
+            "/sandboxes",
+            post(sandboxes::create).get(sandboxes::list).delete(sandboxes::prune),
+        )
         .route("/sandboxes/{id}", get(sandboxes::get).delete(sandboxes::destroy))
         .route("/sandboxes/{id}/extend", post(sandboxes::extend))
         .route("/sandboxes/{id}/exec", post(exec::exec))
         .route(
             "/sandboxes/{id}/files",
-            post(files::write).put(files::upload).get(files::read).delete(files::delete),
+            post(files::write)
+                .put(files::upload)
+                .get(files::read)
+                .delete(files::delete),
         )
         .route("/sandboxes/{id}/files/list", get(files::list))
         .route("/sandboxes/{id}/files/stat", get(files::stat))
@@ -71,7 +77,11 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn no_such_route(request: Request) -> ApiError {
-    ApiError::not_found(format!("there is no route {} {}", request.method(), request.uri().path()))
+    ApiError::not_found(format!(
+        "there is no route {} {}",
+        request.method(),
+        request.uri().path()
+    ))
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
@@ -81,7 +91,10 @@ async fn method_not_allowed(request: Request) -> ApiError {
 /// The answer for a handler that panicked: the cause goes to the log, the server lives.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
-    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    let text = cause
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| cause.downcast_ref::<&str>().copied());
     tracing::error!(cause = text.unwrap_or("not a text"), "a handler panicked");
     ApiError::internal().into_response()
 }

@@ -110,7 +110,9 @@ pub async fn create(
     Json(body): Json<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
     if body.network.is_some_and(|network| network != Network::None) {
-        return Err(ApiError::unsupported("sandboxes have no network yet; use \"network\": \"none\""));
+        return Err(ApiError::unsupported(
+            "sandboxes have no network yet; use \"network\": \"none\"",
+        ));
     }
     // StacyVM's clients send "" for what they leave to the server.
     let chosen = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -139,7 +141,9 @@ pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> 
 
 /// `DELETE /sandboxes`: removes the expired ones.
 pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Pruned> {
-    axum::Json(Pruned { pruned: state.sandboxes.prune(&caller) })
+    axum::Json(Pruned {
+        pruned: state.sandboxes.prune(&caller),
+    })
 }
 
 /// `GET /sandboxes/{id}`

@@ -42,7 +42,9 @@ pub async fn run(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(stop).into_future();
+    let serving = axum::serve(listener, router(state))
+        .with_graceful_shutdown(stop)
+        .into_future();
     let deadline = async move {
         if closed.await.is_err() {
             // The server ended by itself: its own result counts.

@@ -80,6 +80,9 @@ mod tests {
     fn truncated_text_ends_with_a_whole_character() {
         assert_eq!(lossy_truncated("a€".as_bytes()[..3].to_vec()), "a");
         assert_eq!(lossy_truncated("a€".as_bytes().to_vec()), "a€");
-        assert_eq!(lossy_truncated(b"\x80\x80\x80\x80".to_vec()), "\u{fffd}\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(
+            lossy_truncated(b"\x80\x80\x80\x80".to_vec()),
+            "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
+        );
     }
 }

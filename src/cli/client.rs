@@ -103,18 +103,31 @@ struct SandboxRow {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ExecLine {
-    Output { stream: String, data: String },
-    Exit { exit_code: i32, timed_out: bool, error: Option<String> },
+    Output {
+        stream: String,
+        data: String,
+    },
+    Exit {
+        exit_code: i32,
+        timed_out: bool,
+        error: Option<String>,
+    },
 }
 
 fn as_map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
-    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 impl<'a> Client<'a> {
     fn new(server: &'a ServerArgs) -> Result<Self, ClientError> {
         // No overall timeout: a command may run for as long as the server lets it.
-        Ok(Self { http: reqwest::Client::builder().build()?, server })
+        Ok(Self {
+            http: reqwest::Client::builder().build()?,
+            server,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -138,14 +151,28 @@ async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
         return Ok(response);
     }
     let text = response.text().await?;
-    let refusal = serde_json::from_str(&text).unwrap_or(Refusal { message: text, request_id: String::new() });
-    Err(ClientError::Refused { status: status.as_u16(), message: refusal.message, request_id: refusal.request_id })
+    let refusal = serde_json::from_str(&text).unwrap_or(Refusal {
+        message: text,
+        request_id: String::new(),
+    });
+    Err(ClientError::Refused {
+        status: status.as_u16(),
+        message: refusal.message,
+        request_id: refusal.request_id,
+    })
 }
 
 /// A path component from a text the user typed.
 fn component(id: &str) -> Result<&str, ClientError> {
-    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    if plain { Ok(id) } else { Err(ClientError::Answer(format!("\"{id}\" is not the id of a sandbox"))) }
+    let plain = !id.is_empty()
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if plain {
+        Ok(id)
+    } else {
+        Err(ClientError::Answer(format!("\"{id}\" is not the id of a sandbox")))
+    }
 }
 
 /// `wisp create`: prints the id.
@@ -163,7 +190,9 @@ pub async fn create(args: &CreateArgs) -> Result<ExitCode, ClientError> {
         env: as_map(&args.env),
         metadata: as_map(&args.metadata),
     };
-    let request = Client::new(&args.server)?.request(Method::POST, "/sandboxes").json(&body);
+    let request = Client::new(&args.server)?
+        .request(Method::POST, "/sandboxes")
+        .json(&body);
     let sandbox: SandboxRow = send(request).await?.json().await?;
     writeln!(std::io::stdout(), "{}", sandbox.id)?;
     Ok(ExitCode::SUCCESS)
@@ -181,10 +210,24 @@ pub async fn list(args: &ListArgs) -> Result<ExitCode, ClientError> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<SandboxRow> = response.json().await?;
-    writeln!(out, "{:<36}{:<10}{:<20}{:<10}{:>7}  EXPIRES", "ID", "STATE", "IMAGE", "PROVIDER", "MEMORY")?;
+    writeln!(
+        out,
+        "{:<36}{:<10}{:<20}{:<10}{:>7}  EXPIRES",
+        "ID", "STATE", "IMAGE", "PROVIDER", "MEMORY"
+    )?;
     for row in rows {
-        let SandboxRow { id, state, image, provider, memory_mb, expires_at } = row;
-        writeln!(out, "{id:<36}{state:<10}{image:<20}{provider:<10}{memory_mb:>6}M  {expires_at}")?;
+        let SandboxRow {
+            id,
+            state,
+            image,
+            provider,
+            memory_mb,
+            expires_at,
+        } = row;
+        writeln!(
+            out,
+            "{id:<36}{state:<10}{image:<20}{provider:<10}{memory_mb:>6}M  {expires_at}"
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -206,7 +249,11 @@ pub async fn kill(args: &KillArgs) -> Result<ExitCode, ClientError> {
 /// # Errors
 /// What the server reports; a stream that breaks off before the command's end.
 pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
-    let stdin = if args.interactive { Some(read_stdin().await?) } else { None };
+    let stdin = if args.interactive {
+        Some(read_stdin().await?)
+    } else {
+        None
+    };
     let (mode, command, rest) = match (&args.program.script, args.program.argv.split_first()) {
         (Some(script), _) => ("shell", script, &[][..]),
         (None, Some((program, rest))) => ("argv", program, rest),
@@ -235,7 +282,9 @@ pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
             }
         }
     }
-    Err(ClientError::Answer("the stream ended before the command's exit status".to_owned()))
+    Err(ClientError::Answer(
+        "the stream ended before the command's exit status".to_owned(),
+    ))
 }
 
 /// All of standard input, read where it does not hold up the connection.
@@ -253,13 +302,20 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
     let line: ExecLine = serde_json::from_slice(line).map_err(|error| ClientError::Answer(error.to_string()))?;
     match line {
         ExecLine::Output { stream, data } => {
-            let mut out: Box<dyn Write> =
-                if stream == "stderr" { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
+            let mut out: Box<dyn Write> = if stream == "stderr" {
+                Box::new(std::io::stderr())
+            } else {
+                Box::new(std::io::stdout())
+            };
             out.write_all(data.as_bytes())?;
             out.flush()?;
             Ok(None)
         }
-        ExecLine::Exit { exit_code, timed_out, error } => {
+        ExecLine::Exit {
+            exit_code,
+            timed_out,
+            error,
+        } => {
             if timed_out {
                 writeln!(std::io::stderr(), "wisp: the command timed out")?;
             }

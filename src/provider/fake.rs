@@ -56,12 +56,13 @@ impl FakeProvider {
         self.sandboxes.lock().unwrap().len()
     }
 
-    fn with<T>(
-        &self,
-        id: &str,
-        act: impl FnOnce(&mut Files) -> Result<T, ProviderError>,
-    ) -> Result<T, ProviderError> {
-        act(self.sandboxes.lock().unwrap().get_mut(id).ok_or(ProviderError::SandboxNotFound)?)
+    fn with<T>(&self, id: &str, act: impl FnOnce(&mut Files) -> Result<T, ProviderError>) -> Result<T, ProviderError> {
+        act(self
+            .sandboxes
+            .lock()
+            .unwrap()
+            .get_mut(id)
+            .ok_or(ProviderError::SandboxNotFound)?)
     }
 }
 
@@ -71,14 +72,19 @@ fn missing(path: &str) -> ProviderError {
 
 /// Whether `path` lies in the directory `dir`, at any depth.
 fn is_within(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir.trim_end_matches('/')).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    path.strip_prefix(dir.trim_end_matches('/'))
+        .is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
 }
 
 fn info(files: &Files, path: &str) -> Option<FileInfo> {
     let file = files.get(path);
     let is_dir = file.is_none() && (path == "/" || files.keys().any(|known| is_within(known, path)));
     (file.is_some() || is_dir).then(|| FileInfo {
-        name: if path == "/" { "/".to_owned() } else { path.rsplit('/').next().unwrap_or_default().to_owned() },
+        name: if path == "/" {
+            "/".to_owned()
+        } else {
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        },
         path: path.to_owned(),
         size: file.map_or(0, |file| file.content.len() as u64),
         is_dir,
@@ -109,11 +115,18 @@ fn finished(events: Vec<ExecEvent>, counted: Counted) -> Execution {
     for event in events {
         sender.try_send(event).unwrap();
     }
-    Execution { events: receiver, cancel: Box::new(counted) }
+    Execution {
+        events: receiver,
+        cancel: Box::new(counted),
+    }
 }
 
 fn ended(exit_code: i32) -> ExecEvent {
-    ExecEvent::Exit(ExecOutcome { exit_code, timed_out: false, duration: Duration::from_micros(1900) })
+    ExecEvent::Exit(ExecOutcome {
+        exit_code,
+        timed_out: false,
+        duration: Duration::from_micros(1900),
+    })
 }
 
 fn stdout(bytes: impl Into<Bytes>) -> ExecEvent {
@@ -148,7 +161,9 @@ impl Provider for FakeProvider {
     }
 
     async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
-        let failing = self.failing_destroys.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let failing = self
+            .failing_destroys
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if failing.is_ok() {
             return Err(ProviderError::Unavailable("the provider is away".to_owned()));
         }
@@ -177,10 +192,17 @@ impl Provider for FakeProvider {
             }
             "bytes" => vec![stdout(&b"\xe2\x82"[..]), stdout(&b"\xac\xff"[..]), ended(3)],
             "env" => {
-                let lines: String = exec.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+                let lines: String = exec
+                    .env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}\n"))
+                    .collect();
                 vec![stdout(lines), ended(0)]
             }
-            "argv" => vec![stdout(rest.iter().map(|word| format!("{word}\n")).collect::<String>()), ended(0)],
+            "argv" => vec![
+                stdout(rest.iter().map(|word| format!("{word}\n")).collect::<String>()),
+                ended(0),
+            ],
             "panic" => panic!("the fake provider panics"),
             "vanish" => vec![stdout("half")],
             "sleep" => return Ok(sleeping(exec.timeout, counted)),
@@ -195,9 +217,10 @@ impl Provider for FakeProvider {
     async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
         let content = self.with(id, |files| match (files.get(path), info(files, path)) {
             (Some(file), _) => Ok(file.content.clone()),
-            (None, Some(_)) => {
-                Err(ProviderError::BadPath { path: path.to_owned(), reason: "is a directory".to_owned() })
-            }
+            (None, Some(_)) => Err(ProviderError::BadPath {
+                path: path.to_owned(),
+                reason: "is a directory".to_owned(),
+            }),
             (None, None) => Err(missing(path)),
         })?;
         Ok(futures_util::stream::once(async { Ok(content) }).boxed())
@@ -217,7 +240,13 @@ impl Provider for FakeProvider {
         self.with(id, |files| {
             let mode = mode.or(files.get(path).map(|file| file.mode)).unwrap_or(0o644);
             let written = content.len() as u64;
-            files.insert(path.to_owned(), File { content: content.into(), mode });
+            files.insert(
+                path.to_owned(),
+                File {
+                    content: content.into(),
+                    mode,
+                },
+            );
             Ok(written)
         })
     }
@@ -232,7 +261,10 @@ impl Provider for FakeProvider {
                 .filter_map(|known| known[base.len() + 1..].split('/').next())
                 .collect();
             names.dedup();
-            Ok(names.iter().filter_map(|name| info(files, &format!("{base}/{name}"))).collect())
+            Ok(names
+                .iter()
+                .filter_map(|name| info(files, &format!("{base}/{name}")))
+                .collect())
         })
     }
 
@@ -245,7 +277,10 @@ impl Provider for FakeProvider {
             let is_dir = info(files, path).ok_or_else(|| missing(path))?.is_dir;
             if is_dir && !recursive {
                 let reason = "directory not empty".to_owned();
-                return Err(ProviderError::BadPath { path: path.to_owned(), reason });
+                return Err(ProviderError::BadPath {
+                    path: path.to_owned(),
+                    reason,
+                });
             }
             files.retain(|known, _| known != path && !is_within(known, path));
             Ok(())
@@ -261,13 +296,20 @@ impl Provider for FakeProvider {
     }
 
     async fn chmod(&self, id: &str, path: &str, mode: u32) -> Result<(), ProviderError> {
-        self.with(id, |files| files.get_mut(path).map(|file| file.mode = mode).ok_or_else(|| missing(path)))
+        self.with(id, |files| {
+            files
+                .get_mut(path)
+                .map(|file| file.mode = mode)
+                .ok_or_else(|| missing(path))
+        })
     }
 
     async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError> {
         let glob = globset::Glob::new(pattern).map_err(|error| ProviderError::Invalid(error.to_string()))?;
         let matcher = glob.compile_matcher();
-        self.with(id, |files| Ok(files.keys().filter(|path| matcher.is_match(path)).cloned().collect()))
+        self.with(id, |files| {
+            Ok(files.keys().filter(|path| matcher.is_match(path)).cloned().collect())
+        })
     }
 
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError> {
@@ -292,5 +334,8 @@ fn sleeping(timeout: Duration, counted: Counted) -> Execution {
             }
         }
     });
-    Execution { events: receiver, cancel: Box::new(guard) }
+    Execution {
+        events: receiver,
+        cancel: Box::new(guard),
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
+#[cfg(test)]
+pub mod fake;
 pub mod wasm;
 
 use std::collections::BTreeMap;

@@ -63,7 +63,16 @@ mod tests {
     fn user_ids_are_trimmed_and_checked() {
         assert_eq!(UserId::parse(" user_123 ").unwrap().as_str(), "user_123");
         assert!(UserId::parse(&"é".repeat(128)).is_ok());
-        for text in ["", "  ", "a b", "a/b", "a\\b", "a\u{0}b", "a\u{2003}b", &"x".repeat(129)] {
+        for text in [
+            "",
+            "  ",
+            "a b",
+            "a/b",
+            "a\\b",
+            "a\u{0}b",
+            "a\u{2003}b",
+            &"x".repeat(129),
+        ] {
             assert!(UserId::parse(text).is_err(), "{text:?}");
         }
     }

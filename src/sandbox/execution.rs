@@ -101,7 +101,9 @@ impl SandboxManager {
         let spec = request.specify(limits)?;
         let max = limits.max_execs_per_sandbox;
         let slot = ExecSlot::take(&sandbox, max).ok_or_else(|| {
-            SandboxError::LimitReached(format!("sandbox {id} already runs {max} commands at once; wait for one to end"))
+            SandboxError::LimitReached(format!(
+                "sandbox {id} already runs {max} commands at once; wait for one to end"
+            ))
         })?;
         let timeout = spec.timeout;
         let mut ended = Box::pin(sandbox.ended.clone().cancelled_owned());
@@ -147,7 +149,10 @@ impl RunningExec {
         };
         match event {
             Some(ExecEvent::Output(stream, bytes)) => Ok(ExecItem::Output(stream, bytes)),
-            Some(ExecEvent::Exit(outcome)) => Ok(ExecItem::Exit(ExecExit { outcome, killed_because: None })),
+            Some(ExecEvent::Exit(outcome)) => Ok(ExecItem::Exit(ExecExit {
+                outcome,
+                killed_because: None,
+            })),
             // The provider may have dropped the command because its sandbox ended.
             None if self.sandbox.ended.is_cancelled() => Ok(ExecItem::Exit(self.killed())),
             None => Err(SandboxError::Provider(ProviderError::Internal(
@@ -170,7 +175,14 @@ impl RunningExec {
         } else {
             format!("sandbox {id} was destroyed or expired")
         };
-        let outcome = ExecOutcome { exit_code: KILLED, timed_out: false, duration: self.started.elapsed() };
-        ExecExit { outcome, killed_because: Some(killed_because) }
+        let outcome = ExecOutcome {
+            exit_code: KILLED,
+            timed_out: false,
+            duration: self.started.elapsed(),
+        };
+        ExecExit {
+            outcome,
+            killed_because: Some(killed_because),
+        }
     }
 }

@@ -28,7 +28,9 @@ impl SandboxId {
     pub fn parse(text: &str) -> Option<Self> {
         let suffix = text.strip_prefix("sb_").or_else(|| text.strip_prefix("sb-"))?;
         let well_formed = (1..=MAX_SUFFIX).contains(&suffix.len())
-            && suffix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            && suffix
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         well_formed.then(|| Self(format!("sb_{suffix}")))
     }
 
@@ -65,7 +67,16 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_ids() {
-        for text in ["", "sb_", "a1b2c3d4", "sb_A1", "sb_a/b", "sb_é", "sb__a", &format!("sb_{}", "a".repeat(65))] {
+        for text in [
+            "",
+            "sb_",
+            "a1b2c3d4",
+            "sb_A1",
+            "sb_a/b",
+            "sb_é",
+            "sb__a",
+            &format!("sb_{}", "a".repeat(65)),
+        ] {
             assert_eq!(SandboxId::parse(text), None, "{text:?}");
         }
     }

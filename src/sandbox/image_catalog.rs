@@ -64,19 +64,31 @@ impl ImageCatalog for NoImages {
 impl ImageCatalog for ImageStore {
     async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError> {
         let infos = self.list().map_err(|error| ImageCatalogError(error.to_string()))?;
-        Ok(infos.into_iter().filter(|info| info.state != ImageState::NotInstalled).map(description).collect())
+        Ok(infos
+            .into_iter()
+            .filter(|info| info.state != ImageState::NotInstalled)
+            .map(description)
+            .collect())
     }
 
     async fn get(&self, name: &str) -> Result<Option<ImageDescription>, ImageCatalogError> {
-        let record = self.resolve(name).map_err(|error| ImageCatalogError(error.to_string()))?;
+        let record = self
+            .resolve(name)
+            .map_err(|error| ImageCatalogError(error.to_string()))?;
         let Some(record) = record else { return Ok(None) };
-        let info = self.inspect(&record.name).map_err(|error| ImageCatalogError(error.to_string()))?;
+        let info = self
+            .inspect(&record.name)
+            .map_err(|error| ImageCatalogError(error.to_string()))?;
         Ok(Some(description(info)))
     }
 }
 
 fn description(info: ImageInfo) -> ImageDescription {
-    let licences: Vec<String> = info.licences.iter().map(|part| format!("{}: {}", part.what, part.licence)).collect();
+    let licences: Vec<String> = info
+        .licences
+        .iter()
+        .map(|part| format!("{}: {}", part.what, part.licence))
+        .collect();
     ImageDescription {
         name: info.name,
         aliases: info.aliases,

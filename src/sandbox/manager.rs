@@ -197,14 +197,20 @@ impl SandboxManager {
             owner: caller.user.clone().or(request.owner),
             metadata: request.metadata,
             created_at,
-            life: Mutex::new(Life { phase: Phase::Creating, expires_at: created_at + lifetime }),
+            life: Mutex::new(Life {
+                phase: Phase::Creating,
+                expires_at: created_at + lifetime,
+            }),
             ended: shared.stopping.child_token(),
             running_execs: AtomicUsize::new(0),
             buffered_output: AtomicUsize::new(0),
         });
         self.register(&sandbox)?;
 
-        let unfinished = Unfinished { manager: self, sandbox: &sandbox };
+        let unfinished = Unfinished {
+            manager: self,
+            sandbox: &sandbox,
+        };
         match sandbox.provider.create(id.as_str(), &sandbox.spec).await {
             Ok(()) => {
                 let destroyed_meanwhile = {
@@ -258,7 +264,8 @@ impl SandboxManager {
     #[must_use]
     pub fn list(&self, caller: &Caller) -> Vec<SandboxView> {
         let now = SystemTime::now();
-        let mut views: Vec<_> = self.select(|sandbox| caller.sees(sandbox.owner.as_ref()))
+        let mut views: Vec<_> = self
+            .select(|sandbox| caller.sees(sandbox.owner.as_ref()))
             .iter()
             .filter_map(|sandbox| sandbox.view(now))
             .collect();
@@ -301,7 +308,9 @@ impl SandboxManager {
                 life.expires_at = now + ttl;
             }
         }
-        sandbox.view(SystemTime::now()).ok_or_else(|| SandboxError::NotFound(id.clone()))
+        sandbox
+            .view(SystemTime::now())
+            .ok_or_else(|| SandboxError::NotFound(id.clone()))
     }
 
     /// Destroys the expired sandboxes the caller sees, and says how many there were.
@@ -309,15 +318,16 @@ impl SandboxManager {
     pub fn prune(&self, caller: &Caller) -> usize {
         let now = SystemTime::now();
         let expired = self.select(|sandbox| caller.sees(sandbox.owner.as_ref()) && sandbox.is_expired(now));
-        expired.into_iter().filter(|sandbox| self.end_in_background(sandbox)).count()
+        expired
+            .into_iter()
+            .filter(|sandbox| self.end_in_background(sandbox))
+            .count()
     }
 
     /// Destroys all expired sandboxes, and tries again to free those the provider could not.
     pub(super) fn sweep(&self) {
         let now = SystemTime::now();
-        let due = self.select(|sandbox| {
-            sandbox.is_expired(now) || locked(&sandbox.life).phase == Phase::ReleaseFailed
-        });
+        let due = self.select(|sandbox| sandbox.is_expired(now) || locked(&sandbox.life).phase == Phase::ReleaseFailed);
         for sandbox in due {
             self.end_in_background(&sandbox);
         }
@@ -343,7 +353,11 @@ impl SandboxManager {
     /// # Errors
     /// [`SandboxError::ShuttingDown`] after [`SandboxManager::close`].
     pub(super) fn refuse_when_closing(&self) -> Result<(), SandboxError> {
-        if self.is_closing() { Err(SandboxError::ShuttingDown) } else { Ok(()) }
+        if self.is_closing() {
+            Err(SandboxError::ShuttingDown)
+        } else {
+            Ok(())
+        }
     }
 
     /// A sandbox that can be used now.
@@ -363,7 +377,10 @@ impl SandboxManager {
 
     fn find(&self, caller: &Caller, id: &SandboxId) -> Option<Arc<Sandbox>> {
         let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        sandboxes.get(id).filter(|sandbox| caller.sees(sandbox.owner.as_ref())).cloned()
+        sandboxes
+            .get(id)
+            .filter(|sandbox| caller.sees(sandbox.owner.as_ref()))
+            .cloned()
     }
 
     fn select(&self, wanted: impl Fn(&Sandbox) -> bool) -> Vec<Arc<Sandbox>> {
@@ -372,7 +389,11 @@ impl SandboxManager {
     }
 
     fn forget(&self, id: &SandboxId) {
-        self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.shared
+            .sandboxes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
     }
 
     /// Ends a sandbox now and has it freed later; `false` when someone else did.
@@ -388,7 +409,9 @@ impl SandboxManager {
     async fn release(&self, sandbox: &Arc<Sandbox>) -> Result<(), SandboxError> {
         let id = &sandbox.id;
         let freeing = tokio::spawn(release(self.clone(), Arc::clone(sandbox)));
-        let result = freeing.await.unwrap_or_else(|error| Err(ProviderError::Internal(error.to_string())));
+        let result = freeing
+            .await
+            .unwrap_or_else(|error| Err(ProviderError::Internal(error.to_string())));
         result.map_err(|error| SandboxError::of_provider(id, error))
     }
 }
@@ -397,7 +420,9 @@ impl SandboxManager {
 async fn release(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<(), ProviderError> {
     let id = &sandbox.id;
     let freeing = AssertUnwindSafe(sandbox.provider.destroy(id.as_str())).catch_unwind();
-    let result = freeing.await.unwrap_or_else(|_| Err(ProviderError::Internal("the provider panicked".to_owned())));
+    let result = freeing
+        .await
+        .unwrap_or_else(|_| Err(ProviderError::Internal("the provider panicked".to_owned())));
     match &result {
         Ok(()) | Err(ProviderError::SandboxNotFound) => {
             manager.forget(id);

@@ -48,7 +48,10 @@ impl RunningExec {
     /// # Errors
     /// See [`RunningExec::next`].
     pub async fn collect(mut self) -> Result<CollectedExec, SandboxError> {
-        let mut reservation = Reservation { sandbox: Arc::clone(&self.sandbox), bytes: 0 };
+        let mut reservation = Reservation {
+            sandbox: Arc::clone(&self.sandbox),
+            bytes: 0,
+        };
         let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
         loop {
             match self.next().await? {

@@ -39,7 +39,10 @@ impl Providers {
     pub fn new(all: Vec<Arc<dyn Provider>>, default: &str) -> Result<Self, SandboxError> {
         let found = all.iter().find(|provider| provider.name() == default).cloned();
         let default = found.ok_or_else(|| not_found(&all, default))?;
-        Ok(Self { all: all.into(), default })
+        Ok(Self {
+            all: all.into(),
+            default,
+        })
     }
 
     /// The provider of this name, or the default one.
@@ -48,7 +51,10 @@ impl Providers {
             None => Ok(&self.default),
             Some(name) => {
                 super::request::check_name("provider", name)?;
-                self.all.iter().find(|provider| provider.name() == name).ok_or_else(|| not_found(&self.all, name))
+                self.all
+                    .iter()
+                    .find(|provider| provider.name() == name)
+                    .ok_or_else(|| not_found(&self.all, name))
             }
         }
     }

@@ -65,10 +65,21 @@ impl CreateRequest {
         check_name("image", image)?;
         check_labels(&self.metadata)?;
         check_env(&self.env)?;
-        let memory_mb = within("memory_mb", self.memory_mb, limits.default_memory_mb, limits.max_memory_mb)?;
+        let memory_mb = within(
+            "memory_mb",
+            self.memory_mb,
+            limits.default_memory_mb,
+            limits.max_memory_mb,
+        )?;
         let disk_mb = within("disk_mb", self.disk_mb, limits.default_disk_mb, limits.max_disk_mb)?;
         let vcpus = within("vcpus", self.vcpus, limits.default_vcpus, limits.max_vcpus)?;
-        Ok(SandboxSpec { image: image.to_owned(), memory_mb, vcpus, disk_mb, env: self.env.clone() })
+        Ok(SandboxSpec {
+            image: image.to_owned(),
+            memory_mb,
+            vcpus,
+            disk_mb,
+            env: self.env.clone(),
+        })
     }
 
     /// The time to live, within the server's maximum.
@@ -93,9 +104,19 @@ impl ExecRequest {
             Command::Shell(_) | Command::Argv(_) => {}
         }
         check_env(&self.env)?;
-        let timeout =
-            bounded_duration("timeout", self.timeout, limits.default_exec_timeout, limits.max_exec_timeout)?;
-        Ok(ExecSpec { command: self.command, env: self.env, workdir: self.workdir, timeout, stdin: self.stdin })
+        let timeout = bounded_duration(
+            "timeout",
+            self.timeout,
+            limits.default_exec_timeout,
+            limits.max_exec_timeout,
+        )?;
+        Ok(ExecSpec {
+            command: self.command,
+            env: self.env,
+            workdir: self.workdir,
+            timeout,
+            stdin: self.stdin,
+        })
     }
 }
 
@@ -108,9 +129,9 @@ fn within<T: PartialOrd + Default + std::fmt::Display + Copy>(
 ) -> Result<T, SandboxError> {
     match asked {
         None => Ok(default),
-        Some(value) if value > max => {
-            Err(SandboxError::Invalid(format!("{name} is {value}; this server allows at most {max}")))
-        }
+        Some(value) if value > max => Err(SandboxError::Invalid(format!(
+            "{name} is {value}; this server allows at most {max}"
+        ))),
         Some(value) if value == T::default() => Err(SandboxError::Invalid(format!("{name} must be at least 1"))),
         Some(value) => Ok(value),
     }
@@ -147,7 +168,9 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), SandboxError> {
 /// Metadata is bounded in total.
 fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), SandboxError> {
     if map_bytes(metadata) > MAX_METADATA_BYTES {
-        return Err(SandboxError::Invalid(format!("metadata must not exceed {MAX_METADATA_BYTES} bytes in all")));
+        return Err(SandboxError::Invalid(format!(
+            "metadata must not exceed {MAX_METADATA_BYTES} bytes in all"
+        )));
     }
     Ok(())
 }
@@ -155,7 +178,9 @@ fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), SandboxError>
 /// An environment as `execve` takes it (POSIX, Environment Variables), bounded in total.
 fn check_env(env: &BTreeMap<String, String>) -> Result<(), SandboxError> {
     if map_bytes(env) > MAX_ENV_BYTES {
-        return Err(SandboxError::Invalid(format!("env must not exceed {MAX_ENV_BYTES} bytes in all")));
+        return Err(SandboxError::Invalid(format!(
+            "env must not exceed {MAX_ENV_BYTES} bytes in all"
+        )));
     }
     for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {

@@ -19,7 +19,11 @@ async fn guarded() -> TestServer {
         key("looks", &[Scope::Read], None),
         key("anns", &[Scope::Api], Some("ann")),
     ];
-    TestServer::with(Config { auth: AuthConfig { keys }, ..Config::default() }).await
+    TestServer::with(Config {
+        auth: AuthConfig { keys },
+        ..Config::default()
+    })
+    .await
 }
 
 #[tokio::test]
@@ -52,7 +56,9 @@ async fn without_a_known_key_every_route_but_health_is_closed() {
         ("GET", "/images"),
         ("GET", "/images/x"),
     ] {
-        answer(server.request(method, path)).await.assert_error(401, "unauthorized");
+        answer(server.request(method, path))
+            .await
+            .assert_error(401, "unauthorized");
         let wrong = server.request(method, path).header("X-API-Key", "al");
         answer(wrong).await.assert_error(401, "unauthorized");
     }
@@ -61,8 +67,17 @@ async fn without_a_known_key_every_route_but_health_is_closed() {
 #[tokio::test]
 async fn a_key_opens_by_either_header() {
     let server = guarded().await;
-    for (name, value) in [("X-API-Key", "all"), ("Authorization", "Bearer all"), ("Authorization", "bearer all")] {
-        assert_eq!(answer(server.request("GET", "/sandboxes").header(name, value)).await.status, 200);
+    for (name, value) in [
+        ("X-API-Key", "all"),
+        ("Authorization", "Bearer all"),
+        ("Authorization", "bearer all"),
+    ] {
+        assert_eq!(
+            answer(server.request("GET", "/sandboxes").header(name, value))
+                .await
+                .status,
+            200
+        );
     }
     let basic = server.request("GET", "/sandboxes").header("Authorization", "Basic all");
     answer(basic).await.assert_error(401, "unauthorized");
@@ -73,17 +88,30 @@ async fn a_key_without_the_scope_is_forbidden() {
     let server = guarded().await;
     let looks = |method, path| server.request(method, path).header("X-API-Key", "looks");
     assert_eq!(answer(looks("GET", "/sandboxes")).await.status, 200);
-    answer(looks("POST", "/sandboxes").body("{}")).await.assert_error(403, "forbidden");
+    answer(looks("POST", "/sandboxes").body("{}"))
+        .await
+        .assert_error(403, "forbidden");
 }
 
 #[tokio::test]
 async fn a_key_of_one_user_acts_for_no_other() {
     let server = guarded().await;
     let anns = |method, path: &str| server.request(method, path).header("X-API-Key", "anns");
-    let created = answer(anns("POST", "/sandboxes").body(r#"{"owner_id":"bob"}"#)).await.json();
+    let created = answer(anns("POST", "/sandboxes").body(r#"{"owner_id":"bob"}"#))
+        .await
+        .json();
     assert_eq!(created["owner_id"], "ann");
-    answer(anns("GET", "/sandboxes").header("X-User-ID", "bob")).await.assert_error(403, "forbidden");
-    let others = answer(server.request("POST", "/sandboxes").header("X-API-Key", "all").body("{}")).await.json();
+    answer(anns("GET", "/sandboxes").header("X-User-ID", "bob"))
+        .await
+        .assert_error(403, "forbidden");
+    let others = answer(
+        server
+            .request("POST", "/sandboxes")
+            .header("X-API-Key", "all")
+            .body("{}"),
+    )
+    .await
+    .json();
     let path = format!("/sandboxes/{}", others["id"].as_str().unwrap());
     answer(anns("GET", &path)).await.assert_error(404, "not_found");
 }
@@ -92,16 +120,24 @@ async fn a_key_of_one_user_acts_for_no_other() {
 async fn a_user_sees_only_its_own_sandboxes() {
     let server = TestServer::start().await;
     let as_user = |user: &'static str, method, path: &str| server.request(method, path).header("X-User-ID", user);
-    let created = answer(as_user(" ann ", "POST", "/sandboxes").body(r#"{"owner_id":"bob"}"#)).await.json();
+    let created = answer(as_user(" ann ", "POST", "/sandboxes").body(r#"{"owner_id":"bob"}"#))
+        .await
+        .json();
     assert_eq!(created["owner_id"], "ann", "the header wins");
     let path = format!("/sandboxes/{}", created["id"].as_str().unwrap());
     assert_eq!(answer(as_user("ann", "GET", &path)).await.status, 200);
-    answer(as_user("bob", "GET", &path)).await.assert_error(404, "not_found");
+    answer(as_user("bob", "GET", &path))
+        .await
+        .assert_error(404, "not_found");
     let exec = as_user("bob", "POST", &format!("{path}/exec")).body(r#"{"command":"echo"}"#);
     answer(exec).await.assert_error(404, "not_found");
     assert_eq!(answer(as_user("bob", "GET", "/sandboxes")).await.text, "[]");
     assert_eq!(answer(as_user("bob", "DELETE", &path)).await.status, 200);
-    assert_eq!(server.get(&path).await.status, 200, "another user's DELETE changes nothing");
+    assert_eq!(
+        server.get(&path).await.status,
+        200,
+        "another user's DELETE changes nothing"
+    );
     assert_eq!(server.delete(&path).await.status, 200);
     server.get(&path).await.assert_error(404, "not_found");
 }
@@ -119,7 +155,9 @@ async fn a_malformed_user_id_is_a_bad_request() {
 async fn a_foreign_web_page_cannot_use_a_server_without_keys() {
     let server = TestServer::start().await;
     let from = |origin: &str| server.request("POST", "/sandboxes").header("Origin", origin).body("{}");
-    answer(from("https://evil.example")).await.assert_error(403, "forbidden");
+    answer(from("https://evil.example"))
+        .await
+        .assert_error(403, "forbidden");
     answer(from("null")).await.assert_error(403, "forbidden");
     assert_eq!(answer(from(&server.base)).await.status, 201);
 }

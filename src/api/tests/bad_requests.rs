@@ -10,8 +10,17 @@ async fn malformed_json_is_a_bad_request() {
     let bombs = [1_000, 1_000_000].map(|levels| "[".repeat(levels));
     let nested_field = format!("{{\"unknown\":{}1{}}}", "[".repeat(1_000), "]".repeat(1_000));
     let nested_objects = "{\"a\":".repeat(1_000_000);
-    let mut bodies: Vec<&[u8]> =
-        vec![b"", b"{", b"nonsense", b"{\"image\":}", b"{} {}", b"\xff\xfe", b"{\"image\":\"\xff\"}", b"[]", b"null"];
+    let mut bodies: Vec<&[u8]> = vec![
+        b"",
+        b"{",
+        b"nonsense",
+        b"{\"image\":}",
+        b"{} {}",
+        b"\xff\xfe",
+        b"{\"image\":\"\xff\"}",
+        b"[]",
+        b"null",
+    ];
     bodies.extend(bombs.iter().map(String::as_bytes));
     bodies.push(nested_field.as_bytes());
     bodies.push(nested_objects.as_bytes());
@@ -100,17 +109,35 @@ async fn wrong_paths_and_modes_are_bad_requests() {
     let files = format!("{}/files", server.sandbox().await);
     let long = format!("/{}", "a".repeat(4096));
     for path in ["", "relative", "%2F..", "/a/../b", "/a%00b", "/%ff", "/%", &long] {
-        for (method, route) in [("GET", ""), ("GET", "/stat"), ("GET", "/list"), ("DELETE", ""), ("PUT", "")] {
+        for (method, route) in [
+            ("GET", ""),
+            ("GET", "/stat"),
+            ("GET", "/list"),
+            ("DELETE", ""),
+            ("PUT", ""),
+        ] {
             let answer = super::answer(server.request(method, &format!("{files}{route}?path={path}"))).await;
             assert_eq!(answer.status, 400, "{method} {route} {path}: {answer:?}");
             answer.assert_error(400, "bad_request");
         }
     }
-    for query in ["", "?pattern=*.py", "?pattern=/../*", "?pattern=/[", "?pattern=/a&pattern=/b"] {
-        server.get(&format!("{files}/glob{query}")).await.assert_error(400, "bad_request");
+    for query in [
+        "",
+        "?pattern=*.py",
+        "?pattern=/../*",
+        "?pattern=/[",
+        "?pattern=/a&pattern=/b",
+    ] {
+        server
+            .get(&format!("{files}/glob{query}"))
+            .await
+            .assert_error(400, "bad_request");
     }
     server.get(&files).await.assert_error(400, "bad_request");
-    server.delete(&format!("{files}?path=/a&recursive=maybe")).await.assert_error(400, "bad_request");
+    server
+        .delete(&format!("{files}?path=/a&recursive=maybe"))
+        .await
+        .assert_error(400, "bad_request");
     for body in [
         r#"{"path":"/a"}"#,
         r#"{"content":"x"}"#,
@@ -124,55 +151,101 @@ async fn wrong_paths_and_modes_are_bad_requests() {
         let answer = server.post(&files, body).await;
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
     }
-    server.post(&format!("{files}/move"), r#"{"old_path":"/a","new_path":"../b"}"#).await.assert_error(400, "bad_request");
-    server.post(&format!("{files}/chmod"), r#"{"path":"/a","mode":"u+x"}"#).await.assert_error(400, "bad_request");
+    server
+        .post(&format!("{files}/move"), r#"{"old_path":"/a","new_path":"../b"}"#)
+        .await
+        .assert_error(400, "bad_request");
+    server
+        .post(&format!("{files}/chmod"), r#"{"path":"/a","mode":"u+x"}"#)
+        .await
+        .assert_error(400, "bad_request");
 }
 
 #[tokio::test]
 async fn a_body_of_100_mib_is_too_large() {
     let server = TestServer::start().await;
     let body = vec![b'['; 100 << 20];
-    server.post("/sandboxes", body.clone()).await.assert_error(413, "payload_too_large");
-    let chunks = body.chunks(1 << 20).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
+    server
+        .post("/sandboxes", body.clone())
+        .await
+        .assert_error(413, "payload_too_large");
+    let chunks = body
+        .chunks(1 << 20)
+        .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
+        .collect::<Vec<_>>();
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
-    server.post("/sandboxes", stream).await.assert_error(413, "payload_too_large");
+    server
+        .post("/sandboxes", stream)
+        .await
+        .assert_error(413, "payload_too_large");
 }
 
 #[tokio::test]
 async fn unknown_things_are_not_found() {
     let server = TestServer::start().await;
-    for path in ["/sandboxes/sb_a1b2c3d4", "/sandboxes/banana", "/sandboxes/sb_a1b2c3d4/files?path=/a", "/providers/x",
-        "/images/x", "/nothing", "/sandboxes/"]
-    {
+    for path in [
+        "/sandboxes/sb_a1b2c3d4",
+        "/sandboxes/banana",
+        "/sandboxes/sb_a1b2c3d4/files?path=/a",
+        "/providers/x",
+        "/images/x",
+        "/nothing",
+        "/sandboxes/",
+    ] {
         server.get(path).await.assert_error(404, "not_found");
     }
     let seed = server.get("/sandboxes/sb_a1b2c3d4").await.json();
     assert_eq!(seed["message"], "sandbox sb_a1b2c3d4 not found");
-    server.post("/sandboxes/sb-a1b2c3d4/exec", r#"{"command":"echo"}"#).await.assert_error(404, "not_found");
-    server.post("/sandboxes", r#"{"image":"nothing"}"#).await.assert_error(404, "not_found");
-    server.post("/sandboxes", r#"{"provider":"nothing"}"#).await.assert_error(404, "not_found");
-    server.post("/sandboxes", r#"{"template":"nothing"}"#).await.assert_error(404, "not_found");
+    server
+        .post("/sandboxes/sb-a1b2c3d4/exec", r#"{"command":"echo"}"#)
+        .await
+        .assert_error(404, "not_found");
+    server
+        .post("/sandboxes", r#"{"image":"nothing"}"#)
+        .await
+        .assert_error(404, "not_found");
+    server
+        .post("/sandboxes", r#"{"provider":"nothing"}"#)
+        .await
+        .assert_error(404, "not_found");
+    server
+        .post("/sandboxes", r#"{"template":"nothing"}"#)
+        .await
+        .assert_error(404, "not_found");
     server.get("/sandboxes/%ff").await.assert_error(400, "bad_request");
 }
 
 #[tokio::test]
 async fn a_wrong_method_is_refused_in_json() {
     let server = TestServer::start().await;
-    for (method, path) in [("PUT", "/sandboxes"), ("POST", "/health"), ("BREW", "/sandboxes"), ("PATCH", "/providers")] {
-        super::answer(server.request(method, path)).await.assert_error(405, "method_not_allowed");
+    for (method, path) in [
+        ("PUT", "/sandboxes"),
+        ("POST", "/health"),
+        ("BREW", "/sandboxes"),
+        ("PATCH", "/providers"),
+    ] {
+        super::answer(server.request(method, path))
+            .await
+            .assert_error(405, "method_not_allowed");
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_done_is_unsupported() {
     let server = TestServer::start().await;
-    server.post("/sandboxes", r#"{"network":"public"}"#).await.assert_error(422, "unsupported");
+    server
+        .post("/sandboxes", r#"{"network":"public"}"#)
+        .await
+        .assert_error(422, "unsupported");
 }
 
 #[tokio::test]
 async fn the_content_type_does_not_matter() {
     let server = TestServer::start().await;
-    let request = server.request("POST", "/sandboxes").header("Content-Type", "text/plain").body("{}");
+    let request = server
+        .request("POST", "/sandboxes")
+        .header("Content-Type", "text/plain")
+        .body("{}");
     assert_eq!(super::answer(request).await.status, 201);
 }
 
@@ -193,7 +266,10 @@ async fn a_panic_is_answered_and_survived() {
     panicked.assert_error(500, "internal_error");
     assert!(!panicked.text.contains("fake"), "{panicked:?}");
     let path = format!("{}/exec", server.sandbox().await);
-    server.post(&path, r#"{"command":"panic"}"#).await.assert_error(500, "internal_error");
+    server
+        .post(&path, r#"{"command":"panic"}"#)
+        .await
+        .assert_error(500, "internal_error");
     assert_eq!(server.post(&path, r#"{"command":"echo hi"}"#).await.status, 200);
     assert_eq!(server.get("/sandboxes").await.json().as_array().unwrap().len(), 1);
 }

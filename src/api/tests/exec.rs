@@ -20,9 +20,15 @@ async fn a_command_answers_with_output_status_and_duration() {
     let exec = format!("{}/exec", server.sandbox().await);
     let hello = server.post(&exec, r#"{"command":"echo hello"}"#).await;
     assert_eq!(hello.status, 200);
-    assert_eq!(hello.json(), json!({"exit_code":0,"stdout":"hello\n","stderr":"","duration":"1.9ms"}));
+    assert_eq!(
+        hello.json(),
+        json!({"exit_code":0,"stdout":"hello\n","stderr":"","duration":"1.9ms"})
+    );
     let missing = server.post(&exec, r#"{"command":"nothing"}"#).await.json();
-    assert_eq!((&missing["exit_code"], &missing["stderr"]), (&json!(127), &json!("sh: nothing: not found\n")));
+    assert_eq!(
+        (&missing["exit_code"], &missing["stderr"]),
+        (&json!(127), &json!("sh: nothing: not found\n"))
+    );
     let cat = server.post(&exec, r#"{"command":"cat","stdin":"in"}"#).await.json();
     assert_eq!(cat["stdout"], "in");
     let env = server.post(&exec, r#"{"command":"env","env":{"A":"1"}}"#).await.json();
@@ -54,7 +60,12 @@ async fn a_command_past_its_timeout_is_a_408_with_what_it_wrote() {
 async fn a_stream_ends_with_what_really_happened() {
     let server = TestServer::start().await;
     let exec = format!("{}/exec", server.sandbox().await);
-    let response = server.request("POST", &exec).body(r#"{"command":"bytes","stream":true}"#).send().await.unwrap();
+    let response = server
+        .request("POST", &exec)
+        .body(r#"{"command":"bytes","stream":true}"#)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     assert_eq!(
         lines(&response.text().await.unwrap()),
@@ -63,20 +74,32 @@ async fn a_stream_ends_with_what_really_happened() {
             json!({"type":"exit","exit_code":3,"duration":"1.9ms","timed_out":false}),
         ]
     );
-    let late = server.post(&exec, r#"{"command":"sleep","stream":true,"timeout":"30ms"}"#).await;
+    let late = server
+        .post(&exec, r#"{"command":"sleep","stream":true,"timeout":"30ms"}"#)
+        .await;
     let last = lines(&late.text).pop().unwrap();
     assert_eq!((&last["exit_code"], &last["timed_out"]), (&json!(124), &json!(true)));
     let lost = server.post(&exec, r#"{"command":"vanish","stream":true}"#).await;
     let last = lines(&lost.text).pop().unwrap();
     assert_eq!((&last["type"], &last["exit_code"]), (&json!("exit"), &json!(137)));
     assert!(last["error"].is_string());
-    server.post(&exec, r#"{"command":"vanish"}"#).await.assert_error(500, "provider_error");
+    server
+        .post(&exec, r#"{"command":"vanish"}"#)
+        .await
+        .assert_error(500, "provider_error");
 }
 
 #[tokio::test]
 async fn output_beyond_the_cap_is_cut_and_said_so() {
-    let limits = Limits { max_output_bytes: 100_000, ..Limits::default() };
-    let server = TestServer::with(Config { limits, ..Config::default() }).await;
+    let limits = Limits {
+        max_output_bytes: 100_000,
+        ..Limits::default()
+    };
+    let server = TestServer::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
     let exec = format!("{}/exec", server.sandbox().await);
     for _ in 0..3 {
         let flood = server.post(&exec, r#"{"command":"flood 1000000"}"#).await.json();
@@ -85,18 +108,33 @@ async fn output_beyond_the_cap_is_cut_and_said_so() {
         assert_eq!(flood["exit_code"], 0);
     }
     let streamed = server.post(&exec, r#"{"command":"flood 1000000","stream":true}"#).await;
-    let bytes: usize = lines(&streamed.text).iter().filter_map(|line| line["data"].as_str()).map(str::len).sum();
+    let bytes: usize = lines(&streamed.text)
+        .iter()
+        .filter_map(|line| line["data"].as_str())
+        .map(str::len)
+        .sum();
     assert!(bytes >= 1_000_000);
 }
 
 #[tokio::test]
 async fn all_commands_of_a_sandbox_share_one_output_budget() {
-    let limits = Limits { max_buffered_output_bytes: 70_000, ..Limits::default() };
-    let server = TestServer::with(Config { limits, ..Config::default() }).await;
+    let limits = Limits {
+        max_buffered_output_bytes: 70_000,
+        ..Limits::default()
+    };
+    let server = TestServer::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
     let exec = format!("{}/exec", server.sandbox().await);
     for _ in 0..3 {
         let flood = server.post(&exec, r#"{"command":"flood 1000000"}"#).await.json();
-        assert_eq!(flood["stdout"].as_str().unwrap().len(), 70_000, "the budget is given back after each command");
+        assert_eq!(
+            flood["stdout"].as_str().unwrap().len(),
+            70_000,
+            "the budget is given back after each command"
+        );
     }
 }
 
@@ -133,7 +171,10 @@ async fn destroying_a_sandbox_kills_its_commands() {
     let (plain, streamed, destroyed) = tokio::join!(plain, streamed, destroying);
     assert_eq!(destroyed.status, 200);
     let plain = plain.json();
-    assert_eq!((&plain["exit_code"], &plain["stdout"]), (&json!(137), &json!("started\n")));
+    assert_eq!(
+        (&plain["exit_code"], &plain["stdout"]),
+        (&json!(137), &json!("started\n"))
+    );
     assert!(plain["stderr"].as_str().unwrap().contains("destroyed"), "{plain}");
     assert_eq!(lines(&streamed.text).pop().unwrap()["exit_code"], 137);
     eventually(|| server.provider.running.load(Ordering::SeqCst) == 0).await;
@@ -141,8 +182,15 @@ async fn destroying_a_sandbox_kills_its_commands() {
 
 #[tokio::test]
 async fn a_sandbox_runs_only_so_many_commands_at_once() {
-    let limits = Limits { max_execs_per_sandbox: 1, ..Limits::default() };
-    let server = TestServer::with(Config { limits, ..Config::default() }).await;
+    let limits = Limits {
+        max_execs_per_sandbox: 1,
+        ..Limits::default()
+    };
+    let server = TestServer::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
     let exec = format!("{}/exec", server.sandbox().await);
     let first = server.post(&exec, r#"{"command":"sleep","timeout":"300ms"}"#);
     let second = async {

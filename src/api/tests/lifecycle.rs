@@ -29,10 +29,16 @@ async fn a_created_sandbox_has_what_was_asked_for() {
         assert_eq!(created[field], value, "{field}");
     }
     let time = |field: &str| humantime::parse_rfc3339(created[field].as_str().unwrap()).unwrap();
-    assert_eq!(time("expires_at").duration_since(time("created_at")).unwrap(), Duration::from_secs(600));
+    assert_eq!(
+        time("expires_at").duration_since(time("created_at")).unwrap(),
+        Duration::from_secs(600)
+    );
     let id = created["id"].as_str().unwrap();
     assert_eq!(server.get(&format!("/sandboxes/{id}")).await.json(), created);
-    assert_eq!(server.get(&format!("/sandboxes/{}", id.replace('_', "-"))).await.json(), created);
+    assert_eq!(
+        server.get(&format!("/sandboxes/{}", id.replace('_', "-"))).await.json(),
+        created
+    );
     assert_eq!(server.get("/sandboxes").await.json(), json!([created]));
 }
 
@@ -42,7 +48,10 @@ async fn destroy_is_idempotent() {
     let path = server.sandbox().await;
     for _ in 0..2 {
         let destroyed = server.delete(&path).await;
-        assert_eq!((destroyed.status, destroyed.json()), (200, json!({"status":"destroyed"})));
+        assert_eq!(
+            (destroyed.status, destroyed.json()),
+            (200, json!({"status":"destroyed"}))
+        );
     }
     server.get(&path).await.assert_error(404, "not_found");
     assert_eq!(server.delete("/sandboxes/sb_a1b2c3d4").await.status, 200);
@@ -53,11 +62,23 @@ async fn destroy_is_idempotent() {
 async fn an_expired_sandbox_is_gone_at_once_and_freed_soon() {
     let server = TestServer::start().await;
     let path = server.sandbox_with(r#"{"ttl":"60ms"}"#).await;
-    assert_eq!(server.post(&format!("{path}/exec"), r#"{"command":"echo"}"#).await.status, 200);
+    assert_eq!(
+        server
+            .post(&format!("{path}/exec"), r#"{"command":"echo"}"#)
+            .await
+            .status,
+        200
+    );
     tokio::time::sleep(Duration::from_millis(70)).await;
-    server.post(&format!("{path}/exec"), r#"{"command":"echo"}"#).await.assert_error(404, "not_found");
+    server
+        .post(&format!("{path}/exec"), r#"{"command":"echo"}"#)
+        .await
+        .assert_error(404, "not_found");
     server.get(&path).await.assert_error(404, "not_found");
-    server.post(&format!("{path}/extend"), r#"{"ttl":"1h"}"#).await.assert_error(404, "not_found");
+    server
+        .post(&format!("{path}/extend"), r#"{"ttl":"1h"}"#)
+        .await
+        .assert_error(404, "not_found");
     assert_eq!(server.get("/sandboxes").await.text, "[]");
     assert_eq!(server.delete(&path).await.status, 200);
     server.sandbox_with(r#"{"ttl":"10ms"}"#).await;
@@ -81,25 +102,53 @@ async fn extend_counts_from_now_up_to_the_maximum() {
     let path = server.sandbox_with(r#"{"ttl":"10m"}"#).await;
     let left = |text: &str| {
         let expires = humantime::parse_rfc3339(text).unwrap();
-        expires.duration_since(std::time::SystemTime::now()).unwrap().as_secs_f64()
+        expires
+            .duration_since(std::time::SystemTime::now())
+            .unwrap()
+            .as_secs_f64()
     };
     let extended = server.post(&format!("{path}/extend"), r#"{"ttl":"1h"}"#).await.json();
-    assert!((3595.0..=3600.1).contains(&left(extended["expires_at"].as_str().unwrap())), "{extended}");
+    assert!(
+        (3595.0..=3600.1).contains(&left(extended["expires_at"].as_str().unwrap())),
+        "{extended}"
+    );
     let extended = server.post(&format!("{path}/extend"), r#"{"ttl":"100h"}"#).await.json();
-    assert!((86395.0..=86400.1).contains(&left(extended["expires_at"].as_str().unwrap())), "{extended}");
-    for body in ["{}", r#"{"ttl":"banana"}"#, r#"{"ttl":"0s"}"#, r#"{"ttl":"-1h"}"#, r#"{"ttl":null}"#] {
-        server.post(&format!("{path}/extend"), body).await.assert_error(400, "bad_request");
+    assert!(
+        (86395.0..=86400.1).contains(&left(extended["expires_at"].as_str().unwrap())),
+        "{extended}"
+    );
+    for body in [
+        "{}",
+        r#"{"ttl":"banana"}"#,
+        r#"{"ttl":"0s"}"#,
+        r#"{"ttl":"-1h"}"#,
+        r#"{"ttl":null}"#,
+    ] {
+        server
+            .post(&format!("{path}/extend"), body)
+            .await
+            .assert_error(400, "bad_request");
     }
 }
 
 #[tokio::test]
 async fn a_full_server_says_when_to_come_back() {
-    let limits = Limits { max_sandboxes: 1, ..Limits::default() };
-    let server = TestServer::with(Config { limits, ..Config::default() }).await;
+    let limits = Limits {
+        max_sandboxes: 1,
+        ..Limits::default()
+    };
+    let server = TestServer::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
     let path = server.sandbox().await;
     let refused = server.request("POST", "/sandboxes").body("{}").send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "1");
-    server.post("/sandboxes", "{}").await.assert_error(429, "resource_limit");
+    server
+        .post("/sandboxes", "{}")
+        .await
+        .assert_error(429, "resource_limit");
     server.delete(&path).await;
     server.sandbox().await;
 }
@@ -133,7 +182,10 @@ async fn a_sandbox_destroyed_while_it_is_created_leaves_nothing() {
         let listed = server.get("/sandboxes").await.json();
         assert_eq!(listed[0]["state"], "creating");
         let path = format!("/sandboxes/{}", listed[0]["id"].as_str().unwrap());
-        server.post(&format!("{path}/exec"), r#"{"command":"echo"}"#).await.assert_error(409, "conflict");
+        server
+            .post(&format!("{path}/exec"), r#"{"command":"echo"}"#)
+            .await
+            .assert_error(409, "conflict");
         assert_eq!(server.delete(&path).await.status, 200);
     };
     let (created, ()) = tokio::join!(creating, destroying);
@@ -173,10 +225,16 @@ async fn providers_tell_how_they_are() {
     server.sandbox().await;
     let listed = server.get("/providers").await.json();
     assert_eq!(listed[0]["name"], "wasm");
-    assert_eq!((&listed[0]["healthy"], &listed[0]["default"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&listed[0]["healthy"], &listed[0]["default"]),
+        (&json!(true), &json!(true))
+    );
     assert_eq!(listed[0]["runtime_count"], 1);
     assert_eq!(server.get("/providers/wasm").await.json()["name"], "wasm");
-    assert_eq!(answer(server.request("POST", "/providers/test")).await.json(), json!({"wasm":true}));
+    assert_eq!(
+        answer(server.request("POST", "/providers/test")).await.json(),
+        json!({"wasm":true})
+    );
     assert_eq!(server.get("/health").await.json()["status"], "ok");
     assert_eq!(server.get("/images").await.text, "[]");
 }

@@ -61,11 +61,20 @@ impl TestServer {
             let _ = stopped.await;
         };
         let ended = tokio::spawn(run(listener, shutdown, state));
-        Self { base, http: Client::new(), provider, stop: Some(stop), ended }
+        Self {
+            base,
+            http: Client::new(),
+            provider,
+            stop: Some(stop),
+            ended,
+        }
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        self.http.request(Method::from_bytes(method.as_bytes()).unwrap(), format!("{}/api/v1{path}", self.base))
+        self.http.request(
+            Method::from_bytes(method.as_bytes()).unwrap(),
+            format!("{}/api/v1{path}", self.base),
+        )
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -103,7 +112,10 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         let body = self.json();
         assert_eq!(body["code"], code, "{self:?}");
-        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
+        assert!(
+            body["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{self:?}"
+        );
         assert_eq!(body["request_id"], self.request_id.as_str(), "{self:?}");
         assert!(!self.request_id.is_empty(), "{self:?}");
     }
@@ -111,7 +123,10 @@ impl Answer {
 
 async fn answer(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
-    let header = response.headers().get("x-request-id").map(|id| id.to_str().unwrap().to_owned());
+    let header = response
+        .headers()
+        .get("x-request-id")
+        .map(|id| id.to_str().unwrap().to_owned());
     Answer {
         status: response.status().as_u16(),
         request_id: header.unwrap_or_default(),

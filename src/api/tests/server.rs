@@ -8,8 +8,15 @@ use crate::config::{Config, Limits};
 use crate::duration::GoDuration;
 
 async fn with_grace(grace: Duration) -> TestServer {
-    let limits = Limits { shutdown_grace: GoDuration(grace), ..Limits::default() };
-    TestServer::with(Config { limits, ..Config::default() }).await
+    let limits = Limits {
+        shutdown_grace: GoDuration(grace),
+        ..Limits::default()
+    };
+    TestServer::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await
 }
 
 #[tokio::test]

@@ -1,0 +1,131 @@
+//! What a caller waits for: creating a sandbox and running small commands, in process and over HTTP.
+//!
+//! `cargo bench --bench exec`. The images must be installed (`wisp images pull python:3.12`); the first run does it.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime as Tokio;
+use wisp::api::{self, ApiKeys, AppState};
+use wisp::config::Config;
+use wisp::image::ImageStore;
+use wisp::kernel::Runtime;
+use wisp::provider::wasm::WasmProvider;
+use wisp::provider::{Command, ExecEvent, ExecSpec, Provider, SandboxSpec};
+use wisp::sandbox::{Providers, SandboxManager};
+
+/// Name of the benchmark, command.
+const COMMANDS: [(&str, &str); 5] = [
+    ("sh true", "true"),
+    ("sh echo", "echo hi"),
+    ("sh external command", "/bin/true"),
+    ("three-stage pipeline", "seq 1 1000 | sort -rn | head -1"),
+    ("python print", "python3 -c 'print(1)'"),
+];
+
+fn provider() -> Arc<WasmProvider> {
+    let runtime = Runtime::new(2).expect("the engine starts");
+    let store = ImageStore::open_default().expect("the image store opens");
+    Arc::new(WasmProvider::new(runtime, Arc::new(store)))
+}
+
+fn spec() -> SandboxSpec {
+    SandboxSpec { image: "python:3.12".to_owned(), memory_mb: 512, vcpus: 2, disk_mb: 1024, env: BTreeMap::new() }
+}
+
+async fn run(provider: &WasmProvider, script: &str) -> i32 {
+    let exec = ExecSpec {
+        command: Command::Shell(script.to_owned()),
+        env: BTreeMap::new(),
+        workdir: None,
+        timeout: Duration::from_secs(60),
+        stdin: None,
+    };
+    let mut running = provider.exec("bench", exec).await.expect("the command starts");
+    while let Some(event) = running.events.recv().await {
+        if let ExecEvent::Exit(outcome) = event {
+            return outcome.exit_code;
+        }
+    }
+    panic!("the command ended without an exit event")
+}
+
+fn in_process(criterion: &mut Criterion) {
+    let tokio = Tokio::new().expect("tokio starts");
+    let provider = provider();
+    tokio.block_on(provider.create("bench", &spec())).expect("a sandbox is created");
+    let mut group = criterion.benchmark_group("in process");
+    group.bench_function("create", |bencher| {
+        bencher.to_async(&tokio).iter_custom(|rounds| {
+            let provider = Arc::clone(&provider);
+            async move {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    let started = Instant::now();
+                    provider.create("fresh", black_box(&spec())).await.expect("a sandbox is created");
+                    spent += started.elapsed();
+                    provider.destroy("fresh").await.expect("it is destroyed");
+                }
+                spent
+            }
+        });
+    });
+    for (name, script) in COMMANDS {
+        assert_eq!(tokio.block_on(run(&provider, script)), 0, "{script}");
+        group.bench_function(name, |bencher| bencher.to_async(&tokio).iter(|| run(&provider, script)));
+    }
+    group.finish();
+}
+
+fn over_http(criterion: &mut Criterion) {
+    let tokio = Tokio::new().expect("tokio starts");
+    let provider = provider();
+    let config = Arc::new(Config::default());
+    let providers = Providers::new(vec![provider as Arc<dyn Provider>], "wasm").expect("wasm is the default");
+    let state = AppState {
+        config: Arc::clone(&config),
+        sandboxes: SandboxManager::new(config, providers),
+        images: Arc::new(ImageStore::open_default().expect("the image store opens")),
+        keys: ApiKeys::new(&wisp::config::AuthConfig::default()).expect("no keys"),
+        started: Instant::now(),
+    };
+    let base = tokio.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(api::run(listener, std::future::pending(), state));
+        format!("http://{address}/api/v1")
+    });
+    let client = reqwest::Client::new();
+    let post = async |path: String, body: Value| -> Value {
+        let answer = client.post(format!("{base}{path}")).json(&body).send().await.expect("an answer");
+        answer.json().await.expect("JSON")
+    };
+    let create = json!({"image": "python:3.12", "vcpus": 2});
+    let sandbox = tokio.block_on(post("/sandboxes".to_owned(), create.clone()));
+    let id = sandbox["id"].as_str().expect("an id").to_owned();
+    let mut group = criterion.benchmark_group("HTTP");
+    group.bench_function("create and destroy", |bencher| {
+        bencher.to_async(&tokio).iter(|| async {
+            let sandbox = post("/sandboxes".to_owned(), create.clone()).await;
+            let id = sandbox["id"].as_str().expect("an id");
+            client.delete(format!("{base}/sandboxes/{id}")).send().await.expect("an answer")
+        });
+    });
+    for (name, script) in COMMANDS {
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&tokio).iter(|| post(format!("/sandboxes/{id}/exec"), json!({"command": script})));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(50).measurement_time(Duration::from_secs(5));
+    targets = in_process, over_http
+}
+criterion_main!(benches);

@@ -1,0 +1,3 @@
+//! Attacks on the kernel's limits, chosen by the first argument.
+
+fn main() {}
