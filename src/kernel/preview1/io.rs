@@ -16,6 +16,8 @@ use crate::kernel::process::{Process, answer, with_memory};
 /// Most bytes one call moves. More is a short read or write, which every caller must expect anyway; it bounds how long a
 /// call can hold the file system's lock and how late a kill is seen.
 const MAX_TRANSFER: usize = 1 << 20;
+/// Most bytes one write hands to a console. What waits there for a slow reader is the host's memory.
+const MAX_CONSOLE_WRITE: usize = 64 << 10;
 
 /// Defines the functions of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
@@ -145,7 +147,7 @@ async fn fd_write(
         })?,
         Kind::PipeWriter(writer) => write_pipe(caller, &file, writer, vectors, count).await?,
         Kind::Output(console, stream) => {
-            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_CONSOLE_WRITE))?;
             let total = bytes.len() as u32;
             if total > 0 {
                 console.write(*stream, Bytes::from(bytes)).await;
@@ -153,11 +155,11 @@ async fn fd_write(
             total
         }
         Kind::Device(device) => {
-            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_TRANSFER))?;
             device.write(bytes.len())? as u32
         }
         Kind::Control(control) => with_memory(caller, |memory, process| {
-            let bytes = collect(memory, vectors, count)?;
+            let bytes = collect(memory, vectors, count, MAX_TRANSFER)?;
             Ok(control.request(process, &bytes)? as u32)
         })?,
         Kind::Directory(_) | Kind::ProcDirectory(_) => return Err(Errno::Isdir.into()),
@@ -174,7 +176,7 @@ async fn write_pipe(
     vectors: u32,
     count: u32,
 ) -> Result<u32, Failure> {
-    let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count))?;
+    let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_TRANSFER))?;
     let control = Arc::clone(&caller.data().control);
     let mut written = 0;
     while written < bytes.len() {
@@ -276,11 +278,11 @@ fn scatter(
     Ok(total as u32)
 }
 
-/// Copies guest buffers into one, up to [`MAX_TRANSFER`] bytes.
-fn collect(memory: &GuestMemory<'_>, vectors: u32, count: u32) -> Result<Vec<u8>, Errno> {
+/// Copies guest buffers into one, up to `limit` bytes.
+fn collect(memory: &GuestMemory<'_>, vectors: u32, count: u32, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     for IoVec { address, len } in memory.iovecs(vectors, count)? {
-        let part = (len as usize).min(MAX_TRANSFER - bytes.len());
+        let part = (len as usize).min(limit - bytes.len());
         bytes.extend_from_slice(memory.slice(address, part as u32)?);
         if part < len as usize {
             break;

@@ -13,7 +13,7 @@ use crate::kernel::{ExecError, ExecRequest, OutputSink, Stream};
 use crate::provider::{Command, ExecEvent, ExecOutcome, ExecSpec, Execution, OutputStream, ProviderError};
 
 /// Pieces of output that may wait for the reader before the command is held back.
-const OUTPUT_QUEUE: usize = 64;
+const OUTPUT_QUEUE: usize = 16;
 /// The shell of shell mode.
 const SHELL: &str = "/bin/sh";
 /// What a command that its deadline ended is said to exit with, as `timeout(1)` does.

@@ -1,6 +1,5 @@
 //! `xargs`.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 
@@ -134,18 +133,16 @@ struct Items {
     end: Option<String>,
     ended: bool,
     error: Option<String>,
-    waiting: VecDeque<Item>,
+    /// A byte read ahead.
+    peeked: Option<u8>,
 }
 
 impl Items {
     fn new(input: Box<dyn Read>, cut: Cut, end: Option<String>) -> Self {
-        Self { bytes: BufReader::new(input).bytes(), cut, end, ended: false, error: None, waiting: VecDeque::new() }
+        Self { bytes: BufReader::new(input).bytes(), cut, end, ended: false, error: None, peeked: None }
     }
 
     fn next_item(&mut self) -> Option<Item> {
-        if let Some(item) = self.waiting.pop_front() {
-            return Some(item);
-        }
         let item = match self.cut {
             Cut::At(byte) => self.until(byte),
             Cut::Words | Cut::Lines => self.word(),
@@ -158,6 +155,9 @@ impl Items {
     }
 
     fn byte(&mut self) -> Option<u8> {
+        if let Some(byte) = self.peeked.take() {
+            return Some(byte);
+        }
         match self.bytes.next()? {
             Ok(byte) => Some(byte),
             Err(error) => {
@@ -196,7 +196,6 @@ impl Items {
                 b'\n' if begun => return Some((String::from_utf8_lossy(&item).into_owned(), true)),
                 b'\n' => {}
                 b' ' | b'\t' if !begun => {}
-                // A blank at the end of a line continues the logical line (`-L`), as POSIX says.
                 b' ' | b'\t' if !by_line => return Some((String::from_utf8_lossy(&item).into_owned(), self.line_ends())),
                 b'\'' | b'"' => {
                     begun = true;
@@ -227,42 +226,16 @@ impl Items {
         }
     }
 
-    /// After a blank: whether only blanks stand before the line's end. Looks ahead one item.
+    /// After a blank: whether only blanks stand before the line's end. A blank at the end continues nothing else.
     fn line_ends(&mut self) -> bool {
-        let mut bytes = Vec::new();
         loop {
             match self.byte() {
                 Some(b' ' | b'\t') => {}
                 Some(b'\n') | None => return true,
                 Some(other) => {
-                    bytes.push(other);
-                    break;
+                    self.peeked = Some(other);
+                    return false;
                 }
-            }
-        }
-        // The rest of the next item, with the byte already taken put in front of the stream.
-        let rest = std::mem::replace(&mut self.bytes, BufReader::new(Box::new(io::empty()) as Box<dyn Read>).bytes());
-        let chained = io::Cursor::new(bytes).chain(ByteReader(rest));
-        self.bytes = BufReader::with_capacity(1, Box::new(chained) as Box<dyn Read>).bytes();
-        if let Some(item) = self.word() {
-            self.waiting.push_back(item);
-        }
-        // Unwrap again, so that the chain does not grow with every word.
-        false
-    }
-}
-
-/// Reads bytes through an iterator of bytes.
-struct ByteReader(io::Bytes<BufReader<Box<dyn Read>>>);
-
-impl Read for ByteReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(first) = buffer.first_mut() else { return Ok(0) };
-        match self.0.next() {
-            None => Ok(0),
-            Some(byte) => {
-                *first = byte?;
-                Ok(1)
             }
         }
     }

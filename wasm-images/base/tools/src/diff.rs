@@ -1,0 +1,3 @@
+//! Stub.
+/// Stub.
+pub fn main(_: &[String]) -> i32 { 1 }
