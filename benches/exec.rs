@@ -34,7 +34,13 @@ fn provider() -> Arc<WasmProvider> {
 }
 
 fn spec() -> SandboxSpec {
-    SandboxSpec { image: "python:3.12".to_owned(), memory_mb: 512, vcpus: 2, disk_mb: 1024, env: BTreeMap::new() }
+    SandboxSpec {
+        image: "python:3.12".to_owned(),
+        memory_mb: 512,
+        vcpus: 2,
+        disk_mb: 1024,
+        env: BTreeMap::new(),
+    }
 }
 
 async fn run(provider: &WasmProvider, script: &str) -> i32 {
@@ -57,7 +63,9 @@ async fn run(provider: &WasmProvider, script: &str) -> i32 {
 fn in_process(criterion: &mut Criterion) {
     let tokio = Tokio::new().expect("tokio starts");
     let provider = provider();
-    tokio.block_on(provider.create("bench", &spec())).expect("a sandbox is created");
+    tokio
+        .block_on(provider.create("bench", &spec()))
+        .expect("a sandbox is created");
     let mut group = criterion.benchmark_group("in process");
     group.bench_function("create", |bencher| {
         bencher.to_async(&tokio).iter_custom(|rounds| {
@@ -66,7 +74,10 @@ fn in_process(criterion: &mut Criterion) {
                 let mut spent = Duration::ZERO;
                 for _ in 0..rounds {
                     let started = Instant::now();
-                    provider.create("fresh", black_box(&spec())).await.expect("a sandbox is created");
+                    provider
+                        .create("fresh", black_box(&spec()))
+                        .await
+                        .expect("a sandbox is created");
                     spent += started.elapsed();
                     provider.destroy("fresh").await.expect("it is destroyed");
                 }
@@ -101,7 +112,12 @@ fn over_http(criterion: &mut Criterion) {
     });
     let client = reqwest::Client::new();
     let post = async |path: String, body: Value| -> Value {
-        let answer = client.post(format!("{base}{path}")).json(&body).send().await.expect("an answer");
+        let answer = client
+            .post(format!("{base}{path}"))
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer");
         answer.json().await.expect("JSON")
     };
     let create = json!({"image": "python:3.12", "vcpus": 2});
@@ -112,12 +128,18 @@ fn over_http(criterion: &mut Criterion) {
         bencher.to_async(&tokio).iter(|| async {
             let sandbox = post("/sandboxes".to_owned(), create.clone()).await;
             let id = sandbox["id"].as_str().expect("an id");
-            client.delete(format!("{base}/sandboxes/{id}")).send().await.expect("an answer")
+            client
+                .delete(format!("{base}/sandboxes/{id}"))
+                .send()
+                .await
+                .expect("an answer")
         });
     });
     for (name, script) in COMMANDS {
         group.bench_function(name, |bencher| {
-            bencher.to_async(&tokio).iter(|| post(format!("/sandboxes/{id}/exec"), json!({"command": script})));
+            bencher
+                .to_async(&tokio)
+                .iter(|| post(format!("/sandboxes/{id}/exec"), json!({"command": script})));
         });
     }
     group.finish();

@@ -31,7 +31,11 @@ fn main() -> ExitCode {
 /// A test for each program; nothing is built when they are only listed.
 fn trials(arguments: &Arguments) -> anyhow::Result<Vec<Trial>> {
     let names = program_names()?;
-    let modules = if arguments.list { build::sources() } else { build::build()? };
+    let modules = if arguments.list {
+        build::sources()
+    } else {
+        build::build()?
+    };
     let runtime = Runtime::new(2).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let trial = |name: String| {
         let (runtime, wasm) = (Arc::clone(&runtime), modules.join(&name).with_extension("wasm"));

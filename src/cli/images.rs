@@ -89,13 +89,19 @@ fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) 
     let result = store.install(name, runtime, progress);
     progress.clear();
     let record = result?;
-    writeln!(io::stdout(), "{} {} is installed ({})", record.name, record.version, mebibytes(record.size))?;
+    writeln!(
+        io::stdout(),
+        "{} {} is installed ({})",
+        record.name,
+        record.version,
+        mebibytes(record.size)
+    )?;
     Ok(())
 }
 
 /// One line that says what is being done. Where standard error is no terminal, each step is printed once instead.
 struct Bar {
-    bar: ProgressBar,
+    spinner: ProgressBar,
     verbose: bool,
     last: Mutex<String>,
 }
@@ -107,19 +113,23 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
-        Self { bar, verbose, last: Mutex::default() }
+        Self {
+            spinner: bar,
+            verbose,
+            last: Mutex::default(),
+        }
     }
 
     fn clear(&self) {
-        self.bar.finish_and_clear();
+        self.spinner.finish_and_clear();
     }
 
     fn say(&self, line: &str) {
-        if self.bar.is_hidden() {
+        if self.spinner.is_hidden() {
             // A message that cannot be shown is no reason to stop.
             let _ = writeln!(io::stderr(), "{line}");
         } else {
-            self.bar.println(line);
+            self.spinner.println(line);
         }
     }
 }
@@ -127,12 +137,12 @@ impl Bar {
 impl Progress for Bar {
     fn step(&self, image: &str, step: Step, what: &str) {
         let message = format!("{image}: {} {what}", step.verb());
-        if self.bar.is_hidden() {
+        if self.spinner.is_hidden() {
             self.say(&message);
         }
-        self.bar.reset_elapsed();
-        self.bar.enable_steady_tick(Duration::from_millis(100));
-        self.bar.set_message(message.clone());
+        self.spinner.reset_elapsed();
+        self.spinner.enable_steady_tick(Duration::from_millis(100));
+        self.spinner.set_message(message.clone());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = message;
     }
 
@@ -142,12 +152,12 @@ impl Progress for Bar {
         } else {
             let step = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
-            self.bar.set_message(format!("{step}: {shown}"));
+            self.spinner.set_message(format!("{step}: {shown}"));
         }
     }
 
     fn done(&self, _: &str) {
-        self.bar.set_message("");
+        self.spinner.set_message("");
     }
 }
 
@@ -157,13 +167,30 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 }
 
 fn print_table(images: &[ImageInfo]) -> io::Result<()> {
-    let width = images.iter().map(|image| image.name.len()).chain([4]).max().unwrap_or(4);
+    let width = images
+        .iter()
+        .map(|image| image.name.len())
+        .chain([4])
+        .max()
+        .unwrap_or(4);
     let mut out = io::stdout().lock();
-    writeln!(out, "{:width$}  {:13}  {:>9}  {:8}  SUMMARY", "NAME", "STATE", "SIZE", "VERSION")?;
+    writeln!(
+        out,
+        "{:width$}  {:13}  {:>9}  {:8}  SUMMARY",
+        "NAME", "STATE", "SIZE", "VERSION"
+    )?;
     for image in images {
-        let size = if image.size == 0 { "-".to_owned() } else { mebibytes(image.size) };
+        let size = if image.size == 0 {
+            "-".to_owned()
+        } else {
+            mebibytes(image.size)
+        };
         let (name, state, version) = (&image.name, state(image.state), &image.version);
-        writeln!(out, "{name:width$}  {state:13}  {size:>9}  {version:8}  {}", image.summary)?;
+        writeln!(
+            out,
+            "{name:width$}  {state:13}  {size:>9}  {version:8}  {}",
+            image.summary
+        )?;
         if !image.aliases.is_empty() {
             writeln!(out, "{:width$}  also called {}", "", image.aliases.join(", "))?;
         }
@@ -174,7 +201,11 @@ fn print_table(images: &[ImageInfo]) -> io::Result<()> {
 fn print_details(image: &ImageInfo) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut line = |name: &str, value: &str| {
-        if value.is_empty() { Ok(()) } else { writeln!(out, "{name:14} {value}") }
+        if value.is_empty() {
+            Ok(())
+        } else {
+            writeln!(out, "{name:14} {value}")
+        }
     };
     line("name", &image.name)?;
     line("aliases", &image.aliases.join(", "))?;
@@ -182,7 +213,14 @@ fn print_details(image: &ImageInfo) -> io::Result<()> {
     line("state", state(image.state))?;
     line("parent", image.parent.as_deref().unwrap_or(""))?;
     line("summary", &image.summary)?;
-    line("size", &if image.size == 0 { String::new() } else { mebibytes(image.size) })?;
+    line(
+        "size",
+        &if image.size == 0 {
+            String::new()
+        } else {
+            mebibytes(image.size)
+        },
+    )?;
     line("recipe", &format!("sha256:{}", image.recipe))?;
     line("provenance", &image.provenance)?;
     line("capabilities", &image.capabilities.join(", "))?;

@@ -5,6 +5,7 @@ mod images;
 mod run;
 mod serve;
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -213,7 +214,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     })
 }
 
-#[expect(clippy::print_stderr, reason = "this is where a command's failure is told to its user")]
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where a command's failure is told to its user"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("wisp: {error:#}");
     ExitCode::FAILURE
@@ -222,7 +226,12 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 /// Sends log lines to standard error; `RUST_LOG` chooses which.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn parse_duration(text: &str) -> Result<GoDuration, String> {
@@ -250,12 +259,16 @@ mod tests {
     #[test]
     fn a_programs_own_flags_are_not_ours() {
         let cli = Cli::try_parse_from(["wisp", "exec", "-e", "A=b=c", "sb_1", "python3", "-c", "print(1)"]).unwrap();
-        let Command::Exec(exec) = cli.command else { panic!("not exec") };
+        let Command::Exec(exec) = cli.command else {
+            panic!("not exec")
+        };
         assert_eq!(exec.program.argv, ["python3", "-c", "print(1)"]);
         assert_eq!(exec.env, [("A".to_owned(), "b=c".to_owned())]);
         assert!(Cli::try_parse_from(["wisp", "exec", "sb_1"]).is_err());
         let cli = Cli::try_parse_from(["wisp", "exec", "sb_1", "-c", "echo hi | wc"]).unwrap();
-        let Command::Exec(exec) = cli.command else { panic!("not exec") };
+        let Command::Exec(exec) = cli.command else {
+            panic!("not exec")
+        };
         assert_eq!(exec.program.script.as_deref(), Some("echo hi | wc"));
     }
 }

@@ -37,7 +37,13 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     announce(address, started);
     // Requests for an image that is still being installed wait for it.
     tokio::spawn(prepare_images(wasm, config.images.clone()));
-    let state = AppState { config, sandboxes, images: store, keys, started };
+    let state = AppState {
+        config,
+        sandboxes,
+        images: store,
+        keys,
+        started,
+    };
     api::run(listener, interrupted()?, state).await?;
     tracing::info!("stopped");
     Ok(())
@@ -59,7 +65,11 @@ pub(super) fn guest_threads() -> usize {
 }
 
 fn announce(address: SocketAddr, started: Instant) {
-    tracing::info!(ready_ms = started.elapsed().as_millis(), "wisp {} serves http://{address}/api/v1", env!("CARGO_PKG_VERSION"));
+    tracing::info!(
+        ready_ms = started.elapsed().as_millis(),
+        "wisp {} serves http://{address}/api/v1",
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 /// Installs and loads the images that the configuration names, so that nobody waits for them later.

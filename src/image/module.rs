@@ -85,8 +85,10 @@ pub(super) fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleErro
     check_freezable(&sections)?;
     let globals = globals(&sections)?;
     let mutable = globals.iter().enumerate().filter(|(_, global)| global.mutable);
-    let exports: Vec<_> =
-        mutable.enumerate().map(|(count, (index, _))| (global_export(count), EXPORTS_GLOBAL, index)).collect();
+    let exports: Vec<_> = mutable
+        .enumerate()
+        .map(|(count, (index, _))| (global_export(count), EXPORTS_GLOBAL, index))
+        .collect();
     Ok((with_exports(&sections, &exports)?, exports.len()))
 }
 
@@ -177,7 +179,11 @@ fn read_globals(body: &[u8]) -> Result<Vec<Global<'_>>, ModuleError> {
     for _ in 0..reader.number()? {
         let kind = reader.byte()?;
         let mutable = reader.byte()? == 1;
-        globals.push(Global { kind, mutable, initial: reader.constant()? });
+        globals.push(Global {
+            kind,
+            mutable,
+            initial: reader.constant()?,
+        });
     }
     Ok(globals)
 }
@@ -255,7 +261,11 @@ fn frozen_globals(body: &[u8], values: &[GlobalValue]) -> Result<Vec<u8>, Module
             _ => return Err(ModuleError::OtherState),
         }
     }
-    if values.next().is_some() { Err(ModuleError::OtherState) } else { Ok(out.0) }
+    if values.next().is_some() {
+        Err(ModuleError::OtherState)
+    } else {
+        Ok(out.0)
+    }
 }
 
 /// A data section that fills memory with these bytes, without its long stretches of zeros.
@@ -404,7 +414,12 @@ mod tests {
     fn hostile_modules_are_refused_without_a_panic() {
         assert_eq!(strip(b""), Err(ModuleError::NotAModule));
         assert_eq!(strip(b"\0asm\x0d\0\x01\0"), Err(ModuleError::NotAModule));
-        for tail in [&[1][..], &[1, 5, 0], &[1, 0xff, 0xff, 0xff, 0xff, 0x7f], &[1, 0x80, 0x80, 0x80, 0x80, 0x80, 0]] {
+        for tail in [
+            &[1][..],
+            &[1, 5, 0],
+            &[1, 0xff, 0xff, 0xff, 0xff, 0x7f],
+            &[1, 0x80, 0x80, 0x80, 0x80, 0x80, 0],
+        ] {
             assert_eq!(strip(&[HEADER, tail].concat()), Err(ModuleError::Malformed), "{tail:?}");
         }
     }
@@ -437,14 +452,20 @@ mod tests {
         let mut memory = vec![0; 2 * PAGE];
         memory[0] = 200;
         memory[PAGE + 9] = 7;
-        let state = State { memory: &memory, globals: &[GlobalValue::I32(-300)] };
+        let state = State {
+            memory: &memory,
+            globals: &[GlobalValue::I32(-300)],
+        };
         let frozen = freeze(&counter(), &state, "go", 0).unwrap();
         let module = wasmtime::Module::new(&engine, &frozen).unwrap();
         let mut store = wasmtime::Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
         let go = instance.get_typed_func::<(), i32>(&mut store, "go").unwrap();
         assert_eq!(go.call(&mut store, ()).unwrap(), 201 - 299);
-        assert_eq!(instance.get_memory(&mut store, "memory").unwrap().data(&store)[PAGE + 9], 7);
+        assert_eq!(
+            instance.get_memory(&mut store, "memory").unwrap().data(&store)[PAGE + 9],
+            7
+        );
     }
 
     #[test]
@@ -454,7 +475,10 @@ mod tests {
         assert_eq!(other(&memory, &[]), Err(ModuleError::OtherState));
         assert_eq!(other(&memory, &[GlobalValue::I64(1)]), Err(ModuleError::OtherState));
         assert_eq!(other(&memory, &[GlobalValue::I32(1); 2]), Err(ModuleError::OtherState));
-        assert_eq!(other(&memory[1..], &[GlobalValue::I32(1)]), Err(ModuleError::OtherState));
+        assert_eq!(
+            other(&memory[1..], &[GlobalValue::I32(1)]),
+            Err(ModuleError::OtherState)
+        );
         assert_eq!(other(&[], &[GlobalValue::I32(1)]), Err(ModuleError::OtherState));
     }
 
@@ -463,7 +487,15 @@ mod tests {
         let module = counter();
         for end in 8..module.len() {
             let _ = expose_globals(&module[..end]);
-            let _ = freeze(&module[..end], &State { memory: &[0; PAGE], globals: &[] }, "go", 0);
+            let _ = freeze(
+                &module[..end],
+                &State {
+                    memory: &[0; PAGE],
+                    globals: &[],
+                },
+                "go",
+                0,
+            );
         }
     }
 }

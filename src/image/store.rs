@@ -632,8 +632,14 @@ mod tests {
 
     impl Place {
         fn new() -> Self {
-            let place = Self { dir: tempfile::tempdir().unwrap(), runtime: Runtime::new(1).unwrap() };
-            place.recipe("base", "aliases = [\"demo:latest\"]\nenv = { A = \"1\", B = \"1\" }\nworkdir = \"/w\"");
+            let place = Self {
+                dir: tempfile::tempdir().unwrap(),
+                runtime: Runtime::new(1).unwrap(),
+            };
+            place.recipe(
+                "base",
+                "aliases = [\"demo:latest\"]\nenv = { A = \"1\", B = \"1\" }\nworkdir = \"/w\"",
+            );
             place.recipe("child", "parent = \"base\"\nenv = { B = \"2\" }");
             place
         }
@@ -662,7 +668,11 @@ mod tests {
         }
 
         fn compiled(&self) -> PathBuf {
-            let name = format!("{}/{}.cwasm", compile::engine_dir(self.runtime.engine()), Digest::of(MODULE));
+            let name = format!(
+                "{}/{}.cwasm",
+                compile::engine_dir(self.runtime.engine()),
+                Digest::of(MODULE)
+            );
             self.store().dir().path(&name)
         }
     }
@@ -672,9 +682,24 @@ mod tests {
         let place = Place::new();
         place.install("child").unwrap();
         let image = place.loader().load("child").unwrap();
-        assert_eq!((image.env["A"].as_str(), image.env["B"].as_str(), image.workdir.as_str()), ("1", "2", "/w"));
-        let fs = crate::vfs::Fs::from_tree(&image.tree, crate::vfs::Limits { max_bytes: 0, max_inodes: 0 });
-        for path in ["/etc/base", "/etc/child", "/usr/bin/base", "/usr/bin/child", "/dev/null"] {
+        assert_eq!(
+            (image.env["A"].as_str(), image.env["B"].as_str(), image.workdir.as_str()),
+            ("1", "2", "/w")
+        );
+        let fs = crate::vfs::Fs::from_tree(
+            &image.tree,
+            crate::vfs::Limits {
+                max_bytes: 0,
+                max_inodes: 0,
+            },
+        );
+        for path in [
+            "/etc/base",
+            "/etc/child",
+            "/usr/bin/base",
+            "/usr/bin/child",
+            "/dev/null",
+        ] {
             assert!(fs.stat_at(crate::vfs::ROOT, path.as_bytes(), true).is_ok(), "{path}");
         }
         assert_eq!(image.programs.len(), 2);
@@ -728,7 +753,10 @@ mod tests {
         assert_eq!(place.store().inspect("base").unwrap().state, ImageState::Outdated);
         let second = place.install("base").unwrap();
         assert_eq!(place.store().inspect("base").unwrap().state, ImageState::Installed);
-        assert!(!place.store().dir().exists(&layer::stored_name(first.layers[0])), "the old layer is removed");
+        assert!(
+            !place.store().dir().exists(&layer::stored_name(first.layers[0])),
+            "the old layer is removed"
+        );
         assert!(place.store().dir().exists(&layer::stored_name(second.layers[0])));
     }
 

@@ -39,7 +39,16 @@ pub fn build() -> Result<PathBuf, BuildError> {
     let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args(["build", "--quiet", "--release", "--workspace", "--jobs=2", "--target", TARGET, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--jobs=2",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(&target_dir)
         .current_dir(sources())
         // Flags meant for the host's programs do not fit the guests.
@@ -47,7 +56,10 @@ pub fn build() -> Result<PathBuf, BuildError> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET");
     if let Some(sysroot) = sysroot()? {
-        cargo.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", format!("--sysroot={}", sysroot.display()));
+        cargo.env(
+            "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
+            format!("--sysroot={}", sysroot.display()),
+        );
     }
     run(&mut cargo)?;
     Ok(target_dir.join(TARGET).join("release"))
@@ -58,9 +70,15 @@ fn sysroot() -> Result<Option<PathBuf>, BuildError> {
     if Path::new(&rustc(&["--print", "target-libdir", "--target", TARGET])?).exists() {
         return Ok(None);
     }
-    let given = env::var_os(SYSROOT_VARIABLE).map(PathBuf::from).ok_or(BuildError::NoStandardLibrary)?;
+    let given = env::var_os(SYSROOT_VARIABLE)
+        .map(PathBuf::from)
+        .ok_or(BuildError::NoStandardLibrary)?;
     let ours = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm32-wasip1-sysroot");
-    let root = if given.is_dir() { given.clone() } else { unpack(&given, &ours)? };
+    let root = if given.is_dir() {
+        given.clone()
+    } else {
+        unpack(&given, &ours)?
+    };
     let library = ["lib/rustlib", "sysroot/lib/rustlib"]
         .iter()
         .map(|inside| root.join(inside).join(TARGET))
@@ -81,7 +99,12 @@ fn unpack(archive: &Path, ours: &Path) -> Result<PathBuf, BuildError> {
     if !unpacked.exists() {
         let partial = ours.join(format!("unpacking-{}", std::process::id()));
         fs::create_dir_all(&partial)?;
-        run(Command::new("tar").arg("--zstd").arg("-xf").arg(archive).arg("-C").arg(&partial))?;
+        run(Command::new("tar")
+            .arg("--zstd")
+            .arg("-xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(&partial))?;
         if fs::rename(&partial, &unpacked).is_err() {
             // Another test binary was faster.
             fs::remove_dir_all(&partial)?;
@@ -101,18 +124,27 @@ fn link(target: &Path, at: &Path) -> io::Result<()> {
 fn host() -> Result<String, BuildError> {
     let version = rustc(&["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| BuildError::Command("rustc -vV".to_owned()))
+    host.map(str::to_owned)
+        .ok_or_else(|| BuildError::Command("rustc -vV".to_owned()))
 }
 
 fn rustc(arguments: &[&str]) -> Result<String, BuildError> {
     let program = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(&program).args(arguments).output()?;
     if !output.status.success() {
-        return Err(BuildError::Command(format!("{} {}", program.display(), arguments.join(" "))));
+        return Err(BuildError::Command(format!(
+            "{} {}",
+            program.display(),
+            arguments.join(" ")
+        )));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn run(command: &mut Command) -> Result<(), BuildError> {
-    if command.status()?.success() { Ok(()) } else { Err(BuildError::Command(format!("{command:?}"))) }
+    if command.status()?.success() {
+        Ok(())
+    } else {
+        Err(BuildError::Command(format!("{command:?}")))
+    }
 }

@@ -14,7 +14,10 @@ use wisp::kernel::{
 use wisp::vfs::{self, Fs, OpenOptions, ROOT, Tree};
 
 /// What the files of a machine may hold, unless a test says otherwise.
-pub const DISK: vfs::Limits = vfs::Limits { max_bytes: 64 << 20, max_inodes: 4096 };
+pub const DISK: vfs::Limits = vfs::Limits {
+    max_bytes: 64 << 20,
+    max_inodes: 4096,
+};
 
 /// An image with one program, `/usr/bin/NAME`.
 pub struct Image {
@@ -29,7 +32,10 @@ impl Image {
     pub fn of(runtime: &Arc<Runtime>, wasm: &Path) -> anyhow::Result<Self> {
         let bytes = std::fs::read(wasm)?;
         let name = wasm.file_stem().unwrap_or_default().to_string_lossy();
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let module = Module::new(runtime.engine(), &bytes).map_err(not_loaded)?;
         let spec = ProgramSpec {
             digest: digest.clone(),
@@ -43,16 +49,29 @@ impl Image {
         install_system_directories(&fs)?;
         fs.create_dir_all(ROOT, b"/usr/bin", 0o755)?;
         let program = format!("/usr/bin/{name}");
-        let options = OpenOptions { create: true, mode: 0o755, ..OpenOptions::default() };
-        fs.open(ROOT, program.as_bytes(), &options)?.write_at(0, &file_contents(&digest))?;
-        Ok(Self { runtime: Arc::clone(runtime), programs: Arc::new(programs), tree: fs.freeze(), program })
+        let options = OpenOptions {
+            create: true,
+            mode: 0o755,
+            ..OpenOptions::default()
+        };
+        fs.open(ROOT, program.as_bytes(), &options)?
+            .write_at(0, &file_contents(&digest))?;
+        Ok(Self {
+            runtime: Arc::clone(runtime),
+            programs: Arc::new(programs),
+            tree: fs.freeze(),
+            program,
+        })
     }
 
     /// A fresh machine.
     pub fn machine(&self, limits: Limits, disk: vfs::Limits) -> anyhow::Result<Machine> {
         let fs = Fs::from_tree(&self.tree, disk);
         let kernel = Kernel::new(&self.runtime, fs, Arc::clone(&self.programs), limits, "machine")?;
-        Ok(Machine { kernel, program: self.program.clone() })
+        Ok(Machine {
+            kernel,
+            program: self.program.clone(),
+        })
     }
 }
 
@@ -97,7 +116,11 @@ impl Machine {
     pub async fn run(&self, arguments: &[&str], timeout: Duration) -> Result<Ran, ExecError> {
         let output = Arc::new(Capture::default());
         let outcome = self.start(arguments, Arc::clone(&output) as _)?.wait(timeout).await;
-        Ok(Ran { outcome, stdout: output.text(Stream::Stdout), stderr: output.text(Stream::Stderr) })
+        Ok(Ran {
+            outcome,
+            stdout: output.text(Stream::Stdout),
+            stderr: output.text(Stream::Stderr),
+        })
     }
 }
 
@@ -131,6 +154,9 @@ impl Capture {
 #[async_trait::async_trait]
 impl OutputSink for Capture {
     async fn write(&self, stream: Stream, bytes: Bytes) {
-        self.bytes(stream).lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+        self.bytes(stream)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(&bytes);
     }
 }

@@ -69,7 +69,11 @@ impl CaseFile {
 
     fn read(path: PathBuf) -> Result<Self> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let topic = path.file_stem().and_then(|stem| stem.to_str()).context("a fixture without a name")?.to_owned();
+        let topic = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .context("a fixture without a name")?
+            .to_owned();
         Self::parse(path, topic, &text)
     }
 
@@ -86,7 +90,10 @@ impl CaseFile {
                 ensure!(line.is_empty(), "{topic}: {line:?} stands between two cases");
                 continue;
             };
-            ensure!(cases.iter().all(|case| case.name != name), "{topic}: two cases are called {name}");
+            ensure!(
+                cases.iter().all(|case| case.name != name),
+                "{topic}: two cases are called {name}"
+            );
             let mut script = String::new();
             while let Some(line) = lines.next_if(|line| *line != STDOUT && !line.starts_with(NAME)) {
                 script.push_str(line);
@@ -96,9 +103,18 @@ impl CaseFile {
                 Some(_) => Some(parse_outcome(&mut lines).with_context(|| format!("{topic}/{name}"))?),
                 None => None,
             };
-            cases.push(Case { name: name.to_owned(), script: script.trim_end().to_owned(), recorded });
+            cases.push(Case {
+                name: name.to_owned(),
+                script: script.trim_end().to_owned(),
+                recorded,
+            });
         }
-        Ok(Self { path, topic, preamble, cases })
+        Ok(Self {
+            path,
+            topic,
+            preamble,
+            cases,
+        })
     }
 
     /// The file's text.
@@ -126,7 +142,12 @@ impl CaseFile {
         let again = Self::parse(self.path.clone(), self.topic.clone(), &text)?;
         for (case, read) in self.cases.iter().zip(&again.cases) {
             let same = case.script == read.script && case.recorded == read.recorded;
-            ensure!(same, "{}/{}: its text would not be read back as it is", self.topic, case.name);
+            ensure!(
+                same,
+                "{}/{}: its text would not be read back as it is",
+                self.topic,
+                case.name
+            );
         }
         std::fs::write(&self.path, text).with_context(|| self.path.display().to_string())
     }
@@ -137,7 +158,10 @@ fn parse_outcome<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Result<Outcom
     let mut stdout = String::new();
     for line in lines {
         if let Some(status) = line.strip_prefix(STATUS) {
-            return Ok(Outcome { stdout, status: status.parse().context("its status is not a number")? });
+            return Ok(Outcome {
+                stdout,
+                status: status.parse().context("its status is not a number")?,
+            });
         }
         if line == NO_NEWLINE {
             stdout.pop();

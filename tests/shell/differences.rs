@@ -22,7 +22,10 @@ impl Differences {
             let entry = line.strip_prefix("- `").and_then(|rest| rest.split_once("`: "));
             let (case, reason) = entry.with_context(|| format!("not of the form - `topic/case`: reason: {line}"))?;
             ensure!(!reason.trim().is_empty(), "{case} is listed without a reason");
-            ensure!(reasons.insert(case.to_owned(), reason.to_owned()).is_none(), "{case} is listed twice");
+            ensure!(
+                reasons.insert(case.to_owned(), reason.to_owned()).is_none(),
+                "{case} is listed twice"
+            );
         }
         Ok(Self { reasons })
     }

@@ -43,7 +43,10 @@ fn snippets_print_and_exit_as_in_bash() -> Result<()> {
             recorder::record(file).with_context(|| format!("recording {}", file.topic))?;
             file.write()?;
         }
-        eprintln!("recorded {} cases", files.iter().map(|file| file.cases.len()).sum::<usize>());
+        eprintln!(
+            "recorded {} cases",
+            files.iter().map(|file| file.cases.len()).sum::<usize>()
+        );
         return Ok(());
     }
 
@@ -52,13 +55,20 @@ fn snippets_print_and_exit_as_in_bash() -> Result<()> {
     for file in &files {
         for case in &file.cases {
             let name = format!("{}/{}", file.topic, case.name);
-            let recorded = case.recorded.clone().with_context(|| format!("{name} has not been recorded"))?;
+            let recorded = case
+                .recorded
+                .clone()
+                .with_context(|| format!("{name} has not been recorded"))?;
             if filter.as_ref().is_none_or(|wanted| name.contains(wanted.as_str())) {
                 cases.push((name, case.script.clone(), recorded));
             }
         }
     }
-    ensure!(filter.is_some() || cases.len() >= LEAST_CASES, "only {} cases", cases.len());
+    ensure!(
+        filter.is_some() || cases.len() >= LEAST_CASES,
+        "only {} cases",
+        cases.len()
+    );
 
     let sandboxes = Sandboxes::of_base_image()?;
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -32,5 +32,8 @@ fn run(case: &Case) -> Result<Outcome> {
         .output()?;
     let stdout = String::from_utf8(output.stdout).context("its output is not UTF-8")?;
     let status = output.status.code().context("a signal ended it")?;
-    Ok(Outcome { stdout: stdout.replace(&outside(HOME), HOME), status })
+    Ok(Outcome {
+        stdout: stdout.replace(&outside(HOME), HOME),
+        status,
+    })
 }

@@ -26,7 +26,13 @@ pub struct Report {
 impl Report {
     /// Nothing has run yet.
     pub fn new(known: Differences, partial: bool) -> Self {
-        Self { known, partial, seen: Vec::new(), equal: 0, problems: Vec::new() }
+        Self {
+            known,
+            partial,
+            seen: Vec::new(),
+            equal: 0,
+            problems: Vec::new(),
+        }
     }
 
     /// Compares one case.
@@ -37,7 +43,9 @@ impl Report {
         let known = self.known.reasons.get(name);
         match (same, known) {
             (true, None) if !self.partial => {}
-            (true, Some(_)) => self.problems.push(format!("{name} is listed as different, but no longer differs")),
+            (true, Some(_)) => self
+                .problems
+                .push(format!("{name} is listed as different, but no longer differs")),
             (true, None) => eprintln!("{name}: equal\n{}", stderr(run)),
             (false, Some(reason)) if self.partial => eprintln!("{}known: {reason}\n", explain(name, recorded, run)),
             (false, Some(_)) => {}
@@ -50,9 +58,11 @@ impl Report {
         let total = self.seen.len();
         if !self.partial {
             let unknown = self.known.reasons.keys().filter(|name| !self.seen.contains(name));
-            self.problems.extend(unknown.map(|name| format!("{name} is listed as different, but there is no such case")));
+            self.problems
+                .extend(unknown.map(|name| format!("{name} is listed as different, but there is no such case")));
             if self.equal * 100 < total * LEAST_EQUAL_PERCENT {
-                self.problems.push(format!("fewer than {LEAST_EQUAL_PERCENT} % of the cases are equal"));
+                self.problems
+                    .push(format!("fewer than {LEAST_EQUAL_PERCENT} % of the cases are equal"));
             }
         }
         for problem in &self.problems {
@@ -92,5 +102,9 @@ fn explain(name: &str, recorded: &Outcome, run: &Run) -> String {
 }
 
 fn stderr(run: &Run) -> String {
-    run.stderr.lines().take(STDERR_LINES).map(|line| format!("stderr: {line}\n")).collect()
+    run.stderr
+        .lines()
+        .take(STDERR_LINES)
+        .map(|line| format!("stderr: {line}\n"))
+        .collect()
 }

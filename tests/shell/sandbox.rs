@@ -27,7 +27,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of output kept of a case.
 const MAX_OUTPUT: usize = 1 << 20;
 /// What a case may store.
-const FILES: vfs::Limits = vfs::Limits { max_bytes: 256 << 20, max_inodes: 65_536 };
+const FILES: vfs::Limits = vfs::Limits {
+    max_bytes: 256 << 20,
+    max_inodes: 65_536,
+};
 
 /// Makes machines.
 pub struct Sandboxes {
@@ -58,7 +61,11 @@ impl Sandboxes {
         for program in image.programs {
             programs.insert(Program::new(&runtime, program.spec, &program.module).map_err(Error::msg)?);
         }
-        Ok(Self { runtime, tree: image.tree, programs: Arc::new(programs) })
+        Ok(Self {
+            runtime,
+            tree: image.tree,
+            programs: Arc::new(programs),
+        })
     }
 
     /// Runs `bash -c SCRIPT` on a new machine.
@@ -71,16 +78,27 @@ impl Sandboxes {
         let variables = ENVIRONMENT.into_iter().chain([("HOME", HOME)]);
         let exec = kernel.exec(ExecRequest {
             path: b"/bin/bash".to_vec(),
-            argv: ["bash", "-c", script].map(|argument| argument.as_bytes().to_vec()).to_vec(),
-            environment: variables.map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+            argv: ["bash", "-c", script]
+                .map(|argument| argument.as_bytes().to_vec())
+                .to_vec(),
+            environment: variables
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
             cwd: DIRECTORY.as_bytes().to_vec(),
             stdin: Bytes::new(),
             output: Arc::clone(&output) as Arc<dyn OutputSink>,
         })?;
         let end = exec.wait(TIMEOUT).await;
         kernel.shut_down();
-        let outcome = Outcome { stdout: text(&output.stdout), status: end.status.shell_code() };
-        Ok(Run { outcome, stderr: text(&output.stderr), timed_out: end.timed_out })
+        let outcome = Outcome {
+            stdout: text(&output.stdout),
+            status: end.status.shell_code(),
+        };
+        Ok(Run {
+            outcome,
+            stderr: text(&output.stderr),
+            timed_out: end.timed_out,
+        })
     }
 }
 

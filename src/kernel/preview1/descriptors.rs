@@ -19,6 +19,8 @@ pub mod fdflags {
     pub const APPEND: u32 = 1;
     /// Calls do not wait.
     pub const NONBLOCK: u32 = 4;
+    /// Every flag there is: those above and the three kinds of `sync`, which files in memory always are.
+    pub const ALL: u32 = 0x1f;
 }
 
 /// Preview1's `rights`.
@@ -93,12 +95,16 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "fd_fdstat_set_flags",
         |caller: Caller<'_, Process>, fd: u32, flags: u32| {
-            answer(caller.data().descriptors.get(fd).map(|file| {
+            answer(caller.data().descriptors.get(fd).and_then(|file| {
+                if flags & !fdflags::ALL != 0 {
+                    return Err(Errno::Inval);
+                }
                 file.nonblocking
                     .store(flags & fdflags::NONBLOCK != 0, Ordering::Relaxed);
                 if let Kind::File(regular) = &file.kind {
                     regular.append.store(flags & fdflags::APPEND != 0, Ordering::Relaxed);
                 }
+                Ok(())
             }))
         },
     )?;
@@ -231,6 +237,9 @@ fn fdstat(file: &OpenFile) -> Result<[u8; 24], Errno> {
 
 /// The changes that preview1's `fstflags` ask for: access time, modification time.
 pub fn time_changes(atime: u64, mtime: u64, flags: u32) -> Result<(TimeChange, TimeChange), Errno> {
+    if flags & !0xf != 0 {
+        return Err(Errno::Inval);
+    }
     let change = |set: bool, now: bool, time| match (set, now) {
         (true, true) => Err(Errno::Inval),
         (true, false) => Ok(TimeChange::At(time)),

@@ -18,12 +18,23 @@ use crate::vfs::{FileKind, Handle, Ino, OpenOptions, PathError};
 
 const SYMLINK_FOLLOW: u32 = 1;
 
+/// Whether `lookupflags` ask to follow a symbolic link at the end of the path.
+fn follows(lookup: u32) -> Result<bool, Errno> {
+    match lookup {
+        0 => Ok(false),
+        SYMLINK_FOLLOW => Ok(true),
+        _ => Err(Errno::Inval),
+    }
+}
+
 /// Preview1's `oflags`.
 mod oflags {
     pub const CREATE: u32 = 1;
     pub const DIRECTORY: u32 = 2;
     pub const EXCLUSIVE: u32 = 4;
     pub const TRUNCATE: u32 = 8;
+    /// Every flag there is.
+    pub const ALL: u32 = CREATE | DIRECTORY | EXCLUSIVE | TRUNCATE;
 }
 
 /// Defines the functions of this file.
@@ -46,7 +57,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let request = OpenRequest {
                     dir,
-                    follow: lookup & SYMLINK_FOLLOW != 0,
+                    lookup,
                     open,
                     rights: base,
                     flags,
@@ -73,7 +84,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Process>, dir: u32, lookup: u32, path: u32, len: u32, out: u32| {
             answer(with_memory(&mut caller, |memory, process| {
                 let base = base(process, dir)?;
-                let stat = process.stat_at(&base, memory.path(path, len)?, lookup & SYMLINK_FOLLOW != 0)?;
+                let stat = process.stat_at(&base, memory.path(path, len)?, follows(lookup)?)?;
                 memory.write(out, &stat.to_filestat())
             }))
         },
@@ -92,7 +103,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             answer(with_memory(&mut caller, |memory, process| {
                 let (atime, mtime) = time_changes(atime, mtime, flags)?;
                 let path = memory.path(path, len)?;
-                match process.locate(&base(process, dir)?, path, lookup & SYMLINK_FOLLOW != 0)? {
+                match process.locate(&base(process, dir)?, path, follows(lookup)?)? {
                     Place::Inode(ino) => Ok(process.kernel.fs().set_times(ino, atime, mtime)?),
                     Place::Proc(_) => Err(Errno::Perm),
                 }
@@ -114,7 +125,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
                 let (old, new) = (memory.path(old, old_len)?, memory.path(new, new_len)?);
                 let (old_base, old) = base(process, old_dir)?.join(old);
                 let (new_base, new) = base(process, new_dir)?.join(new);
-                let follow = lookup & SYMLINK_FOLLOW != 0;
+                let follow = follows(lookup)?;
                 Ok(process.kernel.fs().link(old_base, &old, follow, new_base, &new)?)
             }))
         },
@@ -215,7 +226,7 @@ fn descriptor_target(process: &Process, fd: u32) -> Result<Vec<u8>, Errno> {
 /// The parameters of `path_open` but for the path.
 struct OpenRequest {
     dir: u32,
-    follow: bool,
+    lookup: u32,
     open: u32,
     rights: u64,
     flags: u32,
@@ -250,6 +261,8 @@ async fn path_open(
     out: u32,
 ) -> Result<(), Errno> {
     let opened = with_memory(caller, |memory, process| {
+        // Checked before anything is opened: the guest must learn the descriptor of what is.
+        memory.slice(out, 4)?;
         open(process, &request, memory.path(path, len)?)
     })?;
     let file = match opened {
@@ -266,20 +279,24 @@ async fn path_open(
 }
 
 fn open(process: &Process, request: &OpenRequest, path: &[u8]) -> Result<Opened, Errno> {
+    if request.open & !oflags::ALL != 0 || request.flags & !fdflags::ALL != 0 {
+        return Err(Errno::Inval);
+    }
+    let follow = follows(request.lookup)?;
     let base = base(process, request.dir)?;
     let options = OpenOptions {
         create: request.wants(oflags::CREATE),
         exclusive: request.wants(oflags::EXCLUSIVE),
         truncate: request.wants(oflags::TRUNCATE),
         directory: request.wants(oflags::DIRECTORY),
-        no_follow: !request.follow,
+        no_follow: !follow,
         mode: 0o666 & !process.umask,
     };
     let (dir, joined) = base.join(path);
     match process.kernel.fs().open(dir, &joined, &options) {
         Ok(handle) => opened(request, handle),
         Err(PathError::Fs(error)) => Err(error.into()),
-        Err(PathError::Mounted { .. }) => match process.locate(&base, path, request.follow)? {
+        Err(PathError::Mounted { .. }) => match process.locate(&base, path, follow)? {
             // A link of /proc led back into the file system.
             Place::Inode(ino) => {
                 let handle = process.kernel.fs().open_ino(ino)?;

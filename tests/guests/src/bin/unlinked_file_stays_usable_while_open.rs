@@ -4,6 +4,7 @@ use guests::{close, create, filestat, pread, scratch, statfs, unlink, write};
 
 fn main() {
     let dir = scratch();
+    close(create(dir, "other")).expect("closing");
     let before = statfs().expect("the usage");
     let fd = create(dir, "file");
     let bytes = vec![1u8; 1 << 20];

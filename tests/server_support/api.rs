@@ -1,0 +1,106 @@
+//! A client of the API that keeps whatever the server answers.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// A connection to a server.
+#[derive(Clone)]
+pub struct Api {
+    http: Client,
+    url: String,
+    key: Option<String>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+    /// From the request's first byte to the answer's last.
+    pub elapsed: Duration,
+}
+
+/// A sandbox of a server.
+pub struct Sandbox {
+    pub api: Api,
+    /// Path of the sandbox below the API's URL.
+    pub path: String,
+}
+
+impl Api {
+    /// `url` ends in `/api/v1`.
+    pub fn new(url: &str, key: Option<&str>) -> Self {
+        Self { http: Client::new(), url: url.to_owned(), key: key.map(str::to_owned) }
+    }
+
+    /// A request to a path below `/api/v1`.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.header("X-API-Key", key),
+            None => request,
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        answer(self.request(Method::POST, path).body(body)).await
+    }
+
+    /// Creates a sandbox.
+    #[track_caller]
+    pub fn create(&self, body: Value) -> impl Future<Output = Sandbox> {
+        let api = self.clone();
+        async move {
+            let created = api.post("/sandboxes", body.to_string()).await;
+            assert_eq!(created.status, 201, "{created:?}");
+            let id = created.json()["id"].as_str().expect("an id").to_owned();
+            Sandbox { api, path: format!("/sandboxes/{id}") }
+        }
+    }
+
+    /// Fails unless the server lives.
+    pub async fn assert_alive(&self) {
+        let health = self.get("/health").await;
+        assert_eq!((health.status, &health.json()["status"]), (200, &json!("ok")), "{health:?}");
+    }
+}
+
+impl Sandbox {
+    /// Runs a command; `request` is the body of the request.
+    pub async fn exec(&self, request: Value) -> Answer {
+        self.api.post(&format!("{}/exec", self.path), request.to_string()).await
+    }
+}
+
+impl Answer {
+    /// The body.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A field of the body that is a text.
+    #[track_caller]
+    pub fn text(&self, field: &str) -> String {
+        self.json()[field].as_str().unwrap_or_else(|| panic!("no text {field}: {self:?}")).to_owned()
+    }
+}
+
+/// Sends a request and reads the answer.
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let started = Instant::now();
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("the whole answer");
+    Answer { status, text, elapsed: started.elapsed() }
+}

@@ -1,0 +1,121 @@
+//! `wisp serve` as a child process.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::images;
+
+/// How long a server may take until it listens.
+const START_TIME: Duration = Duration::from_secs(60);
+/// Runs the server, tells its process number, and ends it (SIGTERM) at the end of standard input: that comes when the
+/// test wants it, and also when the test program itself is killed.
+const GUARD: &str = r#""$0" "$@" & server=$!; echo $server; cat; kill $server 2>/dev/null; wait $server"#;
+/// What the server's log line says before its URL.
+const ANNOUNCEMENT: &str = "serves ";
+
+/// A server of its own process, stopped when dropped.
+pub struct Server {
+    url: String,
+    log: PathBuf,
+    pid: u32,
+    guard: Child,
+    /// Closing it stops the server.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Server {
+    /// Starts a server that listens on `address` and is configured by these environment variables.
+    pub fn start(address: &str, settings: &[(&str, &str)]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        images::install();
+        let name = format!("server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // A directory of its own, so that no wisp.toml of anybody's is read.
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).expect("a directory for the server");
+        let log = directory.join("log");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", GUARD, env!("CARGO_BIN_EXE_wisp"), "serve", "--listen", address])
+            .current_dir(&directory)
+            .env_remove("WISP_API_KEYS")
+            .env("NO_COLOR", "1")
+            .env("WISP_LIMITS_SHUTDOWN_GRACE", "1s")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log file"));
+        let mut guard = command.spawn().expect("sh starts");
+        let mut pid = String::new();
+        BufReader::new(guard.stdout.take().expect("standard output is a pipe"))
+            .read_line(&mut pid)
+            .expect("the guard tells the server's process number");
+        let mut server = Self {
+            url: String::new(),
+            log,
+            pid: pid.trim().parse().expect("a process number"),
+            lifeline: guard.stdin.take(),
+            guard,
+        };
+        server.url = server.announced_url();
+        server
+    }
+
+    /// Base URL of the API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks it to stop (SIGTERM), waits until it has, and tells how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        self.lifeline = None;
+        self.guard.wait().expect("the guard ends")
+    }
+
+    /// Waits for the line of the log that says where it listens.
+    fn announced_url(&self) -> String {
+        let deadline = Instant::now() + START_TIME;
+        loop {
+            let log = self.log();
+            // The line is whole once the next character is there.
+            let announced = log.split_once(ANNOUNCEMENT).and_then(|(_, rest)| rest.split_once('\n'));
+            if let Some((url, _)) = announced {
+                return url.trim().to_owned();
+            }
+            assert!(Instant::now() < deadline && self.is_running(), "the server does not start:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        // A zombie is one that ended.
+        fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.lifeline = None;
+        // It has ended, or the guard sees to it.
+        let _ = self.guard.wait();
+        if !std::thread::panicking()
+            && let Some(directory) = self.log.parent()
+        {
+            // What is left over is in the target directory anyway.
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
