@@ -167,10 +167,10 @@ pub(super) fn map(store: &PrivateDir, digest: Digest) -> Result<Arc<Mmap>, Image
     // changes or shortens them.
     #[expect(unsafe_code, reason = "a mapping changes with its file")]
     let map = unsafe { Mmap::map(&file) }.map_err(ImageError::io(store.path(&name)))?;
-    if Digest::of(&map) != digest {
-        Err(damaged())
-    } else {
+    if Digest::of(&map) == digest {
         Ok(Arc::new(map))
+    } else {
+        Err(damaged())
     }
 }
 

@@ -119,9 +119,22 @@ pub struct Program {
     /// How it starts when not simply by `_start`.
     #[serde(default)]
     pub launch: Launch,
+    /// How it is pre-initialised; `launch` has no meaning then.
+    pub preinit: Option<Preinit>,
     /// A write to a pipe that nobody reads is an error for it instead of its end.
     #[serde(default)]
     pub ignores_sigpipe: bool,
+}
+
+/// How to pre-initialise a program: it is run once at installation, and its processes start from the state it left.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preinit {
+    /// The absolute path the program gets then, and its arguments. They make it exit with status 0 once it is ready,
+    /// having printed the numbers `function` takes.
+    pub arguments: Vec<Argument>,
+    /// Number of the function that processes start with, imports counted.
+    pub function: usize,
 }
 
 /// How a program starts.
@@ -257,9 +270,7 @@ impl Manifest {
                 good,
                 "is not an absolute path below the root",
             )?;
-            let good = matches!(setup.arguments.first(), Some(Argument::Text(path)) if is_absolute(path));
-            require("setup.arguments", "", good, "does not start with an absolute path")?;
-            check_arguments(&setup.arguments)?;
+            check_command(&setup.arguments)?;
         }
         let items = self.sources.len() + paths.len() + self.layers.len() + self.aliases.len();
         require("image", &self.name, items <= MAX_ITEMS, "has too many parts")
@@ -338,8 +349,23 @@ impl Program {
         for path in &self.preopens {
             require("program.preopens", path, is_absolute(path), "is not an absolute path")?;
         }
+        if let Some(preinit) = &self.preinit {
+            require(
+                "program.preinit",
+                &self.module,
+                self.launch.arguments.is_empty(),
+                "has launch as well",
+            )?;
+            check_command(&preinit.arguments)?;
+        }
         check_arguments(&self.launch.arguments)
     }
+}
+
+fn check_command(arguments: &[Argument]) -> Result<(), ManifestError> {
+    let good = matches!(arguments.first(), Some(Argument::Text(path)) if is_absolute(path));
+    require("arguments", "", good, "do not start with an absolute path")?;
+    check_arguments(arguments)
 }
 
 fn check_arguments(arguments: &[Argument]) -> Result<(), ManifestError> {

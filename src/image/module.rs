@@ -384,7 +384,7 @@ impl Writer {
 
     fn signed(&mut self, mut value: i64) {
         loop {
-            let low = (value & 0x7f) as u8;
+            let low = (value & 0x7f).cast_unsigned() as u8;
             value >>= 7;
             if (value == 0 && low & 0x40 == 0) || (value == -1 && low & 0x40 != 0) {
                 return self.0.push(low);

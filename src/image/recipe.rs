@@ -122,6 +122,8 @@ impl Recipe {
         let manifest = &self.manifest;
         let arguments = manifest.programs.iter().flat_map(|program| &program.launch.arguments);
         let arguments = arguments.chain(manifest.setup.iter().flat_map(|setup| &setup.arguments));
+        let preinits = manifest.programs.iter().filter_map(|program| program.preinit.as_ref());
+        let arguments = arguments.chain(preinits.flat_map(|preinit| &preinit.arguments));
         let mut names: Vec<String> = manifest.build.iter().flat_map(|build| build.inputs.clone()).collect();
         names.extend(arguments.filter_map(|argument| match argument {
             Argument::File { file } => Some(file.clone()),

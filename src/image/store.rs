@@ -10,7 +10,7 @@
 //! lock, work/               held and used during an installation
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use serde::Serialize;
 use super::build::{self, Built};
 use super::digest::Digest;
 use super::error::ImageError;
+use super::machine::Task;
 use super::manifest::{Licence, is_image_name};
 use super::private_dir::PrivateDir;
 use super::progress::{Progress, Step};
 use super::recipe::{self, Recipe};
 use super::record::{FORM, LaunchRecord, ProgramRecord, Record};
-use super::setup::Setup;
 use super::source::{self, Files};
-use super::{compile, layer, load, module};
+use super::{compile, layer, load, module, preinit, setup};
 use crate::kernel::Runtime;
 
 /// Most images on top of each other.
@@ -241,7 +241,7 @@ impl ImageStore {
     pub(super) fn installed_chain(&self, name: &str) -> Result<Vec<Record>, ImageError> {
         let mut chain = Vec::new();
         let mut next = Some(name.to_owned());
-        while let Some(wanted) = next {
+        while let Some(wanted) = next.take() {
             if chain.len() == MAX_PARENTS {
                 return Err(ImageError::ParentLoop(name.to_owned()));
             }
@@ -250,7 +250,7 @@ impl ImageStore {
                 None if self.inspect(&wanted).is_ok() => return Err(ImageError::NotInstalled(wanted)),
                 None => return Err(ImageError::Unknown(wanted)),
             };
-            next = record.parent.clone();
+            next.clone_from(&record.parent);
             chain.push(record);
         }
         chain.reverse();
@@ -262,7 +262,7 @@ impl ImageStore {
         let mut recipes = recipe::scan(&self.recipes);
         let mut chain: Vec<Recipe> = Vec::new();
         let mut next = Some(name.to_owned());
-        while let Some(wanted) = next {
+        while let Some(wanted) = next.take() {
             let names = |recipe: &&Recipe| recipe.manifest.names().map(str::to_owned).collect();
             let Some(found) = find(&wanted, recipes.iter().collect(), names) else {
                 // A recipe is taken out of the list when it is used, so one that is asked for again is not found.
@@ -279,7 +279,7 @@ impl ImageStore {
                 .iter()
                 .position(|recipe| recipe.manifest.name == found.manifest.name);
             let recipe = recipes.swap_remove(position.unwrap_or_default());
-            next = recipe.manifest.parent.clone();
+            next.clone_from(&recipe.manifest.parent);
             chain.push(recipe);
         }
         chain.reverse();
@@ -344,34 +344,53 @@ impl ImageStore {
             let module = self.store_module(&wasm)?;
             self.compile(&manifest.name, &setup.module, module, runtime, progress)?;
             progress.step(&manifest.name, Step::Prepare, &setup.module);
-            let mut below = parents.to_vec();
-            below.push(record.clone());
-            let setup = Setup {
-                image: &manifest.name,
+            let task = self.task(
+                &record,
+                parents,
                 module,
-                arguments: recipe.arguments(&setup.arguments)?,
-                tree: load::tree(self, &below)?,
-                output: &setup.output,
-            };
-            let packed = setup.run(&self.dir, runtime)?;
+                recipe.arguments(&setup.arguments)?,
+                vec!["/".to_owned()],
+            )?;
+            let packed = setup::run(task, &setup.output, &self.dir, runtime)?;
             record.size += packed.len() as u64;
             record.layers.push(layer::store(&self.dir, &packed)?);
         }
         for program in &manifest.programs {
-            let wasm = inputs.module(&program.module)?;
-            record.size += wasm.len() as u64;
-            let preopens = if program.preopens.is_empty() {
-                vec!["/".to_owned()]
-            } else {
-                program.preopens.clone()
+            let preopens = match program.preopens.as_slice() {
+                [] => vec!["/".to_owned()],
+                named => named.to_vec(),
             };
+            let wasm = inputs.module(&program.module)?;
+            let (wasm, launch) = match &program.preinit {
+                Some(preinit) => {
+                    let (instrumented, globals) = preinit::instrument(&program.module, &wasm)?;
+                    let module = self.store_module(&instrumented)?;
+                    self.compile(&manifest.name, &program.module, module, runtime, progress)?;
+                    progress.step(&manifest.name, Step::Prepare, &program.module);
+                    let arguments = recipe.arguments(&preinit.arguments)?;
+                    let task = self.task(&record, parents, module, arguments, preopens.clone())?;
+                    let entry = (globals, preinit.function);
+                    let frozen = preinit::freeze(task, &program.module, &wasm, entry, &self.dir, runtime)?;
+                    let export = preinit::ENTRY.to_owned();
+                    (
+                        frozen.wasm,
+                        LaunchRecord::Resume {
+                            export,
+                            parameters: frozen.parameters,
+                        },
+                    )
+                }
+                None => {
+                    let arguments = recipe.arguments(&program.launch.arguments)?;
+                    (wasm, LaunchRecord::Command { arguments })
+                }
+            };
+            record.size += wasm.len() as u64;
             record.programs.push(ProgramRecord {
                 digest: self.store_module(&wasm)?,
                 paths: program.paths.clone(),
                 preopens,
-                launch: LaunchRecord::Command {
-                    arguments: recipe.arguments(&program.launch.arguments)?,
-                },
+                launch,
                 ignores_sigpipe: program.ignores_sigpipe,
             });
         }
@@ -382,6 +401,31 @@ impl ImageStore {
         load::tree(self, &whole)?;
         self.write_record(&record)?;
         Ok(record)
+    }
+
+    /// What a program of an image that is being installed needs to be run.
+    fn task<'a>(
+        &self,
+        record: &'a Record,
+        parents: &[Record],
+        module: Digest,
+        arguments: Vec<String>,
+        preopens: Vec<String>,
+    ) -> Result<Task<'a>, ImageError> {
+        let mut chain = parents.to_vec();
+        chain.push(record.clone());
+        let environment: BTreeMap<&String, &String> = chain.iter().flat_map(|record| &record.env).collect();
+        Ok(Task {
+            image: &record.name,
+            module,
+            arguments,
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            preopens,
+            tree: load::tree(self, &chain)?,
+        })
     }
 
     fn compile_programs(
@@ -456,7 +500,9 @@ impl ImageStore {
 
     fn records(&self) -> Result<Vec<Record>, ImageError> {
         let files = self.dir.list("images")?;
-        let files = files.iter().filter(|file| file.ends_with(".json"));
+        let files = files
+            .iter()
+            .filter(|file| Path::new(file).extension().is_some_and(|extension| extension == "json"));
         files
             .filter_map(|file| self.read_record(&format!("images/{file}")).transpose())
             .collect()

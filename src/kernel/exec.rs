@@ -21,7 +21,7 @@ const BACKGROUND_GRACE: Duration = Duration::from_millis(100);
 /// How long the answer to a killed exec waits for its processes to be gone. They end at their next tick.
 const KILL_GRACE: Duration = Duration::from_millis(30);
 /// Permission bits new files of an exec do not get.
-const UMASK: u32 = 0o022;
+pub(super) const UMASK: u32 = 0o022;
 
 /// A command to run.
 pub struct ExecRequest {
@@ -176,7 +176,7 @@ impl Drop for Exec {
     }
 }
 
-fn exec_error(name: &[u8], errno: Errno) -> ExecError {
+pub(super) fn exec_error(name: &[u8], errno: Errno) -> ExecError {
     let name = String::from_utf8_lossy(name);
     let not_runnable = |exit_code, reason: &str| ExecError::NotRunnable {
         exit_code,

@@ -25,6 +25,7 @@ mod procfs;
 mod program;
 mod runtime;
 mod signal;
+mod snapshot;
 mod spawn;
 mod stat;
 mod table;
@@ -41,6 +42,7 @@ pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, Outcome};
 pub use program::{FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
 pub use runtime::{Runtime, RuntimeError};
+pub use snapshot::Snapshot;
 pub use table::ExitStatus;
 
 use crate::vfs::{self, Fs, Ino, PathError};

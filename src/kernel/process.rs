@@ -240,7 +240,12 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
                     };
                     let (kernel, control) = (Arc::clone(&store.data().kernel), Arc::clone(&store.data().control));
                     drop(store);
-                    store = new_store(start.into_process(kernel, control));
+                    control.signals.forget_caught();
+                    let process = start.into_process(kernel, control);
+                    if process.program.spec.ignores_sigpipe {
+                        process.control.signals.ignore(signal::PIPE);
+                    }
+                    store = new_store(process);
                     entry = Entry::Launch;
                     continue;
                 }
@@ -251,7 +256,7 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
     }
 }
 
-async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: Entry) -> wasmtime::Result<()> {
+pub(super) async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: Entry) -> wasmtime::Result<()> {
     let instance = match instance {
         Some(instance) => instance,
         None => instantiate(store).await?,
@@ -279,7 +284,7 @@ async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: En
 }
 
 /// Says on the process's standard error what it died of, and how that counts.
-fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
+pub(super) fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
     let process = store.data();
     let limit = process.kernel.budget.limits().memory_bytes >> 20;
     let out_of_memory = process.limiter.refused();

@@ -62,9 +62,16 @@ impl Signals {
     pub fn ignoring(ignored: u32) -> Self {
         let signals = Self::default();
         for number in (1..COUNT).filter(|number| ignored & (1 << number) != 0) {
-            signals.dispositions[number as usize].store(Disposition::Ignore as u8, Ordering::Relaxed);
+            signals.ignore(number);
         }
         signals
+    }
+
+    /// Ignores a signal from now on.
+    pub fn ignore(&self, signal: u32) {
+        if let Some(cell) = self.dispositions.get(signal as usize) {
+            cell.store(Disposition::Ignore as u8, Ordering::Relaxed);
+        }
     }
 
     /// The ignored signals, bit n for signal n: they stay ignored in programs this one starts.
@@ -72,6 +79,17 @@ impl Signals {
         (1..COUNT)
             .filter(|number| self.disposition(*number) == Disposition::Ignore)
             .fold(0, |set, n| set | 1 << n)
+    }
+
+    /// Gets ready for another program in the same process: caught signals fall back to their default and recorded
+    /// ones are forgotten, since what would have handled them is gone.
+    pub fn forget_caught(&self) {
+        for cell in &self.dispositions {
+            let (caught, default) = (Disposition::Catch as u8, Disposition::Default as u8);
+            // Another value is left as it is.
+            let _ = cell.compare_exchange(caught, default, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.pending.store(0, Ordering::SeqCst);
     }
 
     /// What happens on `signal`.

@@ -142,6 +142,11 @@ pub struct Start {
 }
 
 impl Start {
+    /// What the process will run.
+    pub(super) fn image(&self) -> Arc<ImageInfo> {
+        Arc::clone(&self.image)
+    }
+
     /// The process of a new store.
     pub fn into_process(self, kernel: Arc<Kernel>, control: Arc<Control>) -> Process {
         *control.image.lock().unwrap_or_else(PoisonError::into_inner) = self.image;
@@ -325,7 +330,7 @@ impl Kernel {
         Ok(self.start_task(control, store, Some(instance), Entry::Fork(argument)))
     }
 
-    fn new_control(
+    pub(super) fn new_control(
         &self,
         parentage: Parentage,
         ignored: u32,

@@ -22,14 +22,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use case_file::CaseFile;
 use differences::Differences;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use report::Report;
 use sandbox::Sandboxes;
 
 /// Fewest cases the suite may have.
 const LEAST_CASES: usize = 250;
 /// Cases in flight at once. Most of them wait for a child or a sleep at any moment.
-const PARALLEL_CASES: usize = 4;
+const PARALLEL_CASES: usize = 8;
 
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shell")
@@ -76,14 +76,14 @@ fn snippets_print_and_exit_as_in_bash() -> Result<()> {
         let sandboxes = &sandboxes;
         async move {
             let run = sandboxes.run(&script).await.with_context(|| name.clone())?;
-            Ok((name, recorded, run))
+            anyhow::Ok((name, recorded, run))
         }
     });
-    let runs: Vec<Result<_>> = tokio.block_on(runs.buffered(PARALLEL_CASES).collect());
+    let mut runs: Vec<_> = tokio.block_on(runs.buffer_unordered(PARALLEL_CASES).try_collect())?;
+    runs.sort_by(|(a, ..), (b, ..)| a.cmp(b));
 
     let mut report = Report::new(Differences::read(&fixtures())?, filter.is_some());
-    for run in runs {
-        let (name, recorded, run) = run?;
+    for (name, recorded, run) in runs {
         report.add(&name, &recorded, &run);
     }
     report.finish()

@@ -49,6 +49,10 @@ arg ...: arguments passed to program in sys.argv[1:]"""
 
 _control_fd = -1
 _umask = None
+_resume = b""
+_FRESH_MAIN = {
+    name: value for name, value in __main__.__dict__.items() if name.startswith("__")
+}
 
 
 def _ask(request):
@@ -468,6 +472,12 @@ def _apply(options, resumed):
 
         warnings._processoptions(fresh)
 
+    encoding, _, errors = options.environment("PYTHONIOENCODING").partition(":")
+    if resumed and (encoding or errors):
+        for stream in (sys.stdin, sys.stdout):
+            stream.reconfigure(encoding=encoding or None, errors=errors or None)
+        sys.stderr.reconfigure(encoding=encoding or None)
+
     if options.has("u") or options.environment("PYTHONUNBUFFERED"):
         for name in ("stdout", "stderr"):
             _unbuffer(name)
@@ -545,7 +555,7 @@ def _run(options, flags, program):
 
 def _run_file(options, safe, optimize, program, namespace):
     given = options.arguments[0]
-    path = os.path.abspath(given)
+    path = os.path.join(os.getcwd(), given)
     sys.argv[:] = options.arguments
     for hook in sys.path_hooks:
         try:
@@ -710,6 +720,27 @@ def _take_environment():
     random = sys.modules.get("random")
     if random is not None:
         random.seed()
+
+
+def freeze():
+    """Ends the start that is done ahead: prints what PyRun_SimpleStringFlags shall be called with to go on from here.
+
+    What must not be the same in every process, or belongs to this one, is dropped.
+    """
+    global _control_fd, _umask, _resume
+    if _control_fd >= 0:
+        os.close(_control_fd)
+        _control_fd = -1
+    _umask = None
+    __main__.__dict__.clear()
+    __main__.__dict__.update(_FRESH_MAIN)
+    # A C string that stays where it is. The bytes of a bytes object come after 16 bytes of its own.
+    _resume = b"import _wisp_start; _wisp_start.main(resumed=True)\0"
+    print(id(_resume) + bytes.__basicsize__ - 1, 0, flush=True)
+    # No process will look at these objects to find garbage, so their pages stay shared.
+    gc.collect()
+    gc.freeze()
+    os._exit(0)
 
 
 def main(resumed=False):

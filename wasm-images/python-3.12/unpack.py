@@ -61,7 +61,9 @@ def add_start(source):
     """Adds the start-up program. Its byte code is checked neither by time nor by hash: image files do not change."""
     os.makedirs(f"{LIBRARY}/site-packages", exist_ok=True)
     os.makedirs(f"{LIBRARY}/__pycache__", exist_ok=True)
-    os.makedirs(f"{LAYER}/bin", exist_ok=True)
+    # All the directories that the program has preopened have to exist.
+    for name in ("bin", "include", "lib", "libexec", "local/bin", "sbin", "share", "src"):
+        os.makedirs(f"/layer/usr/{name}", exist_ok=True)
     path = f"{LIBRARY}/_wisp_start.py"
     with open(path, "wb") as file:
         file.write(source)

@@ -1,0 +1,199 @@
+//! Other people's clients against the running server: the seed page's snippets and the published Python client.
+
+mod server_support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server_support::api::Api;
+use server_support::server::Server;
+
+/// Where the snippets and scripts are.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+/// The address the snippets use.
+const SEED_ADDRESS: &str = "127.0.0.1:7423";
+/// The key in the snippets; a test puts its own in its place.
+const KEY_PLACEHOLDER: &str = "sk_test_YOUR_API_KEY";
+/// The sandbox in the snippets; a test puts its own in its place.
+const ID_PLACEHOLDER: &str = "sb_a1b2c3d4";
+/// The key of servers with authentication.
+const KEY: &str = "sk_test_27b7fcf0a9";
+
+/// Waits for the turn of this test: the snippets' port is one for the whole machine.
+fn lock_seed_port() -> File {
+    let path = std::env::temp_dir().join("wisp-test-port-7423.lock");
+    let file = File::create(path).expect("a lock file");
+    file.lock().expect("the lock");
+    file
+}
+
+/// The Python with the packages of `requirements.txt`, installed once.
+fn python() -> PathBuf {
+    let requirements = Path::new(SOURCES).join("requirements.txt");
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients-venv");
+    let python = venv.join("bin/python");
+    let lock = File::create(venv.with_extension("lock")).expect("a lock file");
+    lock.lock().expect("the lock");
+    let stamp = venv.join("installed.txt");
+    let wanted = fs::read(&requirements).expect("requirements.txt");
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return python;
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements));
+    fs::write(&stamp, wanted).expect("the stamp is written");
+    python
+}
+
+/// Runs a program that must succeed, and returns what it prints.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// A snippet of the seed page, as the page has it but for the provider.
+fn snippet(name: &str) -> String {
+    fs::read_to_string(Path::new(SOURCES).join("seed").join(name)).expect("the snippet")
+}
+
+/// Runs the text of a snippet, in the language its file's name ends in, with a key and a sandbox of our own.
+#[track_caller]
+fn run_snippet(language: &str, text: &str, key: &str, id: &str) -> String {
+    let text = text.replace(KEY_PLACEHOLDER, key).replace(ID_PLACEHOLDER, id);
+    match language {
+        "sh" => run(Command::new("bash").args(["-c", &text])),
+        // The page's JavaScript awaits at its top level, which only modules may.
+        "js" => run(Command::new("node").args(["--input-type=module", "--eval", &text])),
+        "py" => run(Command::new(python()).args(["-c", &text])),
+        other => panic!("no language {other}"),
+    }
+}
+
+/// Creates a sandbox with the page's snippet of a language, and returns its id.
+#[track_caller]
+fn create(language: &str, text: &str, key: &str) -> String {
+    let printed = run_snippet(language, text, key, ID_PLACEHOLDER);
+    if language == "sh" {
+        let object: Value = serde_json::from_str(&printed).expect("curl prints the answer");
+        object["id"].as_str().expect("an id").to_owned()
+    } else {
+        printed.trim().to_owned()
+    }
+}
+
+/// Fails unless a sandbox is what the page's "Success Response" shows for the request it was created with.
+fn assert_is_the_pages_sandbox(object: &Value) {
+    assert!(object["id"].as_str().expect("an id").starts_with("sb_"), "{object}");
+    for (field, expected) in [
+        ("state", json!("running")),
+        ("provider", json!("wasm")),
+        ("image", json!("python:3.12")),
+        ("memory_mb", json!(512)),
+        ("vcpus", json!(1)),
+        ("metadata", json!({"purpose": "quickstart"})),
+    ] {
+        assert_eq!(object[field], expected, "{field} of {object}");
+    }
+    let time = |field: &str| {
+        let text = object[field].as_str().expect("a timestamp");
+        assert!(text.ends_with('Z'), "{text}");
+        humantime::parse_rfc3339(text).expect("RFC 3339")
+    };
+    let lifetime = time("expires_at").duration_since(time("created_at")).expect("it expires after it was created");
+    assert_eq!(lifetime.as_secs(), 600, "{object}");
+}
+
+/// The JSON that curl printed.
+#[track_caller]
+fn parsed(printed: &str) -> Value {
+    serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+/// Creates, runs and destroys with the page's snippets of one language (the page destroys with curl only).
+async fn walk_through_the_page(language: &str, key: &str, api: &Api) {
+    let id = create(language, &snippet(&format!("create.{language}")), key);
+    let object = api.get(&format!("/sandboxes/{id}")).await;
+    assert_eq!(object.status, 200, "{object:?}");
+    assert_is_the_pages_sandbox(&object.json());
+
+    let exec = snippet(&format!("exec.{language}"));
+    let printed = run_snippet(language, &exec, key, &id);
+    match language {
+        "sh" => {
+            let answer = parsed(&printed);
+            assert_eq!(answer["exit_code"], 0, "{printed}");
+            assert_eq!(answer["stdout"], "42\n", "{printed}");
+            assert_eq!(answer["stderr"], "", "{printed}");
+            assert!(answer["duration"].is_string(), "{printed}");
+        }
+        "js" => assert!(printed.contains("exit_code: 0") && printed.contains(r"stdout: '42\n'"), "{printed}"),
+        _ => assert_eq!(printed, "42\n\n"),
+    }
+
+    let destroy = snippet("destroy.sh");
+    for _ in 0..2 {
+        let printed = run_snippet("sh", &destroy, key, &id);
+        assert_eq!(parsed(&printed), json!({"status": "destroyed"}));
+    }
+    let error = parsed(&run_snippet("sh", &snippet("exec.sh"), key, &id));
+    assert_eq!(error["code"], "not_found", "{error}");
+    assert_eq!(error["message"], format!("sandbox {id} not found"), "{error}");
+}
+
+#[tokio::test]
+async fn the_seed_pages_snippets_run_as_they_stand() {
+    let _port = lock_seed_port();
+    let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
+    let api = Api::new(server.url(), Some(KEY));
+    for language in ["sh", "js", "py"] {
+        walk_through_the_page(language, KEY, &api).await;
+    }
+    // The page's own answer to its own create request, on one line of curl.
+    assert_is_the_pages_sandbox(&parsed(&run_snippet("sh", &snippet("create.sh"), KEY, "")));
+}
+
+#[tokio::test]
+async fn the_seed_pages_snippets_need_no_provider_and_no_authentication() {
+    let _port = lock_seed_port();
+    let server = Server::start(SEED_ADDRESS, &[]);
+    let api = Api::new(server.url(), None);
+    for (language, provider) in
+        [("sh", "    \"provider\": \"wasm\",\n"), ("js", "    provider: \"wasm\",\n"), ("py", "        \"provider\": \"wasm\",\n")]
+    {
+        let text = snippet(&format!("create.{language}"));
+        assert!(text.contains(provider), "{text}");
+        let id = create(language, &text.replace(provider, ""), KEY_PLACEHOLDER);
+        assert_is_the_pages_sandbox(&api.get(&format!("/sandboxes/{id}")).await.json());
+        walk_through_the_page(language, KEY_PLACEHOLDER, &api).await;
+    }
+}
+
+#[tokio::test]
+async fn a_snippet_whose_key_was_not_filled_in_is_refused() {
+    let _port = lock_seed_port();
+    let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
+    let error = parsed(&run_snippet("sh", &snippet("create.sh"), KEY_PLACEHOLDER, ""));
+    assert_eq!(error["code"], "unauthorized", "{error}");
+    let sandboxes = Api::new(server.url(), Some(KEY)).get("/sandboxes").await;
+    assert_eq!(sandboxes.json(), json!([]));
+}
+
+#[tokio::test]
+async fn the_published_python_client_works() {
+    let server = Server::start("127.0.0.1:0", &[("WISP_API_KEYS", KEY)]);
+    let root = server.url().strip_suffix("/api/v1").expect("the API's prefix").to_owned();
+    let script = Path::new(SOURCES).join("stacyvm_client.py");
+    let client = tokio::task::spawn_blocking(move || run(Command::new(python()).arg(script).args([&root, KEY])));
+    let printed = tokio::time::timeout(Duration::from_secs(120), client).await.expect("the client ends");
+    assert_eq!(printed.expect("the client succeeds"), "all calls work\n");
+    let sandboxes = Api::new(server.url(), Some(KEY)).get("/sandboxes").await;
+    assert_eq!(sandboxes.json(), json!([]), "the client destroyed what it created");
+}

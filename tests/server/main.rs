@@ -1,0 +1,14 @@
+//! The `wisp` program as its users meet it: `wisp serve` as a process of its own, reached over HTTP, and the other
+//! subcommands.
+
+mod bad_requests;
+mod command_line;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod python;
+#[path = "../server_support/mod.rs"]
+mod server_support;
+mod setting;
+
+use server_support::{api, images, server};

@@ -1,3 +1,0 @@
-//! Stub.
-/// Stub.
-pub fn main(_: &[String]) -> i32 { 1 }
