@@ -44,7 +44,14 @@ fn python() -> PathBuf {
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
     run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
         .arg(&requirements));
     fs::write(&stamp, wanted).expect("the stamp is written");
     python
@@ -53,9 +60,18 @@ fn python() -> PathBuf {
 /// Runs a program that must succeed, and returns what it prints.
 #[track_caller]
 fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{stdout}\n{stderr}",
+        output.status
+    );
     stdout.into_owned()
 }
 
@@ -107,7 +123,9 @@ fn assert_is_the_pages_sandbox(object: &Value) {
         assert!(text.ends_with('Z'), "{text}");
         humantime::parse_rfc3339(text).expect("RFC 3339")
     };
-    let lifetime = time("expires_at").duration_since(time("created_at")).expect("it expires after it was created");
+    let lifetime = time("expires_at")
+        .duration_since(time("created_at"))
+        .expect("it expires after it was created");
     assert_eq!(lifetime.as_secs(), 600, "{object}");
 }
 
@@ -134,7 +152,10 @@ async fn walk_through_the_page(language: &str, key: &str, api: &Api) {
             assert_eq!(answer["stderr"], "", "{printed}");
             assert!(answer["duration"].is_string(), "{printed}");
         }
-        "js" => assert!(printed.contains("exit_code: 0") && printed.contains(r"stdout: '42\n'"), "{printed}"),
+        "js" => assert!(
+            printed.contains("exit_code: 0") && printed.contains(r"stdout: '42\n'"),
+            "{printed}"
+        ),
         _ => assert_eq!(printed, "42\n\n"),
     }
 
@@ -165,9 +186,11 @@ async fn the_seed_pages_snippets_need_no_provider_and_no_authentication() {
     let _port = lock_seed_port();
     let server = Server::start(SEED_ADDRESS, &[]);
     let api = Api::new(server.url(), None);
-    for (language, provider) in
-        [("sh", "    \"provider\": \"wasm\",\n"), ("js", "    provider: \"wasm\",\n"), ("py", "        \"provider\": \"wasm\",\n")]
-    {
+    for (language, provider) in [
+        ("sh", "    \"provider\": \"wasm\",\n"),
+        ("js", "    provider: \"wasm\",\n"),
+        ("py", "        \"provider\": \"wasm\",\n"),
+    ] {
         let text = snippet(&format!("create.{language}"));
         assert!(text.contains(provider), "{text}");
         let id = create(language, &text.replace(provider, ""), KEY_PLACEHOLDER);
@@ -189,10 +212,16 @@ async fn a_snippet_whose_key_was_not_filled_in_is_refused() {
 #[tokio::test]
 async fn the_published_python_client_works() {
     let server = Server::start("127.0.0.1:0", &[("WISP_API_KEYS", KEY)]);
-    let root = server.url().strip_suffix("/api/v1").expect("the API's prefix").to_owned();
+    let root = server
+        .url()
+        .strip_suffix("/api/v1")
+        .expect("the API's prefix")
+        .to_owned();
     let script = Path::new(SOURCES).join("stacyvm_client.py");
     let client = tokio::task::spawn_blocking(move || run(Command::new(python()).arg(script).args([&root, KEY])));
-    let printed = tokio::time::timeout(Duration::from_secs(120), client).await.expect("the client ends");
+    let printed = tokio::time::timeout(Duration::from_secs(120), client)
+        .await
+        .expect("the client ends");
     assert_eq!(printed.expect("the client succeeds"), "all calls work\n");
     let sandboxes = Api::new(server.url(), Some(KEY)).get("/sandboxes").await;
     assert_eq!(sandboxes.json(), json!([]), "the client destroyed what it created");

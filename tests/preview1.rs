@@ -2,6 +2,8 @@
 //!
 //! A program shows one behaviour of WASI preview1 or of the `wisp` module. To add a behaviour, add a program.
 
+#![allow(clippy::print_stderr, reason = "a test program tells its user what is wrong")]
+
 mod guest_support;
 
 use std::path::Path;

@@ -52,7 +52,9 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             "malformed JSON: nested deeper than {MAX_JSON_DEPTH} levels"
         )));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // serde_json does not look into texts of fields that nobody reads.
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("malformed JSON: it is not UTF-8"))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.inner();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::budget::Charge;
 use super::console::{Console, Stream};
 use super::control_file::ControlFile;
 use super::device::Device;
@@ -73,12 +74,16 @@ pub struct Listing {
     pub entries: DirSnapshot,
     /// The cookie that comes next, and the name after which it stands.
     pub resume: Option<(u64, Vec<u8>)>,
+    /// For the entries.
+    _charge: Charge,
 }
 
 /// An open file of `/proc`.
 pub struct ProcFile {
     /// All of its contents.
     pub contents: Arc<[u8]>,
+    /// For the contents, which can outlive the process they tell of.
+    _charge: Charge,
     /// Where the next read starts.
     pub offset: Mutex<u64>,
 }
@@ -189,7 +194,27 @@ impl OpenFile {
     }
 }
 
+impl Listing {
+    /// A listing at its start; `charge` pays for the entries.
+    pub fn new(entries: DirSnapshot, charge: Charge) -> Self {
+        Self {
+            entries,
+            resume: None,
+            _charge: charge,
+        }
+    }
+}
+
 impl ProcFile {
+    /// A file positioned at its start; `charge` pays for the contents.
+    pub fn new(contents: Arc<[u8]>, charge: Charge) -> Self {
+        Self {
+            contents,
+            offset: Mutex::new(0),
+            _charge: charge,
+        }
+    }
+
     /// Copies from `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let rest = usize::try_from(offset)
@@ -231,13 +256,17 @@ impl DescriptorTable {
 
     /// Gives `file` the lowest free number that is at least `min`.
     pub fn add(&mut self, file: Arc<OpenFile>, min: u32) -> Result<u32, Errno> {
-        let min = min as usize;
-        let free = (min..self.limit)
-            .find(|fd| self.files.get(*fd).is_none_or(Option::is_none))
-            .ok_or(Errno::Mfile)?;
-        let number = u32::try_from(free).map_err(|_| Errno::Mfile)?;
+        let number = self.lowest_free(min)?;
         self.set(number, file)?;
         Ok(number)
+    }
+
+    /// The lowest free number that is at least `min`.
+    pub fn lowest_free(&self, min: u32) -> Result<u32, Errno> {
+        let free = (min as usize..self.limit)
+            .find(|fd| self.files.get(*fd).is_none_or(Option::is_none))
+            .ok_or(Errno::Mfile)?;
+        u32::try_from(free).map_err(|_| Errno::Mfile)
     }
 
     /// Makes `fd` name `file`, closing what it named before.

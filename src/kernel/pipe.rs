@@ -27,6 +27,8 @@ struct State {
     queue: VecDeque<u8>,
     readers: usize,
     writers: usize,
+    /// How often a read and a write end were opened: who waits for the other end must see one that came and went.
+    opened: (u64, u64),
 }
 
 /// What is left of an attempt that could not go on at once.
@@ -47,6 +49,7 @@ impl Pipe {
                 queue: VecDeque::new(),
                 readers: 0,
                 writers: 0,
+                opened: (0, 0),
             }),
             changed: Notify::new(),
             _charge: budget.charge(CAPACITY as u64)?,
@@ -62,6 +65,11 @@ impl Pipe {
     pub fn ends(&self) -> (bool, bool) {
         let state = self.lock();
         (state.readers > 0, state.writers > 0)
+    }
+
+    /// How often a read end and a write end were opened so far.
+    pub fn opened(&self) -> (u64, u64) {
+        self.lock().opened
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -81,7 +89,10 @@ pub struct PipeWriter(Arc<Pipe>);
 impl PipeReader {
     /// Another read end of `pipe`.
     pub fn new(pipe: &Arc<Pipe>) -> Self {
-        pipe.lock().readers += 1;
+        let mut state = pipe.lock();
+        state.readers += 1;
+        state.opened.0 += 1;
+        drop(state);
         pipe.changed.notify_waiters();
         Self(Arc::clone(pipe))
     }
@@ -122,7 +133,10 @@ impl PipeReader {
 impl PipeWriter {
     /// Another write end of `pipe`.
     pub fn new(pipe: &Arc<Pipe>) -> Self {
-        pipe.lock().writers += 1;
+        let mut state = pipe.lock();
+        state.writers += 1;
+        state.opened.1 += 1;
+        drop(state);
         pipe.changed.notify_waiters();
         Self(Arc::clone(pipe))
     }

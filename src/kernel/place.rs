@@ -126,9 +126,9 @@ impl Process {
     }
 }
 
-/// `path` as seen from the directory `cwd`.
+/// `path` as seen from the directory `cwd`. The empty path names nothing, not the directory.
 pub fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.starts_with(b"/") {
+    if path.is_empty() || path.starts_with(b"/") {
         path.to_vec()
     } else {
         [cwd, b"/", path].concat()

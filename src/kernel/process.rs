@@ -74,6 +74,11 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
+    /// Bytes of arguments and environment, `arguments` as the program gets them included.
+    pub fn bytes_with(&self, arguments: &Block) -> u64 {
+        (self.argv.bytes.len() + self.environment.bytes.len() + arguments.bytes.len()) as u64
+    }
+
     /// Last component of the program file (`/proc/<pid>/comm`).
     pub fn command_name(&self) -> &[u8] {
         let start = self

@@ -73,13 +73,19 @@ pub fn mount(fs: &Fs) -> Result<(), vfs::PathError> {
 /// Finds what `rest`, a path below `mount`, names for `process`.
 pub fn lookup(process: &Process, mount: MountId, rest: &[u8], follow: bool) -> Result<Found, Errno> {
     let mut names: Vec<&[u8]> = Vec::new();
+    let mut end = 0;
     for name in rest.split(|byte| *byte == b'/') {
+        end += name.len() + 1;
+        let through_link = mount == PROC && matches!(names.as_slice(), [_, b"cwd" | b"root", ..]);
         match name {
-            b"" | b"." => {}
+            b"" => {}
+            // What follows a link is relative to where that leads, `..` included.
+            name if through_link => names.push(name),
+            b"." => {}
             b".." => {
                 if names.pop().is_none() {
                     let parent: &[u8] = if mount == PROC { b"/" } else { b"/dev" };
-                    let below = rest.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default();
+                    let below = rest.get(end..).unwrap_or_default();
                     return Ok(Found::Redirect([parent, b"/", below].concat()));
                 }
             }

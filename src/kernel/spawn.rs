@@ -236,10 +236,10 @@ impl Kernel {
             }
             _ => image.argv.clone(),
         };
-        let held = image.argv.bytes().len() + image.environment.bytes().len() + arguments.bytes().len();
+        let held = image.bytes_with(&arguments);
         let charge = self
             .budget
-            .charge(PROCESS_BYTES + held as u64)
+            .charge(PROCESS_BYTES + held)
             .map_err(|_| Errno::Nomem)?;
         let mut descriptors = DescriptorTable::new(self.budget.limits().descriptors);
         for (fd, directory) in (FIRST_PREOPEN..).zip(&program.spec.preopens) {
@@ -296,7 +296,7 @@ impl Kernel {
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let (control, on_exit) = self.new_control(parentage, ignored, Arc::clone(&start.image));
         let store = process::new_store(start.into_process(Arc::clone(self), Arc::clone(&control)));
-        self.table.insert(Arc::clone(&control), slot, on_exit);
+        self.table.insert(Arc::clone(&control), slot, on_exit)?;
         Ok(self.start_task(control, store, None, Entry::Launch))
     }
 
@@ -308,8 +308,12 @@ impl Kernel {
         fill: impl FnOnce(&mut Store<Process>, &Instance) -> Result<(), Errno>,
     ) -> Result<Pid, Errno> {
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
-        let charge = self.budget.charge(PROCESS_BYTES).map_err(|_| Errno::Nomem)?;
         let image = parent.control.image();
+        let held = image.bytes_with(&parent.arguments);
+        let charge = self
+            .budget
+            .charge(PROCESS_BYTES + held)
+            .map_err(|_| Errno::Nomem)?;
         let (control, on_exit) = self.new_control(Parentage::child_of(&parent.control, false), 0, image);
         let child = Process {
             kernel: Arc::clone(self),
@@ -326,7 +330,7 @@ impl Kernel {
         let mut store = process::new_store(child);
         let instance = process::instantiate(&mut store).await.map_err(|_| Errno::Nomem)?;
         fill(&mut store, &instance)?;
-        self.table.insert(Arc::clone(&control), slot, on_exit);
+        self.table.insert(Arc::clone(&control), slot, on_exit)?;
         Ok(self.start_task(control, store, Some(instance), Entry::Fork(argument)))
     }
 
@@ -442,7 +446,9 @@ impl Kernel {
         let path = request.variable(b"PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
         let mut failure = Errno::Noent;
         for directory in path.split(|byte| *byte == b':') {
-            let candidate = place::join(&request.cwd, &[directory, b"/", name].concat());
+            // An empty entry is the working directory (POSIX, 8.3).
+            let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+            let candidate = place::join(&request.cwd, &[directory, separator, name].concat());
             match self.executable_head(&candidate) {
                 Ok(_) => return Ok(candidate),
                 Err(Errno::Acces) => failure = Errno::Acces,

@@ -143,8 +143,22 @@ impl ProcessTable {
     }
 
     /// Adds a process. `on_exit` is told the status when it ends; without it the parent waits for it.
-    pub fn insert(&self, control: Arc<Control>, slot: ProcessSlot, on_exit: Option<oneshot::Sender<ExitStatus>>) {
-        self.lock().entries.insert(
+    ///
+    /// [`Errno::Again`] when the parent is being killed: signals to many are delivered under the same lock, so that no
+    /// child of theirs slips past.
+    pub fn insert(
+        &self,
+        control: Arc<Control>,
+        slot: ProcessSlot,
+        on_exit: Option<oneshot::Sender<ExitStatus>>,
+    ) -> Result<(), Errno> {
+        let mut state = self.lock();
+        if let Some(Entry::Live { control: parent, .. }) = state.entries.get(&control.parent.load(Ordering::SeqCst))
+            && parent.signals.fatal_now().is_some()
+        {
+            return Err(Errno::Again);
+        }
+        state.entries.insert(
             control.pid,
             Entry::Live {
                 control,
@@ -152,6 +166,7 @@ impl ProcessTable {
                 on_exit,
             },
         );
+        Ok(())
     }
 
     /// Records the end of a process.
@@ -274,18 +289,10 @@ impl ProcessTable {
                 return Ok(());
             }
         };
-        let mut found = false;
-        for control in self.live() {
-            let hit = group.map_or(control.pid != caller.pid, |group| {
-                control.group.load(Ordering::SeqCst) == group
-            });
-            if hit {
-                found = true;
-                if signal != 0 {
-                    control.signals.deliver(signal);
-                }
-            }
-        }
+        let found = self.deliver_to_all(signal, |control| match group {
+            Some(group) => control.group.load(Ordering::SeqCst) == group,
+            None => control.pid != caller.pid,
+        });
         if found || group.is_some_and(|group| self.has_zombie_in(group)) {
             Ok(())
         } else {
@@ -295,16 +302,28 @@ impl ProcessTable {
 
     /// Ends every process of an exec.
     pub fn kill_exec(&self, exec: u64) {
-        for control in self.live().iter().filter(|control| control.exec == exec) {
-            control.signals.deliver(signal::KILL);
-        }
+        self.deliver_to_all(signal::KILL, |control| control.exec == exec);
     }
 
     /// Ends every process.
     pub fn kill_all(&self) {
-        for control in self.live() {
-            control.signals.deliver(signal::KILL);
+        self.deliver_to_all(signal::KILL, |_| true);
+    }
+
+    /// Sends a signal, or nothing if it is 0, to all processes that are meant; whether there are any.
+    fn deliver_to_all(&self, signal: u32, meant: impl Fn(&Control) -> bool) -> bool {
+        let mut found = false;
+        for entry in self.lock().entries.values() {
+            if let Entry::Live { control, .. } = entry
+                && meant(control)
+            {
+                found = true;
+                if signal != 0 {
+                    control.signals.deliver(signal);
+                }
+            }
         }
+        found
     }
 
     /// Completes when no process of `exec` lives any more.

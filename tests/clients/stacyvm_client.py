@@ -24,6 +24,11 @@ def raises(expected, call, *args, **kwargs):
     raise AssertionError(f"{call.__name__}{args} did not raise {expected.__name__}")
 
 
+def equal(actual, expected):
+    """Fails with both values unless they are the same."""
+    assert actual == expected, f"{actual!r} is not {expected!r}"
+
+
 def output_of(chunks):
     """What a stream wrote, by stream."""
     written = {"stdout": "", "stderr": ""}
@@ -33,63 +38,63 @@ def output_of(chunks):
 
 
 def use_server(client):
-    assert client.health()["status"] == "ok"
-    assert [provider["name"] for provider in client.providers() if provider["default"]] == ["wasm"]
+    equal(client.health()["status"], "ok")
+    equal([provider["name"] for provider in client.providers() if provider["default"]], ["wasm"])
     providers = ProviderManager(client._http)
     assert providers.list()[0]["healthy"] is True
     assert providers.test()["wasm"] is True
-    assert client.prune() == 0
+    equal(client.prune(), 0)
 
 
 def use_commands(sandbox):
     result = sandbox.exec("echo hello; echo oops >&2; exit 3")
-    assert (result.exit_code, result.stdout, result.stderr) == (3, "hello\n", "oops\n"), result
+    equal((result.exit_code, result.stdout, result.stderr), (3, "hello\n", "oops\n"))
     assert result.duration.endswith("s"), result
     result = sandbox.exec("python3 -c \"print(40 + 2)\"", timeout="10s")
-    assert (result.exit_code, result.stdout) == (0, "42\n"), result
+    equal((result.exit_code, result.stdout), (0, "42\n"))
     result = sandbox.exec("printf '%s|'", args=["a b", "it's", "$HOME"])
-    assert result.stdout == "a b|it's|$HOME|", result
+    equal(result.stdout, "a b|it's|$HOME|")
     result = sandbox.exec("python3", args=["-c", "import sys; print(sys.argv[1:])", "a b", "*"], mode="argv")
-    assert result.stdout == "['a b', '*']\n", result
+    equal(result.stdout, "['a b', '*']\n")
     result = sandbox.exec("echo $COLOUR; pwd", env={"COLOUR": "red"}, workdir="/tmp")
-    assert result.stdout == "red\n/tmp\n", result
+    equal(result.stdout, "red\n/tmp\n")
     error = raises(StacyVMError, sandbox.exec, "while :; do :; done", timeout="200ms")
-    assert error.code == "timeout", error.code
+    equal(error.code, "timeout")
 
     chunks = list(sandbox.exec_stream("echo one; echo two >&2; echo three"))
-    assert output_of(chunks) == {"stdout": "one\nthree\n", "stderr": "two\n"}, chunks
+    equal(output_of(chunks), {"stdout": "one\nthree\n", "stderr": "two\n"})
     chunks = sandbox.exec_stream("echo $COLOUR; pwd; cat", env={"COLOUR": "blue"}, workdir="/tmp")
-    assert output_of(chunks)["stdout"] == "blue\n/tmp\n"
+    equal(output_of(chunks)["stdout"], "blue\n/tmp\n")
     chunks = sandbox.exec_stream("python3", args=["-c", "print('é' * 100_000)"], mode="argv")
-    assert output_of(chunks)["stdout"] == "é" * 100_000 + "\n"
+    equal(output_of(chunks)["stdout"], "é" * 100_000 + "\n")
 
 
 def use_files(sandbox):
     script = "#!/bin/sh\necho \"ran with $1\"\n# ünïcode\n"
     sandbox.write_file("/app/deep/er/run.sh", script, mode="0755")
-    assert sandbox.read_file("/app/deep/er/run.sh") == script
-    assert sandbox.exec("/app/deep/er/run.sh x").stdout == "ran with x\n"
+    equal(sandbox.read_file("/app/deep/er/run.sh"), script)
+    equal(sandbox.exec("/app/deep/er/run.sh x").stdout, "ran with x\n")
 
     info = sandbox.stat_file("/app/deep/er/run.sh")
     assert info["name"] == "run.sh" and info["path"] == "/app/deep/er/run.sh", info
     assert info["size"] == len(script.encode()) and info["is_dir"] is False and info["mode"] == "0755", info
     assert info["mod_time"].endswith("Z"), info
     sandbox.chmod_file("/app/deep/er/run.sh", "600")
-    assert sandbox.stat_file("/app/deep/er/run.sh")["mode"] == "0600"
-    assert sandbox.exec("/app/deep/er/run.sh").exit_code == 126
+    equal(sandbox.stat_file("/app/deep/er/run.sh")["mode"], "0600")
+    equal(sandbox.exec("/app/deep/er/run.sh").exit_code, 126)
 
-    assert sandbox.exec("echo made inside >/app/deep/inside.txt").exit_code == 0
-    assert sandbox.read_file("/app/deep/inside.txt") == "made inside\n"
-    assert [entry["name"] for entry in sandbox.list_files("/app/deep")] == ["er", "inside.txt"]
+    equal(sandbox.exec("echo made inside >/app/deep/inside.txt").exit_code, 0)
+    equal(sandbox.read_file("/app/deep/inside.txt"), "made inside\n")
+    equal([entry["name"] for entry in sandbox.list_files("/app/deep")], ["er", "inside.txt"])
     assert "tmp" in [entry["name"] for entry in sandbox.list_files()]
 
     sandbox.move_file("/app/deep/inside.txt", "/app/elsewhere/moved.txt")
-    assert sandbox.read_file("/app/elsewhere/moved.txt") == "made inside\n"
+    equal(sandbox.read_file("/app/elsewhere/moved.txt"), "made inside\n")
     raises(SandboxNotFound, sandbox.read_file, "/app/deep/inside.txt")
     sandbox.write_file("/app/a.py", "")
-    assert sandbox.glob_files("/app/**/*.txt") == ["/app/elsewhere/moved.txt"]
-    assert sandbox.glob_files("/app/*.py") == ["/app/a.py"]
-    assert sandbox.glob_files("/app/*.rs") == []
+    equal(sandbox.glob_files("/app/**/*.txt"), ["/app/elsewhere/moved.txt"])
+    equal(sandbox.glob_files("/app/*.py"), ["/app/a.py"])
+    equal(sandbox.glob_files("/app/*.rs"), [])
 
     sandbox.delete_file("/app/a.py")
     raises(SandboxNotFound, sandbox.stat_file, "/app/a.py")
@@ -105,56 +110,56 @@ def use_everything():
         sandbox = client.spawn(
             image="python:3.12", provider="wasm", memory_mb=256, vcpus=1, ttl="10m", metadata={"purpose": "test"}
         )
-        assert (sandbox.state, sandbox.provider, sandbox.image) == ("running", "wasm", "python:3.12"), sandbox
+        equal((sandbox.state, sandbox.provider, sandbox.image), ("running", "wasm", "python:3.12"))
         [info] = client.list()
         assert info.id == sandbox.id and info.memory_mb == 256 and info.metadata == {"purpose": "test"}, info
-        assert client.get(sandbox.id).id == sandbox.id
+        equal(client.get(sandbox.id).id, sandbox.id)
         use_commands(sandbox)
         use_files(sandbox)
         before = sandbox._info["expires_at"]
         sandbox.extend_ttl("1h")
         assert sandbox._info["expires_at"] > before
         sandbox.refresh()
-        assert sandbox.get_preview_url(8000) == f"http://8000-{sandbox.id}.localhost"
+        equal(sandbox.get_preview_url(8000), f"http://8000-{sandbox.id}.localhost")
         sandbox.destroy()
         sandbox.destroy()
         raises(SandboxNotFound, sandbox.exec, "true")
         raises(SandboxNotFound, client.get, sandbox.id)
 
         with client.spawn() as sandbox:
-            assert sandbox.image == "alpine:latest"
-            assert sandbox.exec("echo $((40 + 2))").stdout == "42\n"
-        assert client.list() == []
+            equal(sandbox.image, "alpine:latest")
+            equal(sandbox.exec("echo $((40 + 2))").stdout, "42\n")
+        equal(client.list(), [])
     with Client(URL, api_key="wrong") as stranger:
-        assert raises(StacyVMError, stranger.list).code == "UNAUTHORIZED"
+        equal(raises(StacyVMError, stranger.list).code, "UNAUTHORIZED")
 
 
 async def use_everything_asynchronously():
     async with AsyncClient(URL, api_key=KEY, user_id="user_123") as client:
-        assert (await client.health())["status"] == "ok"
-        assert (await client.providers())[0]["name"] == "wasm"
+        equal((await client.health())["status"], "ok")
+        equal((await client.providers())[0]["name"], "wasm")
         sandbox = await client.spawn(image="python:3.12", ttl="10m")
-        assert [info.id for info in await client.list()] == [sandbox.id]
-        assert (await client.get(sandbox.id)).id == sandbox.id
+        equal([info.id for info in await client.list()], [sandbox.id])
+        equal((await client.get(sandbox.id)).id, sandbox.id)
 
         async def doubled(number):
             return (await sandbox.exec(f"python3 -c 'print({number} * 2)'")).stdout
 
-        assert await asyncio.gather(*map(doubled, range(8))) == [f"{number * 2}\n" for number in range(8)]
+        equal(await asyncio.gather(*map(doubled, range(8))), [f"{number * 2}\n" for number in range(8)])
         chunks = [chunk async for chunk in sandbox.exec_stream("echo one; echo two >&2")]
-        assert output_of(chunks) == {"stdout": "one\n", "stderr": "two\n"}, chunks
+        equal(output_of(chunks), {"stdout": "one\n", "stderr": "two\n"})
         await sandbox.write_file("/tmp/a.txt", "a")
-        assert await sandbox.read_file("/tmp/a.txt") == "a"
+        equal(await sandbox.read_file("/tmp/a.txt"), "a")
         await sandbox.move_file("/tmp/a.txt", "/tmp/b.txt")
         await sandbox.chmod_file("/tmp/b.txt", "0640")
-        assert (await sandbox.stat_file("/tmp/b.txt"))["mode"] == "0640"
-        assert [entry["name"] for entry in await sandbox.list_files("/tmp")] == ["b.txt"]
-        assert await sandbox.glob_files("/tmp/*.txt") == ["/tmp/b.txt"]
+        equal((await sandbox.stat_file("/tmp/b.txt"))["mode"], "0640")
+        equal([entry["name"] for entry in await sandbox.list_files("/tmp")], ["b.txt"])
+        equal(await sandbox.glob_files("/tmp/*.txt"), ["/tmp/b.txt"])
         await sandbox.delete_file("/tmp/b.txt")
         await sandbox.extend_ttl("1h")
         await sandbox.destroy()
-        assert await client.list() == []
-        assert await client.prune() == 0
+        equal(await client.list(), [])
+        equal(await client.prune(), 0)
 
 
 use_everything()

@@ -8,12 +8,18 @@ use crate::setting::Setting;
 async fn sandboxes_do_not_see_each_others_files() {
     let setting = Setting::shared().await;
     let (one, other) = (setting.sandbox().await, setting.sandbox().await);
-    one.output("echo secret >/tmp/secret; mkdir -p /app/deep; echo changed >/etc/os-release").await;
+    one.output("echo secret >/tmp/secret; mkdir -p /app/deep; echo changed >/etc/os-release")
+        .await;
     assert_eq!(other.run("cat /tmp/secret").await.exit_code, 1);
     let read = setting.api.get(&format!("{}/files?path=/tmp/secret", other.path)).await;
     read.assert_error(404, "not_found");
     assert!(!other.output("cat /etc/os-release").await.contains("changed"));
-    assert!(!other.output("find / -name secret 2>/dev/null; ls /app").await.contains("deep"));
+    assert!(
+        !other
+            .output("find / -name secret 2>/dev/null; ls /app")
+            .await
+            .contains("deep")
+    );
 }
 
 #[tokio::test]
@@ -23,7 +29,14 @@ async fn destroying_an_images_files_harms_no_other_sandbox() {
     one.run("rm -rf /usr /etc /bin /lib").await;
     assert_ne!(one.run("python3 -c 'print(1)'").await.exit_code, 0);
     assert_eq!(other.output("python3 -c 'import json; print(1)'").await, "1\n");
-    assert_eq!(setting.sandbox().await.output("python3 -c 'import json; print(1)'").await, "1\n");
+    assert_eq!(
+        setting
+            .sandbox()
+            .await
+            .output("python3 -c 'import json; print(1)'")
+            .await,
+        "1\n"
+    );
 }
 
 #[tokio::test]
@@ -36,7 +49,11 @@ async fn sandboxes_do_not_see_or_signal_each_others_processes() {
         let seen = other.run("cat /proc/[0-9]*/cmdline; kill -9 -1").await;
         assert!(!seen.stdout.contains("survived"), "{seen:?}");
     });
-    assert_eq!((survivor.exit_code, survivor.stdout.as_str()), (0, "survived\n"), "{survivor:?}");
+    assert_eq!(
+        (survivor.exit_code, survivor.stdout.as_str()),
+        (0, "survived\n"),
+        "{survivor:?}"
+    );
 }
 
 #[tokio::test]
@@ -44,8 +61,16 @@ async fn the_machine_outside_cannot_be_seen() {
     let setting = Setting::shared().await;
     let sandbox = setting.sandbox().await;
     let outside = setting.server.pid();
-    let seen = sandbox.run("cat /proc/*/cmdline; env; ls -a / /proc; cat /proc/mounts").await.stdout;
-    for secret in ["wisp serve", "CARGO", env!("CARGO_MANIFEST_DIR"), &format!("/{outside}")] {
+    let seen = sandbox
+        .run("cat /proc/*/cmdline; env; ls -a / /proc; cat /proc/mounts")
+        .await
+        .stdout;
+    for secret in [
+        "wisp serve",
+        "CARGO",
+        env!("CARGO_MANIFEST_DIR"),
+        &format!("/{outside}"),
+    ] {
         assert!(!seen.contains(secret), "{secret} is in {seen}");
     }
     let escape = "cat /../../../../proc/1/environ ../../../../../../root/.bashrc /proc/self/root/etc/shadow";
@@ -65,8 +90,15 @@ async fn users_do_not_see_each_others_sandboxes() {
     assert_eq!(created.status, 201, "{created:?}");
     let path = format!("/sandboxes/{}", created.text("id"));
     assert_eq!(as_user(reqwest::Method::GET, path.clone(), "alice").await.status, 200);
-    as_user(reqwest::Method::GET, path.clone(), "bob").await.assert_error(404, "not_found");
-    assert_eq!(as_user(reqwest::Method::GET, "/sandboxes".to_owned(), "bob").await.json(), json!([]));
+    as_user(reqwest::Method::GET, path.clone(), "bob")
+        .await
+        .assert_error(404, "not_found");
+    assert_eq!(
+        as_user(reqwest::Method::GET, "/sandboxes".to_owned(), "bob")
+            .await
+            .json(),
+        json!([])
+    );
     as_user(reqwest::Method::DELETE, path.clone(), "bob").await;
     assert_eq!(as_user(reqwest::Method::GET, path, "alice").await.status, 200);
 }

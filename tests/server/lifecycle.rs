@@ -14,7 +14,7 @@ use crate::setting::Setting;
 async fn assert_sleep_ends(sandbox: &Sandbox) {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        let names = sandbox.output("cat /proc/[0-9]*/comm").await;
+        let names = sandbox.process_names().await;
         if !names.contains("sleep") {
             return;
         }
@@ -26,7 +26,10 @@ async fn assert_sleep_ends(sandbox: &Sandbox) {
 /// Resident memory of a process, KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the server's status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("its memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
@@ -43,9 +46,15 @@ async fn a_sandbox_is_gone_when_its_time_is_over() {
     assert!(ran.elapsed < Duration::from_secs(4), "{ran:?}");
     let gone = setting.api.get(&sandbox.path).await;
     gone.assert_error(404, "not_found");
-    sandbox.exec(json!({"command": "true"})).await.assert_error(404, "not_found");
-    let listed = setting.api.get("/sandboxes").await.text;
-    assert!(!listed.contains(sandbox.path.trim_start_matches("/sandboxes/")), "{listed}");
+    sandbox
+        .exec(json!({"command": "true"}))
+        .await
+        .assert_error(404, "not_found");
+    let listed = setting.api.get("/sandboxes").await.body;
+    assert!(
+        !listed.contains(sandbox.path.trim_start_matches("/sandboxes/")),
+        "{listed}"
+    );
     assert_eq!(setting.api.delete(&sandbox.path).await.status, 200);
 }
 
@@ -53,7 +62,10 @@ async fn a_sandbox_is_gone_when_its_time_is_over() {
 async fn an_extended_sandbox_lives_on() {
     let setting = Setting::shared().await;
     let sandbox = setting.api.create(json!({"image": PYTHON, "ttl": "1s"})).await;
-    let extended = setting.api.post(&format!("{}/extend", sandbox.path), r#"{"ttl":"1h"}"#).await;
+    let extended = setting
+        .api
+        .post(&format!("{}/extend", sandbox.path), r#"{"ttl":"1h"}"#)
+        .await;
     assert_eq!(extended.status, 200, "{extended:?}");
     tokio::time::sleep(Duration::from_millis(1300)).await;
     assert_eq!(sandbox.output("echo alive").await, "alive\n");
@@ -78,10 +90,13 @@ async fn a_command_ends_when_its_client_goes() {
     let sandbox = setting.sandbox().await;
     for stream in [true, false] {
         let body = json!({"command": "sleep 100 | sleep 101", "stream": stream});
-        let request = setting.api.request(Method::POST, &format!("{}/exec", sandbox.path)).body(body.to_string());
+        let request = setting
+            .api
+            .request(Method::POST, &format!("{}/exec", sandbox.path))
+            .body(body.to_string());
         let running = tokio::spawn(request.send());
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(sandbox.output("cat /proc/[0-9]*/comm").await.contains("sleep"));
+        assert!(sandbox.process_names().await.contains("sleep"));
         running.abort();
         // The answer's head may be there already; dropping it closes the connection.
         drop(running.await);
@@ -95,19 +110,33 @@ async fn a_stream_comes_as_it_is_written() {
     let sandbox = setting.sandbox().await;
     let body = json!({"command": "echo first; sleep 1; echo second >&2; exit 5", "stream": true});
     let started = Instant::now();
-    let request = setting.api.request(Method::POST, &format!("{}/exec", sandbox.path)).body(body.to_string());
+    let request = setting
+        .api
+        .request(Method::POST, &format!("{}/exec", sandbox.path))
+        .body(body.to_string());
     let mut response = request.send().await.expect("an answer");
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     let first = response.chunk().await.expect("a chunk").expect("not the end");
-    assert!(started.elapsed() < Duration::from_millis(800), "the first line came after {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_millis(800),
+        "the first line came after {:?}",
+        started.elapsed()
+    );
     let mut text = String::from_utf8(first.to_vec()).expect("UTF-8");
     while let Some(chunk) = response.chunk().await.expect("a chunk") {
         text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
     }
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert_eq!(lines[0], json!({"stream": "stdout", "data": "first\n"}));
     assert_eq!(lines[1], json!({"stream": "stderr", "data": "second\n"}));
-    assert_eq!((&lines[2]["type"], &lines[2]["exit_code"]), (&json!("exit"), &json!(5)), "{text}");
+    assert_eq!(
+        (&lines[2]["type"], &lines[2]["exit_code"]),
+        (&json!("exit"), &json!(5)),
+        "{text}"
+    );
     assert_eq!((lines.len(), &lines[2]["timed_out"]), (3, &json!(false)), "{text}");
 }
 
@@ -116,11 +145,20 @@ async fn two_hundred_sandboxes_leave_nothing_behind() {
     let setting = Setting::alone().await;
     let round = async |count: usize| {
         for _ in 0..count {
-            let request = setting.api.request(Method::POST, "/sandboxes").header("X-User-ID", "leak-test");
+            let request = setting
+                .api
+                .request(Method::POST, "/sandboxes")
+                .header("X-User-ID", "leak-test");
             let created = answer(request.body(json!({"image": PYTHON}).to_string())).await;
             assert_eq!(created.status, 201, "{created:?}");
-            let sandbox = Sandbox { api: setting.api.clone(), path: format!("/sandboxes/{}", created.text("id")) };
-            assert_eq!(sandbox.output("echo hi >/tmp/f; (sleep 100 &) ; cat /tmp/f").await, "hi\n");
+            let sandbox = Sandbox {
+                api: setting.api.clone(),
+                path: format!("/sandboxes/{}", created.text("id")),
+            };
+            assert_eq!(
+                sandbox.output("echo hi >/tmp/f; (sleep 100 &) ; cat /tmp/f").await,
+                "hi\n"
+            );
             assert_eq!(setting.api.delete(&sandbox.path).await.status, 200);
         }
     };
@@ -130,7 +168,10 @@ async fn two_hundred_sandboxes_leave_nothing_behind() {
     round(150).await;
     let grown = resident_kib(setting.server.pid()).saturating_sub(before);
     assert!(grown < 64 << 10, "150 sandboxes left {grown} KiB behind");
-    let request = setting.api.request(Method::GET, "/sandboxes").header("X-User-ID", "leak-test");
+    let request = setting
+        .api
+        .request(Method::GET, "/sandboxes")
+        .header("X-User-ID", "leak-test");
     assert_eq!(answer(request).await.json(), json!([]));
 }
 
@@ -142,7 +183,9 @@ async fn a_stopping_server_lets_short_commands_finish_and_kills_long_ones() {
     let stop = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let started = Instant::now();
-        let status = tokio::task::spawn_blocking(|| server.stop()).await.expect("the server stops");
+        let status = tokio::task::spawn_blocking(|| server.stop())
+            .await
+            .expect("the server stops");
         (status, started.elapsed())
     };
     let (short, long, (status, elapsed)) = tokio::join!(
@@ -150,8 +193,16 @@ async fn a_stopping_server_lets_short_commands_finish_and_kills_long_ones() {
         sandbox.exec(json!({"command": "echo early; sleep 100"})),
         stop,
     );
-    assert_eq!((short.ran().exit_code, short.ran().stdout.as_str()), (0, "done\n"), "{short:?}");
-    assert_eq!((long.ran().exit_code, long.ran().stdout.as_str()), (137, "early\n"), "{long:?}");
+    assert_eq!(
+        (short.ran().exit_code, short.ran().stdout.as_str()),
+        (0, "done\n"),
+        "{short:?}"
+    );
+    assert_eq!(
+        (long.ran().exit_code, long.ran().stdout.as_str()),
+        (137, "early\n"),
+        "{long:?}"
+    );
     assert!(status.success(), "{status}");
     assert!(elapsed < Duration::from_secs(5), "stopping took {elapsed:?}");
 }
@@ -163,7 +214,10 @@ async fn a_server_that_may_be_reached_by_others_wants_keys() {
         .env_remove("WISP_API_KEYS")
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(10), output).await.expect("it ends").expect("it starts");
+    let output = tokio::time::timeout(Duration::from_secs(10), output)
+        .await
+        .expect("it ends")
+        .expect("it starts");
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("WISP_API_KEYS"), "{message}");

@@ -3,6 +3,7 @@
 
 mod bad_requests;
 mod command_line;
+mod files;
 mod isolation;
 mod lifecycle;
 mod limits;

@@ -49,12 +49,24 @@ impl Setting {
 
     fn with(turn: Turn) -> Self {
         let server = &*SERVER;
-        Self { api: Api::new(server.url(), None), server, _turn: turn }
+        Self {
+            api: Api::new(server.url(), None),
+            server,
+            _turn: turn,
+        }
     }
 
     /// A fresh sandbox with Python.
     pub async fn sandbox(&self) -> Sandbox {
         self.api.create(json!({"image": PYTHON, "vcpus": 2})).await
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // A panic that the server survived is a defect all the same.
+        let log = self.server.log();
+        assert!(std::thread::panicking() || !log.contains("panicked"), "{log}");
     }
 }
 
@@ -76,6 +88,12 @@ impl Sandbox {
         let ran = self.run(command).await;
         assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, ""), "{command}: {ran:?}");
         ran.stdout
+    }
+
+    /// The names of the programs that run in the sandbox, one a line.
+    pub async fn process_names(&self) -> String {
+        // A process may end between the shell's reading of the directory and cat's of the file.
+        self.run("cat /proc/[0-9]*/comm 2>/dev/null").await.stdout
     }
 
     /// Puts a file into the sandbox.

@@ -17,7 +17,7 @@ pub struct Api {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub text: String,
+    pub body: String,
     /// From the request's first byte to the answer's last.
     pub elapsed: Duration,
 }
@@ -32,7 +32,11 @@ pub struct Sandbox {
 impl Api {
     /// `url` ends in `/api/v1`.
     pub fn new(url: &str, key: Option<&str>) -> Self {
-        Self { http: Client::new(), url: url.to_owned(), key: key.map(str::to_owned) }
+        Self {
+            http: Client::new(),
+            url: url.to_owned(),
+            key: key.map(str::to_owned),
+        }
     }
 
     /// A request to a path below `/api/v1`.
@@ -64,14 +68,21 @@ impl Api {
             let created = api.post("/sandboxes", body.to_string()).await;
             assert_eq!(created.status, 201, "{created:?}");
             let id = created.json()["id"].as_str().expect("an id").to_owned();
-            Sandbox { api, path: format!("/sandboxes/{id}") }
+            Sandbox {
+                api,
+                path: format!("/sandboxes/{id}"),
+            }
         }
     }
 
     /// Fails unless the server lives.
     pub async fn assert_alive(&self) {
         let health = self.get("/health").await;
-        assert_eq!((health.status, &health.json()["status"]), (200, &json!("ok")), "{health:?}");
+        assert_eq!(
+            (health.status, &health.json()["status"]),
+            (200, &json!("ok")),
+            "{health:?}"
+        );
     }
 }
 
@@ -86,13 +97,16 @@ impl Answer {
     /// The body.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// A field of the body that is a text.
     #[track_caller]
     pub fn text(&self, field: &str) -> String {
-        self.json()[field].as_str().unwrap_or_else(|| panic!("no text {field}: {self:?}")).to_owned()
+        self.json()[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("no text {field}: {self:?}"))
+            .to_owned()
     }
 }
 
@@ -101,6 +115,10 @@ pub async fn answer(request: RequestBuilder) -> Answer {
     let started = Instant::now();
     let response = request.send().await.expect("an answer");
     let status = response.status().as_u16();
-    let text = response.text().await.expect("the whole answer");
-    Answer { status, text, elapsed: started.elapsed() }
+    let body = response.text().await.expect("the whole answer");
+    Answer {
+        status,
+        body,
+        elapsed: started.elapsed(),
+    }
 }

@@ -1,4 +1,5 @@
 //! What tests of the running program share: installed images, servers as child processes, and a client.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod api;
 pub mod images;

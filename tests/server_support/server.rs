@@ -90,12 +90,15 @@ impl Server {
         let deadline = Instant::now() + START_TIME;
         loop {
             let log = self.log();
-            // The line is whole once the next character is there.
-            let announced = log.split_once(ANNOUNCEMENT).and_then(|(_, rest)| rest.split_once('\n'));
-            if let Some((url, _)) = announced {
-                return url.trim().to_owned();
+            let announced = log.lines().find_map(|line| line.split_once(ANNOUNCEMENT));
+            // A line is whole when another character follows it.
+            if let Some((_, url)) = announced.filter(|_| log.ends_with('\n')) {
+                return url.split_whitespace().next().unwrap_or_default().to_owned();
             }
-            assert!(Instant::now() < deadline && self.is_running(), "the server does not start:\n{log}");
+            assert!(
+                Instant::now() < deadline && self.is_running(),
+                "the server does not start:\n{log}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

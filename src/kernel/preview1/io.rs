@@ -11,7 +11,7 @@ use crate::kernel::descriptor::{Kind, OpenFile, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::{GuestMemory, IoVec};
 use crate::kernel::pipe::{PipeWriter, WouldBlock};
-use crate::kernel::process::{Process, answer, with_memory};
+use crate::kernel::process::{Ended, Process, answer, with_memory};
 
 /// Most bytes one call moves. More is a short read or write, which every caller must expect anyway; it bounds how long a
 /// call can hold the file system's lock and how late a kill is seen.
@@ -158,10 +158,17 @@ async fn fd_write(
             let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_TRANSFER))?;
             device.write(bytes.len())? as u32
         }
-        Kind::Control(control) => with_memory(caller, |memory, process| {
-            let bytes = collect(memory, vectors, count, MAX_TRANSFER)?;
-            Ok(control.request(process, &bytes)? as u32)
-        })?,
+        Kind::Control(control) => {
+            let total = with_memory(caller, |memory, process| {
+                let bytes = collect(memory, vectors, count, MAX_TRANSFER)?;
+                Ok(control.request(process, &bytes)? as u32)
+            })?;
+            // The request may have been to end this very process.
+            match caller.data().control.signals.fatal_now() {
+                Some(signal) => return Err(Failure::Ended(Ended::Signal(signal))),
+                None => total,
+            }
+        }
         Kind::Directory(_) | Kind::ProcDirectory(_) => return Err(Errno::Isdir.into()),
         Kind::ProcFile(_) | Kind::PipeReader(_) | Kind::Input(_) => return Err(Errno::Badf.into()),
     };

@@ -263,6 +263,7 @@ async fn path_open(
     let opened = with_memory(caller, |memory, process| {
         // Checked before anything is opened: the guest must learn the descriptor of what is.
         memory.slice(out, 4)?;
+        process.descriptors.lowest_free(process.first_free_descriptor())?;
         open(process, &request, memory.path(path, len)?)
     })?;
     let file = match opened {
@@ -352,10 +353,11 @@ fn open_node(process: &Process, request: &OpenRequest, node: Node) -> Result<Arc
         Node::Directory(directory) => Ok(OpenFile::new(Kind::ProcDirectory(directory))),
         _ if request.wants(oflags::DIRECTORY) => Err(Errno::Notdir),
         Node::File(_) if request.writable() && !request.readable() => Err(Errno::Acces),
-        Node::File(contents) => Ok(OpenFile::new(Kind::ProcFile(ProcFile {
-            contents,
-            offset: std::sync::Mutex::new(0),
-        }))),
+        Node::File(contents) => {
+            let charge = process.kernel.budget.charge(contents.len() as u64);
+            let file = ProcFile::new(contents, charge.map_err(|_| Errno::Nomem)?);
+            Ok(OpenFile::new(Kind::ProcFile(file)))
+        }
         Node::Link(_) => Err(Errno::Loop),
         Node::Descriptor(fd) => Ok(Arc::clone(process.descriptors.get(fd)?)),
     }
@@ -376,6 +378,7 @@ async fn open_fifo(process: &Process, ino: Ino, request: &OpenRequest) -> Result
             }
         }
     };
+    let before = pipe.opened();
     let file = if request.writable() {
         OpenFile::new(Kind::PipeWriter(PipeWriter::new(&pipe)))
     } else {
@@ -389,8 +392,10 @@ async fn open_fifo(process: &Process, ino: Ino, request: &OpenRequest) -> Result
         let changed = pipe.changed().notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let (reader, writer) = pipe.ends();
-        if reader && writer {
+        // The other end is there, or was there meanwhile.
+        let ((reader, writer), now) = (pipe.ends(), pipe.opened());
+        let met = if request.writable() { reader || now.0 > before.0 } else { writer || now.1 > before.1 };
+        if met {
             return Ok(file);
         }
         tokio::select! {

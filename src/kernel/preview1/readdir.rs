@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::{Caller, Linker};
 
 use super::MODULE;
+use crate::kernel::budget::Budget;
 use crate::kernel::descriptor::{Directory, Kind, Listing, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::process::{Process, answer, with_memory};
@@ -15,6 +16,9 @@ use crate::kernel::stat::{Filetype, entry_type};
 const HEADER_BYTES: usize = 24;
 /// Cookies of the entries `.` and `..`; those of the directory follow.
 const DOTS: u64 = 2;
+/// Charged for each entry of a listing while it is read: the entry and its name stay in memory, however the directory
+/// changes meanwhile. An upper bound for names of the greatest length.
+const ENTRY_BYTES: u64 = 384;
 
 /// Defines the function of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
@@ -26,7 +30,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
                 let file = Arc::clone(process.descriptors.get(fd)?);
                 let mut page = Page::new(memory.slice_mut(buffer, capacity)?);
                 match &file.kind {
-                    Kind::Directory(directory) => list(directory, cookie, &mut page)?,
+                    Kind::Directory(directory) => list(&process.kernel.budget, directory, cookie, &mut page)?,
                     Kind::ProcDirectory(directory) => list_served(process, directory, cookie, &mut page),
                     _ => return Err(Errno::Notdir),
                 }
@@ -68,13 +72,14 @@ impl<'a> Page<'a> {
     }
 }
 
-fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), Errno> {
+fn list(budget: &Arc<Budget>, directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), Errno> {
     let mut slot = lock(&directory.listing);
     if cookie == 0 || slot.is_none() {
-        *slot = Some(Listing {
-            entries: directory.handle.read_dir()?,
-            resume: None,
-        });
+        *slot = None;
+        let entries = directory.handle.read_dir()?;
+        let held = (entries.len() as u64).saturating_mul(ENTRY_BYTES);
+        let charge = budget.charge(held).map_err(|_| Errno::Nomem)?;
+        *slot = Some(Listing::new(entries, charge));
     }
     let Some(listing) = slot.as_mut() else { return Ok(()) };
     if cookie == 0 && !page.add(1, directory.handle.ino().0, Filetype::Directory, b".") {
@@ -88,9 +93,11 @@ fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), E
     let resume = listing.resume.take().filter(|(at, _)| *at == cookie && first > 0);
     let mut last: Option<Vec<u8>> = None;
     let mut next = cookie.max(DOTS);
+    let mut complete = true;
     let mut fill = |entries: &mut dyn Iterator<Item = crate::vfs::DirEntry<'_>>| {
         for entry in entries {
             if !page.add(next + 1, entry.ino.0, entry_type(entry.kind), entry.name) {
+                complete = false;
                 break;
             }
             next += 1;
@@ -107,6 +114,10 @@ fn list(directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), E
         ),
     }
     listing.resume = last.map(|name| (next, name));
+    if complete {
+        // Read to the end: nothing is held for a descriptor that merely stays open.
+        *slot = None;
+    }
     Ok(())
 }
 

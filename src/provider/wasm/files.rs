@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobSet};
 
 use crate::provider::{ByteStream, FileInfo, ProviderError};
 use crate::vfs::{Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
@@ -204,12 +204,16 @@ pub fn chmod(fs: &Fs, path: &str, mode: u32) -> Result<(), ProviderError> {
 
 /// Paths that match an absolute pattern, in order.
 pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
-    let invalid = |error: globset::Error| ProviderError::Invalid(format!("pattern: {}", error.kind()));
-    let matcher = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(invalid)?
-        .compile_matcher();
+    let invalid = |error: globset::Error| {
+        ProviderError::Invalid(match error.kind() {
+            // The message repeats the whole expression, which is longer than the pattern.
+            globset::ErrorKind::Regex(_) => "pattern: nested too deep or too long".to_owned(),
+            kind => format!("pattern: {kind}"),
+        })
+    };
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(invalid)?;
+    // A single `Glob` panics where a set reports that the expression is beyond the limits of the regex engine.
+    let matcher = GlobSet::builder().add(glob).build().map_err(invalid)?;
     let literal = pattern
         .find(['*', '?', '[', '{', '\\'])
         .map_or(pattern, |end| &pattern[..end]);
@@ -218,9 +222,10 @@ pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
         .map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
     let mut found = Vec::new();
     let walked = fs.walk(ROOT, start.as_bytes(), |entry| {
-        let path = String::from_utf8_lossy(entry.path);
-        if matcher.is_match(&*path) {
-            found.push(path.into_owned());
+        // The walk tells paths relative to its start.
+        let path = format!("{}/{}", start.trim_end_matches('/'), String::from_utf8_lossy(entry.path));
+        if !entry.path.is_empty() && matcher.is_match(&path) {
+            found.push(path);
         }
         if found.len() > MAX_MATCHES {
             ControlFlow::Break(())

@@ -50,7 +50,10 @@ pub struct Vector {
 impl Vector {
     /// Describes a buffer.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { address: address(bytes.as_ptr()), len: bytes.len() as u32 }
+        Self {
+            address: address(bytes.as_ptr()),
+            len: bytes.len() as u32,
+        }
     }
 }
 
@@ -174,9 +177,17 @@ pub fn close(fd: u32) -> Answer {
 /// `fd_read` into one buffer.
 pub fn read(fd: u32, len: usize) -> Answer<Vec<u8>> {
     let mut bytes = vec![0; len];
-    let vector = Vector { address: address(bytes.as_mut_ptr()), len: len as u32 };
+    let vector = Vector {
+        address: address(bytes.as_mut_ptr()),
+        len: len as u32,
+    };
     let mut count = 0u32;
-    call!(preview1::fd_read(fd, address(&raw const vector), 1, address(&raw mut count)))?;
+    call!(preview1::fd_read(
+        fd,
+        address(&raw const vector),
+        1,
+        address(&raw mut count)
+    ))?;
     bytes.truncate(count as usize);
     Ok(bytes)
 }
@@ -184,9 +195,18 @@ pub fn read(fd: u32, len: usize) -> Answer<Vec<u8>> {
 /// `fd_pread` into one buffer.
 pub fn pread(fd: u32, len: usize, offset: u64) -> Answer<Vec<u8>> {
     let mut bytes = vec![0; len];
-    let vector = Vector { address: address(bytes.as_mut_ptr()), len: len as u32 };
+    let vector = Vector {
+        address: address(bytes.as_mut_ptr()),
+        len: len as u32,
+    };
     let mut count = 0u32;
-    call!(preview1::fd_pread(fd, address(&raw const vector), 1, offset, address(&raw mut count)))?;
+    call!(preview1::fd_pread(
+        fd,
+        address(&raw const vector),
+        1,
+        offset,
+        address(&raw mut count)
+    ))?;
     bytes.truncate(count as usize);
     Ok(bytes)
 }
@@ -195,7 +215,12 @@ pub fn pread(fd: u32, len: usize, offset: u64) -> Answer<Vec<u8>> {
 pub fn write(fd: u32, bytes: &[u8]) -> Answer<u32> {
     let vector = Vector::of(bytes);
     let mut count = 0u32;
-    call!(preview1::fd_write(fd, address(&raw const vector), 1, address(&raw mut count)))?;
+    call!(preview1::fd_write(
+        fd,
+        address(&raw const vector),
+        1,
+        address(&raw mut count)
+    ))?;
     Ok(count)
 }
 
@@ -203,7 +228,13 @@ pub fn write(fd: u32, bytes: &[u8]) -> Answer<u32> {
 pub fn pwrite(fd: u32, bytes: &[u8], offset: u64) -> Answer<u32> {
     let vector = Vector::of(bytes);
     let mut count = 0u32;
-    call!(preview1::fd_pwrite(fd, address(&raw const vector), 1, offset, address(&raw mut count)))?;
+    call!(preview1::fd_pwrite(
+        fd,
+        address(&raw const vector),
+        1,
+        offset,
+        address(&raw mut count)
+    ))?;
     Ok(count)
 }
 
@@ -233,7 +264,13 @@ pub fn path_filestat(dir: u32, lookup: u32, path: impl AsRef<[u8]>) -> Answer<Fi
     let path = path.as_ref();
     let mut stat = Filestat::default();
     let out = address(&raw mut stat);
-    call!(preview1::path_filestat_get(dir, lookup, address(path), path.len() as u32, out))?;
+    call!(preview1::path_filestat_get(
+        dir,
+        lookup,
+        address(path),
+        path.len() as u32,
+        out
+    ))?;
     Ok(stat)
 }
 
@@ -249,7 +286,13 @@ pub fn readdir(fd: u32, cookie: u64, capacity: usize) -> Answer<(Vec<Entry>, usi
     let mut page = vec![0u8; capacity];
     let mut used = 0u32;
     let buffer = address(page.as_mut_ptr());
-    call!(preview1::fd_readdir(fd, buffer, capacity as u32, cookie, address(&raw mut used)))?;
+    call!(preview1::fd_readdir(
+        fd,
+        buffer,
+        capacity as u32,
+        cookie,
+        address(&raw mut used)
+    ))?;
     let mut rest = &page[..used as usize];
     let mut entries = Vec::new();
     while rest.len() >= 24 {
@@ -258,7 +301,12 @@ pub fn readdir(fd: u32, cookie: u64, capacity: usize) -> Answer<(Vec<Entry>, usi
         if rest.len() < 24 + len {
             break;
         }
-        entries.push(Entry { name: rest[24..24 + len].to_vec(), next: long(0), ino: long(8), filetype: rest[20] });
+        entries.push(Entry {
+            name: rest[24..24 + len].to_vec(),
+            next: long(0),
+            ino: long(8),
+            filetype: rest[20],
+        });
         rest = &rest[24 + len..];
     }
     Ok((entries, used as usize))
@@ -275,7 +323,11 @@ pub fn names(fd: u32, capacity: usize) -> Answer<Vec<String>> {
         } else {
             assert!(used < capacity, "an entry does not fit {capacity} bytes");
         }
-        names.extend(entries.into_iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()));
+        names.extend(
+            entries
+                .into_iter()
+                .map(|entry| String::from_utf8_lossy(&entry.name).into_owned()),
+        );
         if used < capacity {
             names.retain(|name| name != "." && name != "..");
             return Ok(names);
@@ -310,20 +362,41 @@ pub fn rename(dir: u32, old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> Answer 
 pub fn rename_between(old_dir: u32, old: impl AsRef<[u8]>, new_dir: u32, new: impl AsRef<[u8]>) -> Answer {
     let (old, new) = (old.as_ref(), new.as_ref());
     let (from, to) = (address(old), address(new));
-    call!(preview1::path_rename(old_dir, from, old.len() as u32, new_dir, to, new.len() as u32))
+    call!(preview1::path_rename(
+        old_dir,
+        from,
+        old.len() as u32,
+        new_dir,
+        to,
+        new.len() as u32
+    ))
 }
 
 /// `path_link` within one directory.
 pub fn link(dir: u32, lookup: u32, old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> Answer {
     let (old, new) = (old.as_ref(), new.as_ref());
     let (from, to) = (address(old), address(new));
-    call!(preview1::path_link(dir, lookup, from, old.len() as u32, dir, to, new.len() as u32))
+    call!(preview1::path_link(
+        dir,
+        lookup,
+        from,
+        old.len() as u32,
+        dir,
+        to,
+        new.len() as u32
+    ))
 }
 
 /// `path_symlink`: makes `path`, which leads to `target`.
 pub fn symlink(target: impl AsRef<[u8]>, dir: u32, path: impl AsRef<[u8]>) -> Answer {
     let (target, path) = (target.as_ref(), path.as_ref());
-    call!(preview1::path_symlink(address(target), target.len() as u32, dir, address(path), path.len() as u32))
+    call!(preview1::path_symlink(
+        address(target),
+        target.len() as u32,
+        dir,
+        address(path),
+        path.len() as u32
+    ))
 }
 
 /// `path_readlink` into `capacity` bytes.
@@ -332,7 +405,14 @@ pub fn readlink(dir: u32, path: impl AsRef<[u8]>, capacity: usize) -> Answer<Vec
     let mut target = vec![0; capacity];
     let mut used = 0u32;
     let (buffer, out) = (address(target.as_mut_ptr()), address(&raw mut used));
-    call!(preview1::path_readlink(dir, address(path), path.len() as u32, buffer, capacity as u32, out))?;
+    call!(preview1::path_readlink(
+        dir,
+        address(path),
+        path.len() as u32,
+        buffer,
+        capacity as u32,
+        out
+    ))?;
     target.truncate(used as usize);
     Ok(target)
 }
@@ -375,7 +455,12 @@ pub struct Stat {
 pub fn stat(path: impl AsRef<[u8]>, follow: u32) -> Answer<Stat> {
     let path = path.as_ref();
     let mut stat = Stat::default();
-    call!(wisp::stat(address(path), path.len() as u32, follow, address(&raw mut stat)))?;
+    call!(wisp::stat(
+        address(path),
+        path.len() as u32,
+        follow,
+        address(&raw mut stat)
+    ))?;
     Ok(stat)
 }
 

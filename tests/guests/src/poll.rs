@@ -60,7 +60,12 @@ pub fn poll(list: &[Until]) -> Answer<Vec<Event>> {
     let mut events = vec![0u8; list.len() * 32];
     let mut count = 0u32;
     let (input, output) = (address(subscriptions.as_ptr()), address(events.as_mut_ptr()));
-    call!(preview1::poll_oneoff(input, output, list.len() as u32, address(&raw mut count)))?;
+    call!(preview1::poll_oneoff(
+        input,
+        output,
+        list.len() as u32,
+        address(&raw mut count)
+    ))?;
     let parse = |bytes: &[u8]| {
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let errno = i32::from(u16::from_le_bytes([bytes[8], bytes[9]]));

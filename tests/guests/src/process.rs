@@ -121,7 +121,9 @@ impl Start {
         string(&mut bytes, &self.cwd);
         for list in [&self.argv, &self.environment] {
             number(&mut bytes, list.len());
-            list.iter().for_each(|entry| string(&mut bytes, entry));
+            for entry in list {
+                string(&mut bytes, entry);
+            }
         }
         number(&mut bytes, self.descriptors.len());
         for (child, own) in &self.descriptors {
@@ -156,7 +158,11 @@ impl Start {
 /// `wisp.spawn` of a request's wire form.
 pub fn spawn_request(request: &[u8]) -> Answer<u32> {
     let mut pid = 0u32;
-    call!(wisp::spawn(address(request.as_ptr()), request.len() as u32, address(&raw mut pid)))?;
+    call!(wisp::spawn(
+        address(request.as_ptr()),
+        request.len() as u32,
+        address(&raw mut pid)
+    ))?;
     Ok(pid)
 }
 
@@ -174,7 +180,12 @@ pub fn fork(part: fn(), keep: &[u32]) -> Answer<u32> {
     // Keeps the entry in the program even if nothing else refers to it.
     std::hint::black_box(wisp_fork_entry as extern "C" fn(u32));
     let mut pid = 0u32;
-    call!(wisp::fork(part as usize as u32, address(keep.as_ptr()), keep.len() as u32, address(&raw mut pid)))?;
+    call!(wisp::fork(
+        part as usize as u32,
+        address(keep.as_ptr()),
+        keep.len() as u32,
+        address(&raw mut pid)
+    ))?;
     Ok(pid)
 }
 
@@ -183,7 +194,14 @@ pub fn wait(pid: i32, flags: u32) -> Answer<(u32, Status)> {
     let mut out = [0u32; 2];
     call!(wisp::wait(pid, flags, address(&raw mut out)))?;
     let signal = out[1] >> 8;
-    Ok((out[0], if signal == 0 { Status::Exited(out[1]) } else { Status::Killed(signal) }))
+    Ok((
+        out[0],
+        if signal == 0 {
+            Status::Exited(out[1])
+        } else {
+            Status::Killed(signal)
+        },
+    ))
 }
 
 /// `wisp.getpid`: own number, parent's, group.
@@ -214,7 +232,11 @@ pub fn sigpending() -> Answer<u32> {
 pub fn inherited(capacity: usize) -> Answer<(Vec<(u32, u32)>, u32)> {
     let mut pairs = vec![[0u32; 2]; capacity];
     let mut count = 0u32;
-    call!(wisp::inherited(address(pairs.as_mut_ptr()), capacity as u32, address(&raw mut count)))?;
+    call!(wisp::inherited(
+        address(pairs.as_mut_ptr()),
+        capacity as u32,
+        address(&raw mut count)
+    ))?;
     pairs.truncate(count as usize);
     Ok((pairs.into_iter().map(|[theirs, own]| (theirs, own)).collect(), count))
 }

@@ -1,6 +1,9 @@
 //! The imports as the kernel sees them: numbers. Addresses and lengths are `u32`, so that wrong ones can be passed.
 
-#![expect(missing_docs, reason = "names and parameters are those of the standard and of docs/abi.md")]
+#![expect(
+    missing_docs,
+    reason = "names and parameters are those of the standard and of docs/abi.md"
+)]
 
 /// WASI preview1, in the order of `wasi_snapshot_preview1.witx`.
 #[allow(unsafe_code, reason = "declares imports")]

@@ -1,3 +1,334 @@
 //! Attacks on the kernel's limits, chosen by the first argument.
+//!
+//! Those that should be stopped from outside never end by themselves; the others panic if a limit does not hold.
 
-fn main() {}
+use std::hint::black_box;
+use std::io::Write;
+
+use guests::{
+    ANY, CREATE, Errno, NO_HANG, READ, SIGKILL, Start, Status, WRITE, create, dup, fork, kill, mkdir, open, own_path,
+    pipe, pwrite, read, scratch, sleep, spawn_request, statfs, unlink, wait, write,
+};
+
+fn main() {
+    let attack = guests::role().expect("which attack");
+    match attack.as_str() {
+        "spin" => spin(),
+        "sleep" => sleep(u64::from(u32::MAX)),
+        "read" => drop(read(pipe().expect("a pipe").0, 1)),
+        "say-and-spin" => {
+            say("said before");
+            spin();
+        }
+        "say" => say("said"),
+        "fork-bomb" => fork_bomb(),
+        "spawn-bomb" => spawn_bomb(),
+        "sleeping-tree" => sleeping_tree(),
+        "memory-bomb" => memory_bomb(),
+        "memory-bombs" => memory_bombs(),
+        "processes" => processes(),
+        "descriptors" => descriptors(),
+        "flood" => flood(),
+        "fill-disk" => fill_disk(),
+        "fill-inodes" => fill_inodes(),
+        "recurse" => drop(black_box(recurse(black_box(0)))),
+        "many-arguments" => many_arguments(),
+        "lying-requests" => lying_requests(),
+        "zombies" => zombies(),
+        "deep-directories" => deep_directories(),
+        "pipes" => pipes(),
+        "hold-arguments" => hold_arguments(),
+        "hold-listings" => hold_listings(),
+        "background" => {
+            Start::program(own_path())
+                .argument("spin")
+                .new_group()
+                .spawn()
+                .expect("spawning");
+            say("started");
+        }
+        other => panic!("no attack {other}"),
+    }
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("writing");
+}
+
+fn spin() {
+    loop {
+        black_box(0);
+    }
+}
+
+/// Every process forks as fast as it can.
+fn fork_bomb() {
+    loop {
+        // Refused once the sandbox has as many processes as it may; then it goes on trying.
+        _ = fork(fork_bomb, &[]);
+    }
+}
+
+/// Every process starts new ones as fast as it can, each in a group of its own.
+fn spawn_bomb() {
+    loop {
+        _ = Start::program(own_path()).argument("spawn-bomb").new_group().spawn();
+    }
+}
+
+/// Processes of several generations that sleep.
+fn sleeping_tree() {
+    fn branch() {
+        for _ in 0..5 {
+            fork(leaf, &[]).expect("forking");
+        }
+        leaf();
+    }
+    fn leaf() {
+        sleep(u64::from(u32::MAX));
+    }
+    for _ in 0..5 {
+        fork(branch, &[]).expect("forking");
+    }
+    say("grown");
+    leaf();
+}
+
+/// Touches memory until there is none.
+fn memory_bomb() {
+    let mut held = Vec::new();
+    loop {
+        held.push(vec![1u8; 1 << 20]);
+        black_box(&held);
+    }
+}
+
+/// Many processes that together want more memory than there is.
+fn memory_bombs() {
+    for _ in 0..8 {
+        fork(memory_bomb, &[]).expect("forking");
+    }
+    let mut killed = 0;
+    while let Ok((_, status)) = wait(ANY, 0) {
+        assert_eq!(status, Status::Killed(SIGKILL));
+        killed += 1;
+    }
+    assert_eq!(killed, 8);
+}
+
+/// One process too many is refused, and after one has ended there is room again.
+fn processes() {
+    let mut children = Vec::new();
+    let refused = loop {
+        match Start::program(own_path()).argument("sleep").spawn() {
+            Ok(pid) => children.push(pid),
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(
+        (refused, children.len()),
+        (Errno::AGAIN, 63),
+        "with this one there are 64"
+    );
+    assert_eq!(fork(spin, &[]), Err(Errno::AGAIN));
+    kill(children[0] as i32, SIGKILL).expect("killing");
+    wait(children[0] as i32, 0).expect("waiting");
+    Start::program(own_path())
+        .argument("sleep")
+        .spawn()
+        .expect("there is room again");
+}
+
+/// One descriptor too many is refused.
+fn descriptors() {
+    let mut last = 0;
+    let refused = loop {
+        match dup(0, 0) {
+            Ok(fd) => last = fd,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!((refused, last), (Errno::MFILE, 255));
+}
+
+/// Output without end.
+fn flood() {
+    let bytes = vec![b'x'; 1 << 20];
+    loop {
+        write(1, &bytes).expect("writing");
+    }
+}
+
+/// Writes until the disk is full, by every way there is; removing makes room again.
+fn fill_disk() {
+    let dir = scratch();
+    let fd = create(dir, "file");
+    let bytes = vec![1; 1 << 20];
+    let refused = loop {
+        if let Err(errno) = write(fd, &bytes) {
+            break errno;
+        }
+    };
+    assert_eq!(refused, Errno::NOSPC);
+    let [all, used, _, _] = statfs().expect("the usage");
+    assert!(used <= all && used > all - (1 << 16), "{used} of {all} bytes are used");
+    assert_eq!(
+        pwrite(fd, b"x", 1 << 30),
+        Err(Errno::NOSPC),
+        "a sparse write needs room too"
+    );
+    let made = (0..100).take_while(|n: &u32| mkdir(dir, n.to_string()).is_ok()).count();
+    assert!(made < 100, "names and inodes take no room");
+    assert_eq!(mkdir(dir, "one more"), Err(Errno::NOSPC));
+    unlink(dir, "file").expect("unlinking");
+    guests::close(fd).expect("closing");
+    let again = create(dir, "again");
+    assert_eq!(write(again, &bytes), Ok(1 << 20));
+}
+
+/// Makes files until there is no inode left.
+fn fill_inodes() {
+    let dir = scratch();
+    let mut made = 0u32;
+    let refused = loop {
+        match open(dir, made.to_string(), CREATE, READ | WRITE, 0).and_then(guests::close) {
+            Ok(()) => made += 1,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(refused, Errno::NOSPC);
+    let [_, _, all, used] = statfs().expect("the usage");
+    assert_eq!(used, all);
+    assert!(u64::from(made) <= all);
+    unlink(dir, "0").expect("unlinking");
+    create(dir, "again");
+}
+
+/// Recursion without end.
+#[expect(unconditional_recursion, reason = "that is the attack")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    frame[0] + recurse(black_box(depth + 1)) + black_box(frame[15])
+}
+
+/// Arguments of more bytes, or more in number, than a process may have.
+fn many_arguments() {
+    let mut start = Start::program(own_path()).argument("say");
+    start.argv.extend(std::iter::repeat_n(vec![b'a'; 100], 10_000));
+    assert_eq!(start.run(), Ok(Status::Exited(0)), "a megabyte is fine");
+    start.argv.extend(std::iter::repeat_n(vec![b'a'; 100], 20_000));
+    assert_eq!(start.spawn(), Err(Errno::TOO_BIG), "three are not");
+    let mut start = Start::program(own_path()).argument("say");
+    start.environment.extend(std::iter::repeat_n(Vec::new(), 100_000));
+    assert_eq!(start.spawn(), Err(Errno::TOO_BIG), "nor is a hundred thousand");
+    let mut start = Start::program(own_path()).argument("say");
+    start.descriptors = vec![(0, 0); 100_000];
+    assert_eq!(start.spawn(), Err(Errno::TOO_BIG), "of descriptors neither");
+}
+
+/// Requests whose counts and lengths promise more than there is.
+fn lying_requests() {
+    let good = Start::program(own_path()).argument("say").encode();
+    for at in 0..good.len() {
+        for wild in [0xff, 0x7f, 0x80, 0x01] {
+            let mut request = good.clone();
+            request[at] = wild;
+            if let Ok(pid) = spawn_request(&request) {
+                _ = wait(pid as i32, 0);
+            }
+        }
+    }
+    let mut seed = 1u32;
+    for _ in 0..2000 {
+        let bytes: Vec<u8> = (0..64)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 24) as u8
+            })
+            .collect();
+        assert!(spawn_request(&bytes).is_err());
+    }
+}
+
+/// Thousands of children nobody waits for.
+fn zombies() {
+    for _ in 0..4500 {
+        loop {
+            match fork(|| (), &[]) {
+                Ok(_) => break,
+                Err(errno) => assert_eq!(errno, Errno::AGAIN),
+            }
+            sleep(1);
+        }
+    }
+    let mut taken = 0;
+    while wait(ANY, NO_HANG).is_ok_and(|(pid, _)| pid != 0) {
+        taken += 1;
+    }
+    assert!(taken >= 4000, "{taken} were left");
+}
+
+/// Open pipes take memory.
+fn pipes() {
+    let mut opened = 0u32;
+    let refused = loop {
+        match pipe() {
+            Ok(_) => opened += 1,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(refused, Errno::NOMEM);
+    assert!(opened <= 128, "{opened} pipes of 64 KiB in 8 MiB");
+}
+
+/// The arguments of children that have ended, held by descriptors of `/proc`.
+fn hold_arguments() {
+    let argument = vec![b'a'; 1 << 20];
+    for _ in 0..60 {
+        let start = Start::program(own_path()).argument("sleep").argument(&argument);
+        let Ok(child) = start.spawn() else { return };
+        let opened = open(guests::ROOT, format!("proc/{child}/cmdline"), 0, READ, 0);
+        kill(child as i32, SIGKILL).expect("killing");
+        wait(child as i32, 0).expect("waiting");
+        match opened {
+            Ok(fd) => assert_eq!(read(fd, 4).map(|bytes| bytes.len()), Ok(4)),
+            Err(errno) => return assert_eq!(errno, Errno::NOMEM),
+        }
+    }
+    panic!("60 MiB are held in 32");
+}
+
+/// Entries of directories that were removed, held by listings that began before.
+fn hold_listings() {
+    let dir = scratch();
+    for round in 0..200 {
+        mkdir(dir, "d").expect("a directory");
+        let inside = guests::open_directory(dir, "d").expect("opening it");
+        let names: Vec<String> = (0..1000).map(|number| format!("{number:0>255}")).collect();
+        for name in &names {
+            mkdir(inside, name).expect("a directory");
+        }
+        let begun = guests::readdir(inside, 0, 64);
+        for name in &names {
+            guests::rmdir(inside, name).expect("removing");
+        }
+        guests::rmdir(dir, "d").expect("removing");
+        if begun == Err(Errno::NOMEM) {
+            assert!(round > 5, "refused too soon");
+            return;
+        }
+    }
+    panic!("200 listings of 255 KB are held in 8 MiB");
+}
+
+/// Directories nested far deeper than a path can say.
+fn deep_directories() {
+    let mut dir = scratch();
+    for _ in 0..1500 {
+        mkdir(dir, "d").expect("a directory");
+        let inner = guests::open_directory(dir, "d").expect("opening it");
+        guests::close(dir).expect("closing");
+        dir = inner;
+    }
+    say("made");
+}

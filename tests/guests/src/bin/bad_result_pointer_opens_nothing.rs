@@ -7,7 +7,17 @@ fn main() {
     let next = create(dir, "probe");
     close(next).expect("closing");
     let name = "file";
-    let opened = call!(preview1::path_open(dir, 0, address(name), 4, CREATE, READ, 0, 0, u32::MAX));
+    let opened = call!(preview1::path_open(
+        dir,
+        0,
+        address(name),
+        4,
+        CREATE,
+        READ,
+        0,
+        0,
+        u32::MAX
+    ));
     assert_eq!(opened, Err(Errno::FAULT));
     assert_eq!(create(dir, "probe"), next);
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use guests::{
-    ANY, CATCH, Errno, MONOTONIC, SIGKILL, SIGUSR1, Start, Until, fork, getpid, kill, pipe, play, poll, read, sigaction,
-    sigpending, sleep, wait, write,
+    ANY, CATCH, Errno, MONOTONIC, SIGKILL, SIGUSR1, Start, Until, fork, getpid, kill, pipe, play, poll, read,
+    sigaction, sigpending, sleep, wait, write,
 };
 
 static TARGET: AtomicU32 = AtomicU32::new(0);

@@ -13,7 +13,11 @@ fn main() {
     assert_eq!(stat("/tmp/file", 1).map(|stat| stat.mode), Ok(0o107_777));
     symlink("file", dir, "link").expect("a link");
     assert_eq!(chmod("/tmp/link", 0o600), Ok(()));
-    assert_eq!(stat("/tmp/file", 1).map(|stat| stat.mode), Ok(0o100_600), "through the link");
+    assert_eq!(
+        stat("/tmp/file", 1).map(|stat| stat.mode),
+        Ok(0o100_600),
+        "through the link"
+    );
     assert_eq!(chmod("/tmp/missing", 0o600), Err(Errno::NOENT));
     assert_eq!(chmod("tmp/file", 0o600), Err(Errno::INVAL), "a relative path");
     assert_eq!(chmod("/proc/self/stat", 0o600), Err(Errno::PERM));

@@ -1,6 +1,6 @@
 //! `chown` sets owner and group; 0xffffffff leaves one as it is.
 
-use guests::{Errno, Answer, address, call, create, scratch, stat, symlink};
+use guests::{Answer, Errno, address, call, create, scratch, stat, symlink};
 
 fn chown(path: &str, follow: u32, uid: u32, gid: u32) -> Answer {
     call!(wisp::chown(address(path), path.len() as u32, follow, uid, gid))

@@ -9,5 +9,5 @@ fn main() {
     assert!(spent > 5_000_000, "{spent} ns after computing for 50 ms");
     sleep(50);
     let after = now(PROCESS_CPU).expect("the time");
-    assert!(after - spent < 20_000_000, "{} ns for sleeping 50 ms", after - spent);
+    assert!(after - spent < 40_000_000, "{} ns for sleeping 50 ms", after - spent);
 }

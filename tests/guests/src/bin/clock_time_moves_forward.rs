@@ -16,11 +16,17 @@ fn main() {
     assert!(now(PROCESS_CPU).is_ok());
     let mut resolution = 0u64;
     for clock in 0..4 {
-        assert_eq!(call!(preview1::clock_res_get(clock, address(&raw mut resolution))), Ok(()));
+        assert_eq!(
+            call!(preview1::clock_res_get(clock, address(&raw mut resolution))),
+            Ok(())
+        );
         assert!(resolution > 0);
     }
     for clock in [4, u32::MAX] {
         assert_eq!(now(clock), Err(Errno::INVAL));
-        assert_eq!(call!(preview1::clock_res_get(clock, address(&raw mut resolution))), Err(Errno::INVAL));
+        assert_eq!(
+            call!(preview1::clock_res_get(clock, address(&raw mut resolution))),
+            Err(Errno::INVAL)
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! `/dev/wisp` carries out kernel calls written as text.
 
-use guests::{Errno, READ, ROOT, SIGTERM, Start, Status, WRITE, chmod, create_with, getpid, open, play, read, scratch, stat, symlink, umask, write};
+use guests::{
+    Errno, READ, ROOT, SIGTERM, Start, Status, WRITE, chmod, create_with, getpid, open, play, read, scratch, stat,
+    symlink, umask, write,
+};
 
 fn main() {
     let fd = open(ROOT, "dev/wisp", 0, READ | WRITE, 0).expect("opening /dev/wisp");
@@ -31,7 +34,17 @@ fn main() {
     assert_eq!(ask(format!("kill {own} 0").as_bytes()), "ok");
     assert_eq!(ask(b"kill 999999 0"), "err 71");
     assert!(ask(b"fstat 0").starts_with("ok "));
-    for odd in [&b""[..], b"\n", b"stat", b"stat /\xff%", b"chmod 9 /tmp", b"fstat -1", b"kill - 9", b"kill 1 99999999999", b"what"] {
+    for odd in [
+        &b""[..],
+        b"\n",
+        b"stat",
+        b"stat /\xff%",
+        b"chmod 9 /tmp",
+        b"fstat -1",
+        b"kill - 9",
+        b"kill 1 99999999999",
+        b"what",
+    ] {
         assert!(ask(odd).starts_with("err "), "{:?}", String::from_utf8_lossy(odd));
     }
     assert_eq!(write(fd, &vec![b'x'; 1 << 20]), Err(Errno::TOO_BIG));

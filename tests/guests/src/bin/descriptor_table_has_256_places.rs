@@ -16,5 +16,9 @@ fn main() {
     close(200).expect("closing");
     assert_eq!(pipe(), Err(Errno::MFILE), "room for one end is not enough");
     assert_eq!(open(dir, ".", 0, READ, 0), Ok(200));
-    assert_eq!(names(dir, 4096), Ok(vec![]), "no file was made for want of a descriptor");
+    assert_eq!(
+        names(dir, 4096),
+        Ok(vec![]),
+        "no file was made for want of a descriptor"
+    );
 }

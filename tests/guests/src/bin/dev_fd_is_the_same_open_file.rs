@@ -19,5 +19,8 @@ fn main() {
     assert_eq!(write(stdout, b"x"), Ok(1));
     assert_eq!(open(ROOT, "dev/fd/99", 0, READ, 0), Err(Errno::NOENT));
     let listed = names(open_directory(ROOT, "dev/fd").expect("opening /dev/fd"), 4096).expect("listing");
-    assert!(listed.contains(&file.to_string()) && listed.contains(&"0".to_owned()), "{listed:?}");
+    assert!(
+        listed.contains(&file.to_string()) && listed.contains(&"0".to_owned()),
+        "{listed:?}"
+    );
 }

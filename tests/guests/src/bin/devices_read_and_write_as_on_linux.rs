@@ -14,6 +14,9 @@ fn main() {
     assert_eq!(open(ROOT, "dev/tty", 0, READ, 0), Err(Errno::NXIO));
     assert!(open(ROOT, "dev/null", TRUNC, WRITE, 0).is_ok(), "as `>/dev/null` does");
     assert_eq!(seek(null, 10, 0), Ok(0));
-    assert_eq!(poll(&[Until::Readable(zero), Until::Writable(null)]).map(|events| events.len()), Ok(2));
+    assert_eq!(
+        poll(&[Until::Readable(zero), Until::Writable(null)]).map(|events| events.len()),
+        Ok(2)
+    );
     assert_eq!(read(zero, 0), Ok(vec![]));
 }

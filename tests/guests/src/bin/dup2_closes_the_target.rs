@@ -9,7 +9,10 @@ fn main() {
     let (reader, writer) = pipe().expect("a pipe");
     assert_eq!(call!(wisp::dup2(fd, writer)), Ok(()));
     assert_eq!(tell(writer), Ok(3));
-    assert!(poll(&[Until::Readable(reader)]).expect("polling")[0].hangup, "the last writer was closed");
+    assert!(
+        poll(&[Until::Readable(reader)]).expect("polling")[0].hangup,
+        "the last writer was closed"
+    );
     assert_eq!(call!(wisp::dup2(fd, 99)), Ok(()));
     assert_eq!(tell(99), Ok(3));
     assert_eq!(call!(wisp::dup2(fd, fd)), Ok(()));

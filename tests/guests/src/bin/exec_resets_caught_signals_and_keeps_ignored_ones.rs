@@ -1,6 +1,8 @@
 //! The new program starts without recorded signals, with caught ones at their default and ignored ones ignored.
 
-use guests::{CATCH, DEFAULT, IGNORE, SIGINT, SIGTERM, SIGUSR1, Start, Status, getpid, kill, play, sigaction, sigpending};
+use guests::{
+    CATCH, DEFAULT, IGNORE, SIGINT, SIGTERM, SIGUSR1, Start, Status, getpid, kill, play, sigaction, sigpending,
+};
 
 fn main() {
     play("before", || {

@@ -13,6 +13,10 @@ fn main() {
     assert_eq!(call!(preview1::fd_allocate(fd, 0, 0)), Err(Errno::INVAL));
     assert_eq!(call!(preview1::fd_allocate(fd, u64::MAX, u64::MAX)), Err(Errno::FBIG));
     assert_eq!(call!(preview1::fd_allocate(fd, 0, 1 << 40)), Err(Errno::NOSPC));
-    assert_eq!(filestat(fd).map(|stat| stat.size), Ok(100), "a refused one changes nothing");
+    assert_eq!(
+        filestat(fd).map(|stat| stat.size),
+        Ok(100),
+        "a refused one changes nothing"
+    );
     assert_eq!(call!(preview1::fd_allocate(CLOSED, 0, 1)), Err(Errno::BADF));
 }

@@ -1,6 +1,6 @@
 //! `fd_fdstat_set_flags` turns appending on and off for an open file.
 
-use guests::{APPEND, Errno, CLOSED, SET, call, contents, create, fdstat, scratch, seek, write};
+use guests::{APPEND, CLOSED, Errno, SET, call, contents, create, fdstat, scratch, seek, write};
 
 fn main() {
     let dir = scratch();

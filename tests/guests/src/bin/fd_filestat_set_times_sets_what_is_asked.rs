@@ -17,14 +17,23 @@ fn main() {
     assert_eq!(call!(preview1::fd_filestat_set_times(fd, 0, 0, 0)), Ok(()));
     assert_eq!(times(fd), (11, 44));
     let before = now(REALTIME).expect("the time");
-    assert_eq!(call!(preview1::fd_filestat_set_times(fd, 0, 0, ATIM_NOW | MTIM_NOW)), Ok(()));
+    assert_eq!(
+        call!(preview1::fd_filestat_set_times(fd, 0, 0, ATIM_NOW | MTIM_NOW)),
+        Ok(())
+    );
     let after = now(REALTIME).expect("the time");
     let (atime, mtime) = times(fd);
     assert!((before..=after).contains(&atime) && (before..=after).contains(&mtime));
     assert_eq!(call!(preview1::fd_filestat_set_times(fd, u64::MAX, 0, ATIM)), Ok(()));
     assert_eq!(times(fd).0, u64::MAX);
     for both in [ATIM | ATIM_NOW, MTIM | MTIM_NOW] {
-        assert_eq!(call!(preview1::fd_filestat_set_times(fd, 0, 0, both)), Err(Errno::INVAL));
+        assert_eq!(
+            call!(preview1::fd_filestat_set_times(fd, 0, 0, both)),
+            Err(Errno::INVAL)
+        );
     }
-    assert_eq!(call!(preview1::fd_filestat_set_times(CLOSED, 0, 0, ATIM)), Err(Errno::BADF));
+    assert_eq!(
+        call!(preview1::fd_filestat_set_times(CLOSED, 0, 0, ATIM)),
+        Err(Errno::BADF)
+    );
 }

@@ -10,11 +10,22 @@ fn main() {
     let buffer = address(name.as_mut_ptr());
     assert_eq!(call!(preview1::fd_prestat_dir_name(ROOT, buffer, 1)), Ok(()));
     assert_eq!(&name, b"/???");
-    assert_eq!(call!(preview1::fd_prestat_dir_name(ROOT, buffer, 0)), Err(Errno::NAMETOOLONG));
+    assert_eq!(
+        call!(preview1::fd_prestat_dir_name(ROOT, buffer, 0)),
+        Err(Errno::NAMETOOLONG)
+    );
     let file = create(scratch(), "file");
     for fd in [0, 2, 4, file, CLOSED, u32::MAX] {
         let out = address(&raw mut prestat);
-        assert_eq!(call!(preview1::fd_prestat_get(fd, out)), Err(Errno::BADF), "descriptor {fd}");
-        assert_eq!(call!(preview1::fd_prestat_dir_name(fd, buffer, 4)), Err(Errno::BADF), "descriptor {fd}");
+        assert_eq!(
+            call!(preview1::fd_prestat_get(fd, out)),
+            Err(Errno::BADF),
+            "descriptor {fd}"
+        );
+        assert_eq!(
+            call!(preview1::fd_prestat_dir_name(fd, buffer, 4)),
+            Err(Errno::BADF),
+            "descriptor {fd}"
+        );
     }
 }

@@ -10,7 +10,11 @@ fn main() {
     assert_eq!(seek(fd, i64::MAX, SET), Ok(i64::MAX as u64));
     assert_eq!(write(fd, b"x"), Err(Errno::FBIG));
     for size in [u64::MAX, i64::MAX as u64] {
-        assert_eq!(call!(preview1::fd_filestat_set_size(fd, size)), Err(Errno::FBIG), "{size:#x}");
+        assert_eq!(
+            call!(preview1::fd_filestat_set_size(fd, size)),
+            Err(Errno::FBIG),
+            "{size:#x}"
+        );
     }
     assert_eq!(filestat(fd).map(|stat| stat.size), Ok(0));
 }

@@ -16,6 +16,10 @@ fn main() {
     let (all, _) = readdir(dir, 0, 1 << 16).expect("listing");
     for at in [1, 2, 3, 50, 150, 201] {
         let (rest, _) = readdir(dir, all[at - 1].next, 1 << 16).expect("listing");
-        assert_eq!(rest.first(), all.get(at), "from entry {at} on, whatever was read before");
+        assert_eq!(
+            rest.first(),
+            all.get(at),
+            "from entry {at} on, whatever was read before"
+        );
     }
 }

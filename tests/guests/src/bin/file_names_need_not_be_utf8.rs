@@ -1,6 +1,6 @@
 //! A name is bytes: what is no UTF-8 is kept, listed and found as it is.
 
-use guests::{TYPE_REGULAR_FILE, create_with, contents, readdir, scratch, unlink};
+use guests::{TYPE_REGULAR_FILE, contents, create_with, readdir, scratch, unlink};
 
 fn main() {
     let dir = scratch();

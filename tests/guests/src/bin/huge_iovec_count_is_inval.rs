@@ -11,10 +11,22 @@ fn main() {
     for excessive in [1025, 1 << 29, u32::MAX] {
         assert_eq!(call!(preview1::fd_read(fd, table, excessive, out)), Err(Errno::INVAL));
         assert_eq!(call!(preview1::fd_write(fd, table, excessive, out)), Err(Errno::INVAL));
-        assert_eq!(call!(preview1::fd_pread(fd, table, excessive, 0, out)), Err(Errno::INVAL));
-        assert_eq!(call!(preview1::fd_pwrite(fd, table, excessive, 0, out)), Err(Errno::INVAL));
-        assert_eq!(call!(preview1::fd_read(reader, table, excessive, out)), Err(Errno::INVAL));
-        assert_eq!(call!(preview1::fd_write(writer, table, excessive, out)), Err(Errno::INVAL));
+        assert_eq!(
+            call!(preview1::fd_pread(fd, table, excessive, 0, out)),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            call!(preview1::fd_pwrite(fd, table, excessive, 0, out)),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            call!(preview1::fd_read(reader, table, excessive, out)),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            call!(preview1::fd_write(writer, table, excessive, out)),
+            Err(Errno::INVAL)
+        );
         assert_eq!(call!(preview1::fd_write(1, table, excessive, out)), Err(Errno::INVAL));
     }
     assert_eq!(call!(preview1::fd_write(fd, table, 1024, out)), Ok(()));

@@ -5,8 +5,10 @@ use guests::{
 };
 
 fn main() {
-    play("compute", || loop {
-        std::hint::black_box(0);
+    play("compute", || {
+        loop {
+            std::hint::black_box(0);
+        }
     });
     play("sleep", || sleep(60_000));
     play("read", || _ = read(pipe().expect("a pipe").0, 1));
@@ -24,7 +26,7 @@ fn main() {
             kill(pid as i32, signal).expect("killing");
             assert_eq!(wait(pid as i32, 0), Ok((pid, Status::Killed(signal))), "{role}");
             let took = now(MONOTONIC).expect("the time") - start;
-            assert!(took < 200_000_000, "{role} took {took} ns to die");
+            assert!(took < 1_000_000_000, "{role} took {took} ns to die");
         }
     }
 }

@@ -10,7 +10,10 @@ fn main() {
     });
     let [own, _, group] = getpid().expect("the numbers");
     assert_eq!(own, group, "an exec leads its group");
-    assert_eq!(Start::role("group").argument(group.to_string()).run(), Ok(Status::Exited(0)));
+    assert_eq!(
+        Start::role("group").argument(group.to_string()).run(),
+        Ok(Status::Exited(0))
+    );
     let leader = Start::role("sleep").new_group().spawn().expect("spawning");
     let member = Start::role("sleep").spawn().expect("spawning");
     let other = Start::role("sleep").spawn().expect("spawning");

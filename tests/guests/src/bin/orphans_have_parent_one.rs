@@ -17,7 +17,10 @@ fn main() {
         panic!("its parent is still {:?}", getpid());
     });
     let (reader, writer) = pipe().expect("a pipe");
-    assert_eq!(Start::role("middle").descriptor(30, writer).run(), Ok(Status::Exited(0)));
+    assert_eq!(
+        Start::role("middle").descriptor(30, writer).run(),
+        Ok(Status::Exited(0))
+    );
     close(writer).expect("closing");
     assert_eq!(read(reader, 9), Ok(b"orphan".to_vec()));
     assert_eq!(wait(ANY, 0), Err(Errno::CHILD));

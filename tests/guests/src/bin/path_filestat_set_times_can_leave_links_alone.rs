@@ -5,7 +5,15 @@ use guests::{Errno, FOLLOW, address, call, create_with, path_filestat, scratch, 
 const MTIM: u32 = 4;
 
 fn set(dir: u32, lookup: u32, path: &str, time: u64) -> Result<(), Errno> {
-    call!(preview1::path_filestat_set_times(dir, lookup, address(path), path.len() as u32, 0, time, MTIM))
+    call!(preview1::path_filestat_set_times(
+        dir,
+        lookup,
+        address(path),
+        path.len() as u32,
+        0,
+        time,
+        MTIM
+    ))
 }
 
 fn main() {

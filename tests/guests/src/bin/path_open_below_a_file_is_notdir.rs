@@ -10,5 +10,9 @@ fn main() {
     assert_eq!(open(dir, "file/.", 0, READ, 0), Err(Errno::NOTDIR));
     assert_eq!(open(dir, "file", DIRECTORY, READ, 0), Err(Errno::NOTDIR));
     assert_eq!(open(create(dir, "file"), "x", 0, READ, 0), Err(Errno::NOTDIR));
-    assert_eq!(open(0, "x", 0, READ, 0), Err(Errno::NOTDIR), "standard input is no directory");
+    assert_eq!(
+        open(0, "x", 0, READ, 0),
+        Err(Errno::NOTDIR),
+        "standard input is no directory"
+    );
 }

@@ -1,6 +1,9 @@
 //! Renaming moves a name over another; what had that name lives on only where it is open.
 
-use guests::{Errno, contents, create, create_with, filestat, path_filestat, pread, rename, rename_between, mkdir, open_directory, scratch, write};
+use guests::{
+    Errno, contents, create, create_with, filestat, mkdir, open_directory, path_filestat, pread, rename,
+    rename_between, scratch, write,
+};
 
 fn main() {
     let dir = scratch();

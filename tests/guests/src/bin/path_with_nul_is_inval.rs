@@ -1,6 +1,9 @@
 //! No path may contain NUL, in whichever call.
 
-use guests::{CREATE, Errno, READ, create_with, link, mkdir, open, path_filestat, readlink, rename, rmdir, scratch, symlink, unlink};
+use guests::{
+    CREATE, Errno, READ, create_with, link, mkdir, open, path_filestat, readlink, rename, rmdir, scratch, symlink,
+    unlink,
+};
 
 fn main() {
     let dir = scratch();

@@ -19,6 +19,9 @@ fn main() {
     close(writer).expect("closing");
     let bytes = read_to_end(reader).expect("reading");
     assert_eq!(bytes.len(), TOTAL);
-    assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8), "in order");
+    assert!(
+        bytes.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8),
+        "in order"
+    );
     assert_eq!(wait(pid as i32, 0), Ok((pid, Status::Exited(0))));
 }

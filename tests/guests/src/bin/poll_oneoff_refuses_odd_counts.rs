@@ -11,7 +11,14 @@ fn main() {
     let mut subscription = [0u8; 48];
     subscription[8] = 3;
     let (mut event, mut count) = ([0u8; 32], 0u32);
-    let (input, output, out) = (address(subscription.as_ptr()), address(event.as_mut_ptr()), address(&raw mut count));
+    let (input, output, out) = (
+        address(subscription.as_ptr()),
+        address(event.as_mut_ptr()),
+        address(&raw mut count),
+    );
     assert_eq!(call!(preview1::poll_oneoff(input, output, 1, out)), Err(Errno::INVAL));
-    assert_eq!(call!(preview1::poll_oneoff(input, output, u32::MAX, out)), Err(Errno::INVAL));
+    assert_eq!(
+        call!(preview1::poll_oneoff(input, output, u32::MAX, out)),
+        Err(Errno::INVAL)
+    );
 }

@@ -7,7 +7,11 @@ fn main() {
         let bytes = contents(ROOT, format!("proc/{name}")).unwrap_or_else(|errno| panic!("{name}: {errno:?}"));
         String::from_utf8(bytes).expect("text")
     };
-    assert!(text("meminfo").starts_with("MemTotal:         524288 kB\nMemFree: "), "{}", text("meminfo"));
+    assert!(
+        text("meminfo").starts_with("MemTotal:         524288 kB\nMemFree: "),
+        "{}",
+        text("meminfo")
+    );
     assert!(text("uptime").split(' ').next().expect("a word").parse::<f64>().is_ok());
     assert!(text("cpuinfo").starts_with("processor\t: 0\n"));
     assert_eq!(text("loadavg").split_whitespace().count(), 5);

@@ -9,7 +9,10 @@ fn main() {
     }
     assert_ne!(buffers[0], buffers[1]);
     let mut large = vec![0u8; 1 << 20];
-    assert_eq!(call!(preview1::random_get(address(large.as_mut_ptr()), 1 << 20)), Ok(()));
+    assert_eq!(
+        call!(preview1::random_get(address(large.as_mut_ptr()), 1 << 20)),
+        Ok(())
+    );
     for block in large.chunks(4096) {
         assert!(block.iter().any(|byte| *byte != 0), "a block was left out");
     }

@@ -1,6 +1,8 @@
 //! A directory that was removed while open is empty, and nothing can be made in it.
 
-use guests::{Errno, CREATE, READ, WRITE, filestat, mkdir, open, open_directory, path_filestat, readdir, rmdir, scratch, symlink};
+use guests::{
+    CREATE, Errno, READ, WRITE, filestat, mkdir, open, open_directory, path_filestat, readdir, rmdir, scratch, symlink,
+};
 
 fn main() {
     let dir = scratch();

@@ -9,7 +9,11 @@ fn main() {
         }
     }
     for disposition in [3, 255, 256, u32::MAX] {
-        assert_eq!(sigaction(15, disposition), Err(Errno::INVAL), "disposition {disposition}");
+        assert_eq!(
+            sigaction(15, disposition),
+            Err(Errno::INVAL),
+            "disposition {disposition}"
+        );
     }
     for signal in (1..32).filter(|signal| ![9, 19].contains(signal)) {
         assert_eq!(sigaction(signal, CATCH), Ok(()), "signal {signal}");

@@ -12,10 +12,22 @@ fn main() {
     assert_eq!(Start::program("/tmp/text/below").spawn(), Err(Errno::NOTDIR));
     create_with(dir, "module", b"\0asm\x01\0\0\0");
     chmod("/tmp/module", 0o755).expect("chmod");
-    assert_eq!(Start::program("/tmp/module").spawn(), Err(Errno::NOEXEC), "a guest's own module does not run");
-    create_with(dir, "forged", b"\0wisp-program sha256:0000000000000000000000000000000000000000000000000000000000000000\n");
+    assert_eq!(
+        Start::program("/tmp/module").spawn(),
+        Err(Errno::NOEXEC),
+        "a guest's own module does not run"
+    );
+    create_with(
+        dir,
+        "forged",
+        b"\0wisp-program sha256:0000000000000000000000000000000000000000000000000000000000000000\n",
+    );
     chmod("/tmp/forged", 0o755).expect("chmod");
-    assert_eq!(Start::program("/tmp/forged").spawn(), Err(Errno::NOEXEC), "no module of the image");
+    assert_eq!(
+        Start::program("/tmp/forged").spawn(),
+        Err(Errno::NOEXEC),
+        "no module of the image"
+    );
     mkdir(dir, "d").expect("a directory");
     assert_eq!(Start::program("/tmp/d").spawn(), Err(Errno::ACCES));
     assert_eq!(Start::program("/dev/null").spawn(), Err(Errno::ACCES));

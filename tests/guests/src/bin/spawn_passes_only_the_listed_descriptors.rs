@@ -1,6 +1,6 @@
 //! A child has the descriptors of the request and its preopened root, no other; a closed one cannot be passed.
 
-use guests::{CLOSED, Errno, Start, Status, create, fdstat, play, read, scratch, pipe, write};
+use guests::{CLOSED, Errno, Start, Status, create, fdstat, pipe, play, read, scratch, write};
 
 fn main() {
     play("child", || {

@@ -21,8 +21,15 @@ fn main() {
     let mut start = Start::program("/usr/bin/x");
     start.cwd = b"tmp".to_vec();
     assert_eq!(start.spawn(), Err(Errno::INVAL), "a relative directory");
-    assert_eq!(Start::program("/usr/bin/x").argument(b"a\0b").spawn(), Err(Errno::INVAL), "NUL");
-    assert_eq!(Start::program("/usr/bin/x").argument(vec![b'a'; 3 << 20]).spawn(), Err(Errno::TOO_BIG));
+    assert_eq!(
+        Start::program("/usr/bin/x").argument(b"a\0b").spawn(),
+        Err(Errno::INVAL),
+        "NUL"
+    );
+    assert_eq!(
+        Start::program("/usr/bin/x").argument(vec![b'a'; 3 << 20]).spawn(),
+        Err(Errno::TOO_BIG)
+    );
     let mut pid = 0u32;
     let out = address(&raw mut pid);
     assert_eq!(call!(wisp::spawn(BAD_ADDRESS, 64, out)), Err(Errno::FAULT));

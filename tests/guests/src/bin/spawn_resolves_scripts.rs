@@ -26,5 +26,9 @@ fn main() {
     script("nested", "#!/tmp/nested-2\n");
     script("nested-2", &format!("#!{own} nested\n"));
     play("nested", || std::process::exit(8));
-    assert_eq!(Start::program("/tmp/nested").run(), Ok(Status::Exited(8)), "an interpreter may be a script");
+    assert_eq!(
+        Start::program("/tmp/nested").run(),
+        Ok(Status::Exited(8)),
+        "an interpreter may be a script"
+    );
 }

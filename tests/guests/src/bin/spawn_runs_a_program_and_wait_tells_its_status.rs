@@ -10,7 +10,10 @@ fn main() {
         std::process::exit(42);
     });
     let [own, _, _] = getpid().expect("the numbers");
-    let pid = Start::role("child").argument(own.to_string()).spawn().expect("spawning");
+    let pid = Start::role("child")
+        .argument(own.to_string())
+        .spawn()
+        .expect("spawning");
     assert_ne!(pid, own);
     assert_eq!(wait(pid as i32, 0), Ok((pid, Status::Exited(42))));
 }

@@ -16,18 +16,32 @@ fn main() {
     start.environment = vec![b"PATH=/nowhere".to_vec()];
     assert_eq!(start.spawn(), Err(Errno::NOENT));
     start.environment = vec![b"PATH=".to_vec()];
-    assert_eq!(start.spawn(), Err(Errno::NOENT), "an empty PATH is the working directory");
+    assert_eq!(start.spawn(), Err(Errno::NOENT));
     let dir = scratch();
     mkdir(dir, "bin").expect("a directory");
     create_with(dir, format!("bin/{name}"), b"no program");
     start.environment = vec![b"PATH=/tmp/bin:/usr/bin".to_vec()];
-    assert_eq!(start.run(), Ok(Status::Exited(3)), "a file without x bit is passed over");
+    assert_eq!(
+        start.run(),
+        Ok(Status::Exited(3)),
+        "a file without x bit is passed over"
+    );
     start.environment = vec![b"PATH=/tmp/bin".to_vec()];
     assert_eq!(start.spawn(), Err(Errno::ACCES));
     symlink(&own, ROOT, "tmp/linked").expect("a link");
     start.environment = vec![b"PATH=/tmp".to_vec()];
     start.argv[0] = b"linked".to_vec();
     assert_eq!(start.run(), Ok(Status::Exited(3)), "through a link");
+    start.environment = vec![b"PATH=".to_vec()];
+    assert_eq!(
+        start.run(),
+        Ok(Status::Exited(3)),
+        "an empty entry is the working directory"
+    );
     start.argv[0] = b"./linked".to_vec();
-    assert_eq!(start.run(), Ok(Status::Exited(3)), "a name with a slash is not searched");
+    assert_eq!(
+        start.run(),
+        Ok(Status::Exited(3)),
+        "a name with a slash is not searched"
+    );
 }

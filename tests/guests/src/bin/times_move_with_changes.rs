@@ -1,6 +1,6 @@
 //! Writing moves the time of the last change, making an entry that of its directory, `chmod` only that of attributes.
 
-use guests::{chmod, create, filestat, pwrite, path_filestat, scratch, sleep};
+use guests::{chmod, create, filestat, path_filestat, pwrite, scratch, sleep};
 
 fn main() {
     let dir = scratch();
@@ -14,7 +14,10 @@ fn main() {
     sleep(5);
     assert_eq!(pwrite(fd, b"x", 0), Ok(1));
     let written = filestat(fd).expect("its attributes");
-    assert!(written.mtim > old.mtim && written.ctim > changed.ctim, "writing changes both");
+    assert!(
+        written.mtim > old.mtim && written.ctim > changed.ctim,
+        "writing changes both"
+    );
     let directory = path_filestat(dir, 0, ".").expect("its attributes");
     sleep(5);
     create(dir, "second");

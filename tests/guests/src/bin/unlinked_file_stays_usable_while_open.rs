@@ -13,7 +13,10 @@ fn main() {
     assert_eq!(filestat(fd).map(|stat| stat.nlink), Ok(0));
     assert_eq!(write(fd, b"more"), Ok(4));
     assert_eq!(pread(fd, 9, 1 << 20), Ok(b"more".to_vec()));
-    assert!(statfs().expect("the usage")[1] >= before[1] + (1 << 20), "it still takes space");
+    assert!(
+        statfs().expect("the usage")[1] >= before[1] + (1 << 20),
+        "it still takes space"
+    );
     assert_eq!(close(fd), Ok(()));
     let after = statfs().expect("the usage");
     assert_eq!((after[1], after[3]), (before[1], before[3]));

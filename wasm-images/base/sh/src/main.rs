@@ -1,6 +1,8 @@
 //! `sh` and `bash`: the brush shell, with processes, pipes and signals of the wisp kernel.
 
 mod builtins;
+mod error_message;
+mod format;
 mod input;
 mod invocation;
 
@@ -15,7 +17,11 @@ use brush_core::openfiles::OpenFile;
 use brush_core::sys::process::block_on;
 use brush_core::{ProfileLoadBehavior, RcLoadBehavior, Shell, ShellFd};
 
+use crate::error_message::BashMessages;
 use crate::invocation::{Invocation, Request, Source};
+
+/// The shell with our own parts.
+type Extensions = brush_core::extensions::ShellExtensionsImpl<BashMessages>;
 
 /// Status of a shell that was called wrongly (bash(1), "Exit status").
 const USAGE: u8 = 2;
@@ -42,7 +48,7 @@ fn main() -> ExitCode {
 /// Runs the shell to its end; returns its exit code.
 async fn run(invocation: Invocation) -> u8 {
     let profile = if invocation.login { ProfileLoadBehavior::LoadDefault } else { ProfileLoadBehavior::Skip };
-    let shell = Shell::builder()
+    let shell = Shell::builder_with_extensions::<Extensions>()
         .default_builtins(BuiltinSet::BashMode)
         .builtins(builtins::all())
         .rc(RcLoadBehavior::Skip)
@@ -82,7 +88,8 @@ async fn run(invocation: Invocation) -> u8 {
         Source::StandardInput => input::run_standard_input(&mut shell).await,
     };
     match result {
-        Ok(result) => u8::from(result.exit_code),
+        // A trap on EXIT may have changed it.
+        Ok(_) => shell.last_exit_status(),
         Err(error) => {
             let _ = shell.display_error(&mut shell.stderr(), &error);
             u8::from(error.into_result(&shell).exit_code)

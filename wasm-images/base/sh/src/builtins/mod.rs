@@ -4,6 +4,7 @@ mod disown;
 mod exec;
 mod jobs;
 mod kill;
+mod printf;
 mod ulimit;
 mod umask;
 mod wait;
@@ -18,6 +19,7 @@ pub fn all<SE: ShellExtensions>() -> Vec<(String, Registration<SE>)> {
         ("exec", builtin::<exec::Exec, SE>().special()),
         ("jobs", builtin::<jobs::Jobs, SE>()),
         ("kill", builtin::<kill::Kill, SE>()),
+        ("printf", builtin::<printf::Printf, SE>()),
         ("ulimit", builtin::<ulimit::Ulimit, SE>()),
         ("umask", builtin::<umask::Umask, SE>()),
         ("wait", builtin::<wait::Wait, SE>()),

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use brush_core::jobs::JobManager;
+use brush_core::sys::signal::Signal as SignalName;
 use brush_core::{Error, ExecutionContext, ExecutionResult, ShellExtensions, ShellVariable, builtins};
 use clap::Parser;
 use wisp_sys::Pid;
@@ -70,7 +71,7 @@ impl builtins::Command for Wait {
         }
         let all = self.jobs.is_empty();
         if all {
-            awaited.extend(manager.jobs.iter().filter_map(|job| job.pid));
+            awaited.extend(manager.jobs.iter().filter(|job| !job.of_parent).filter_map(|job| job.pid));
         }
 
         let mut ended = None;
@@ -105,21 +106,18 @@ impl builtins::Command for Wait {
         if let (Some(variable), Some(pid)) = (&self.variable, ended) {
             context.shell.env_mut().set_global(variable, ShellVariable::new(pid.to_string()))?;
         }
-        if interrupted {
-            return interrupted_result(context).await;
+        // A signal may arrive together with the end of the process that sent it.
+        let (left, signals) = context.shell.run_pending_traps_telling(&context.params).await?;
+        if let Some(left) = left {
+            return Ok(left);
         }
-        Ok(ExecutionResult::new(status))
+        match signals.last() {
+            Some(signal) if interrupted || *signal != SignalName::SIGCHLD => {
+                Ok(ExecutionResult::new(128 + *signal as u8))
+            }
+            _ => Ok(ExecutionResult::new(status)),
+        }
     }
-}
-
-/// Runs the traps of the signals that interrupted a wait; its status is 128 and the last signal's number.
-async fn interrupted_result<SE: ShellExtensions>(context: ExecutionContext<'_, SE>) -> Result<ExecutionResult, Error> {
-    let mut status = 128;
-    let (left, signals) = context.shell.run_pending_traps_telling(&context.params).await?;
-    if let Some(signal) = signals.last() {
-        status = 128 + *signal as u8;
-    }
-    Ok(left.unwrap_or_else(|| ExecutionResult::new(status)))
 }
 
 /// Whether the process is or was a job of this shell.

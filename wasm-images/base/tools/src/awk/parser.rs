@@ -19,7 +19,7 @@ struct Parser {
     locals: HashMap<String, usize>,
     /// In the list of a `print`, `>` writes to a file.
     no_greater: bool,
-    /// In the condition of a `for (x in a)` candidate, and in `print` lists, `in` keeps its meaning; kept for clarity.
+    /// How deep the construct being read is nested.
     depth: usize,
 }
 
@@ -740,14 +740,7 @@ impl Parser {
         let mut list = self.list(")")?;
         match list.len() {
             0 => self.error("syntax error: empty parentheses"),
-            // The parentheses keep their inside from being taken apart by a surrounding assignment or getline.
-            1 => {
-                let inner = list.remove(0);
-                Ok(match inner {
-                    Expression::Concatenate(..) | Expression::Compare(..) => Expression::Conditional(Box::new([Expression::Number(1.0), inner, Expression::Number(0.0)])),
-                    other => other,
-                })
-            }
+            1 => Ok(list.remove(0)),
             _ => Ok(Expression::Group(list)),
         }
     }
