@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use guest_support::build;
 use guest_support::machine::{Capture, DISK, Image, Machine, Ran};
 use tokio::time::sleep;
-use wisp::kernel::{ExitStatus, Limits, OutputSink, Runtime, Stream};
+use wisp::kernel::{ExecError, ExitStatus, Limits, OutputSink, Runtime, Stream};
 use wisp::vfs;
 
 /// How late after its deadline an exec may be answered on an idle machine.
@@ -249,6 +249,34 @@ async fn arguments_are_limited() {
 #[tokio::test]
 async fn spawn_requests_that_lie_are_refused() {
     assert_holds(&machine(), "lying-requests").await;
+}
+
+#[tokio::test]
+async fn random_calls_harm_nobody() {
+    assert_holds(&machine(), "random-calls").await;
+    assert_others_unharmed().await;
+}
+
+#[tokio::test]
+async fn an_exec_beyond_a_limit_is_refused() {
+    let machine = machine_with(Limits {
+        processes: 1,
+        ..Limits::default()
+    });
+    let running = machine
+        .start(&["sleep"], Arc::new(Capture::default()))
+        .expect("starting the first");
+    let refused = machine.start(&["sleep"], Arc::new(Capture::default()));
+    assert!(matches!(refused, Err(ExecError::LimitReached(_))));
+    drop(running);
+    assert_all_given_back(&machine).await;
+    let machine = machine_with(Limits {
+        memory_bytes: 100 << 10,
+        ..Limits::default()
+    });
+    let refused = machine.start(&["sleep"], Arc::new(Capture::default()));
+    assert!(matches!(refused, Err(ExecError::LimitReached(_))));
+    assert_all_given_back(&machine).await;
 }
 
 #[tokio::test]

@@ -237,10 +237,7 @@ impl Kernel {
             _ => image.argv.clone(),
         };
         let held = image.bytes_with(&arguments);
-        let charge = self
-            .budget
-            .charge(PROCESS_BYTES + held)
-            .map_err(|_| Errno::Nomem)?;
+        let charge = self.budget.charge(PROCESS_BYTES + held).map_err(|_| Errno::Nomem)?;
         let mut descriptors = DescriptorTable::new(self.budget.limits().descriptors);
         for (fd, directory) in (FIRST_PREOPEN..).zip(&program.spec.preopens) {
             let options = OpenOptions {
@@ -310,10 +307,7 @@ impl Kernel {
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let image = parent.control.image();
         let held = image.bytes_with(&parent.arguments);
-        let charge = self
-            .budget
-            .charge(PROCESS_BYTES + held)
-            .map_err(|_| Errno::Nomem)?;
+        let charge = self.budget.charge(PROCESS_BYTES + held).map_err(|_| Errno::Nomem)?;
         let (control, on_exit) = self.new_control(Parentage::child_of(&parent.control, false), 0, image);
         let child = Process {
             kernel: Arc::clone(self),
@@ -408,7 +402,7 @@ impl Kernel {
             let mut resolved = vec![interpreter.to_vec()];
             resolved.extend(argument.map(<[u8]>::to_vec));
             resolved.push(path);
-            resolved.extend(argv.drain(1..));
+            resolved.extend(argv.into_iter().skip(1));
             argv = resolved;
             path = place::join(&request.cwd, interpreter);
         }

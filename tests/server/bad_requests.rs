@@ -1,7 +1,11 @@
 //! Requests that no well-meaning client sends. Each is refused in words, and the server goes on.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::api::answer;
 use crate::setting::Setting;
@@ -269,4 +273,45 @@ async fn a_sandbox_that_is_not_there_is_not_found() {
         }
         assert_eq!(api.delete(path).await.json(), json!({"status": "destroyed"}));
     }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_or_nonsense_do_not_stop_the_server() {
+    let setting = Setting::shared().await;
+    let url = reqwest::Url::parse(setting.server.url()).expect("a URL");
+    let address = (url.host_str().expect("a host").to_owned(), url.port().expect("a port"));
+    let connect = async || TcpStream::connect(address.clone()).await.expect("a connection");
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(connect().await);
+    }
+    setting.api.assert_alive().await;
+    let long_header = format!(
+        "GET /api/v1/health HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(MIB)
+    );
+    let many_headers = format!(
+        "GET /api/v1/health HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "A: b\r\n".repeat(10_000)
+    );
+    for nonsense in [
+        b"\0\xff\x16\x03\x01nonsense\r\n\r\n".as_slice(),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /api/v1/sandboxes HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/v1/sandboxes HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"POST /api/v1/sandboxes HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        long_header.as_bytes(),
+        many_headers.as_bytes(),
+    ] {
+        let mut connection = connect().await;
+        // The server may refuse before it has read all, and close.
+        let _ = connection.write_all(nonsense).await;
+        let mut answer = Vec::new();
+        let reading = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end(&mut answer)).await;
+        assert!(reading.is_ok(), "the connection stays open");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        setting.api.assert_alive().await;
+    }
+    drop(silent);
 }

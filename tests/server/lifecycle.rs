@@ -141,6 +141,47 @@ async fn a_stream_comes_as_it_is_written() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_holds_the_command_back() {
+    let setting = Setting::alone().await;
+    let sandbox = setting.sandbox().await;
+    let before = resident_kib(setting.server.pid());
+    let body = json!({"command": "yes", "stream": true, "timeout": "1s"});
+    let request = setting
+        .api
+        .request(Method::POST, &format!("{}/exec", sandbox.path))
+        .body(body.to_string());
+    let response = request.send().await.expect("an answer");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let grown = resident_kib(setting.server.pid()).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB are held for a client that does not read");
+    let text = response.text().await.expect("the rest");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&last["type"], &last["exit_code"], &last["timed_out"]),
+        (&json!("exit"), &json!(124), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn many_clients_work_at_the_same_time() {
+    let setting = Setting::alone().await;
+    let clients: Vec<_> = (0..32)
+        .map(|number| {
+            let api = setting.api.clone();
+            tokio::spawn(async move {
+                let sandbox = api.create(json!({"image": PYTHON})).await;
+                let command = format!("echo {number} >f; python3 -c 'print(int(open(\"f\").read()) * 2)'");
+                assert_eq!(sandbox.output(&command).await, format!("{}\n", number * 2));
+                assert_eq!(api.delete(&sandbox.path).await.status, 200);
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("the client succeeds");
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_sandboxes_leave_nothing_behind() {
     let setting = Setting::alone().await;
     let round = async |count: usize| {
@@ -156,7 +197,7 @@ async fn two_hundred_sandboxes_leave_nothing_behind() {
                 path: format!("/sandboxes/{}", created.text("id")),
             };
             assert_eq!(
-                sandbox.output("echo hi >/tmp/f; (sleep 100 &) ; cat /tmp/f").await,
+                sandbox.output("echo hi >/tmp/f; (sleep 100 >&- 2>&- &); cat /tmp/f").await,
                 "hi\n"
             );
             assert_eq!(setting.api.delete(&sandbox.path).await.status, 200);
@@ -221,4 +262,25 @@ async fn a_server_that_may_be_reached_by_others_wants_keys() {
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("WISP_API_KEYS"), "{message}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let setting = Setting::shared().await;
+    let address = setting
+        .server
+        .url()
+        .trim_start_matches("http://")
+        .trim_end_matches("/api/v1");
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisp"))
+        .args(["serve", "--listen", address])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(10), output)
+        .await
+        .expect("it ends")
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains(&format!("cannot listen on {address}")), "{message}");
 }

@@ -394,7 +394,11 @@ async fn open_fifo(process: &Process, ino: Ino, request: &OpenRequest) -> Result
         changed.as_mut().enable();
         // The other end is there, or was there meanwhile.
         let ((reader, writer), now) = (pipe.ends(), pipe.opened());
-        let met = if request.writable() { reader || now.0 > before.0 } else { writer || now.1 > before.1 };
+        let met = if request.writable() {
+            reader || now.0 > before.0
+        } else {
+            writer || now.1 > before.1
+        };
         if met {
             return Ok(file);
         }

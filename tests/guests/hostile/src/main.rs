@@ -2,6 +2,8 @@
 //!
 //! Those that should be stopped from outside never end by themselves; the others panic if a limit does not hold.
 
+mod random_calls;
+
 use std::hint::black_box;
 use std::io::Write;
 
@@ -39,6 +41,7 @@ fn main() {
         "pipes" => pipes(),
         "hold-arguments" => hold_arguments(),
         "hold-listings" => hold_listings(),
+        "random-calls" => random_calls::run(),
         "background" => {
             Start::program(own_path())
                 .argument("spin")

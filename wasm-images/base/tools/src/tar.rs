@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use tar::{Archive, Builder, EntryType, Header};
+use ::tar::{Archive, Builder, EntryType, Header};
 use wisp_sys::Stat;
 
 use crate::cli::{Parsed, Spec, Takes, complain, fail, reason};
@@ -377,7 +377,7 @@ impl Tar {
             fs::remove_file(target)?;
         }
         match (header.entry_type(), link) {
-            (EntryType::Symlink, Some(link)) => symlink(Path::new(link), target),
+            (EntryType::Symlink, Some(link)) => Ok(rustix::fs::symlink(link, target)?),
             (EntryType::Link, Some(link)) => {
                 let source = stripped(link, self.strip).ok_or(io::ErrorKind::InvalidInput)?;
                 fs::hard_link(source, target)
@@ -407,14 +407,4 @@ fn stripped(name: &str, strip: usize) -> Option<PathBuf> {
         }
     }
     (parts.len() > strip).then(|| parts[strip..].iter().collect())
-}
-
-#[cfg(target_os = "wasi")]
-fn symlink(target: &Path, link: &Path) -> io::Result<()> {
-    crate::wasi::symlink(target, link)
-}
-
-#[cfg(not(target_os = "wasi"))]
-fn symlink(target: &Path, link: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, link)
 }
