@@ -177,7 +177,7 @@ async fn the_seed_pages_snippets_run_as_they_stand() {
     for language in ["sh", "js", "py"] {
         walk_through_the_page(language, KEY, &api).await;
     }
-    // The page's own answer to its own create request, on one line of curl.
+    // Curl shows the answer to the create request itself.
     assert_is_the_pages_sandbox(&parsed(&run_snippet("sh", &snippet("create.sh"), KEY, "")));
 }
 

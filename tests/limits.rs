@@ -83,11 +83,9 @@ async fn assert_others_unharmed() {
         (ran.outcome.status, ran.stdout.as_str()),
         (ExitStatus::Exited(0), "said\n")
     );
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "another sandbox took {:?}",
-        start.elapsed()
-    );
+    let took = start.elapsed();
+    println!("another sandbox answered in {took:?}");
+    assert!(took < Duration::from_secs(1), "another sandbox took {took:?}");
 }
 
 #[tokio::test]
@@ -297,18 +295,21 @@ async fn deep_directories_can_be_removed() {
 
 #[tokio::test]
 async fn a_fork_bomb_does_not_starve_another_sandbox() {
-    let bombed = machine_with(Limits {
-        vcpus: 2,
-        ..Limits::default()
-    });
-    let output = Arc::new(Capture::default());
-    let bomb = bombed.start(&["fork-bomb"], output).expect("starting the bomb");
-    sleep(Duration::from_millis(200)).await;
-    for _ in 0..5 {
-        assert_others_unharmed().await;
+    // With two virtual CPUs it can keep every guest thread busy.
+    for vcpus in [1, 2] {
+        let bombed = machine_with(Limits {
+            vcpus,
+            ..Limits::default()
+        });
+        let output = Arc::new(Capture::default());
+        let bomb = bombed.start(&["fork-bomb"], output).expect("starting the bomb");
+        sleep(Duration::from_millis(200)).await;
+        for _ in 0..5 {
+            assert_others_unharmed().await;
+        }
+        drop(bomb);
+        assert_all_given_back(&bombed).await;
     }
-    drop(bomb);
-    assert_all_given_back(&bombed).await;
 }
 
 #[tokio::test]

@@ -393,6 +393,11 @@ impl Kernel {
             b"" => self.search_path(request)?,
             path => place::join(&request.cwd, path),
         };
+        // A script is told its name as its user spelled it. Requests have absolute paths only; the spelling is in argv.
+        let mut name = match argv.first() {
+            Some(spelled) if spelled.contains(&b'/') && place::join(&request.cwd, spelled) == path => spelled.clone(),
+            _ => path.clone(),
+        };
         for _ in 0..=MAX_INTERPRETERS {
             let head = self.executable_head(&path)?;
             if let Some(program) = self.programs.named_by(&head) {
@@ -401,10 +406,11 @@ impl Kernel {
             let (interpreter, argument) = parse_interpreter(&head).ok_or(Errno::Noexec)?;
             let mut resolved = vec![interpreter.to_vec()];
             resolved.extend(argument.map(<[u8]>::to_vec));
-            resolved.push(path);
+            resolved.push(name);
             resolved.extend(argv.into_iter().skip(1));
             argv = resolved;
             path = place::join(&request.cwd, interpreter);
+            name = interpreter.to_vec();
         }
         Err(Errno::Loop)
     }

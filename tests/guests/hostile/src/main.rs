@@ -295,7 +295,8 @@ fn hold_arguments() {
         wait(child as i32, 0).expect("waiting");
         match opened {
             Ok(fd) => assert_eq!(read(fd, 4).map(|bytes| bytes.len()), Ok(4)),
-            Err(errno) => return assert_eq!(errno, Errno::NOMEM),
+            // Too little was left: for the file's contents, or for the child, which is gone then.
+            Err(errno) => return assert!([Errno::NOMEM, Errno::NOENT].contains(&errno), "{errno:?}"),
         }
     }
     panic!("60 MiB are held in 32");

@@ -13,7 +13,7 @@ use crate::posix_regex::Dialect;
 use Takes::{MaybeValue, Nothing, Value};
 
 const SPEC: Spec = Spec {
-    short: "rRinvEFGPocCA:B:C:lLwxqshHe:f:m:zaIbTUyZd:D:0123456789",
+    short: "rRinvEFGPocA:B:C:lLwxqshHe:f:m:zaIbTUyZd:D:0123456789",
     long: &[
         ("recursive", "r", Nothing),
         ("dereference-recursive", "R", Nothing),
@@ -449,7 +449,7 @@ impl Grep {
             }
             if binary {
                 out.flush()?;
-                writeln!(out, "grep: {name}: binary file matches")?;
+                complain("grep", format_args!("{name}: binary file matches"));
                 break;
             }
             let group_start = waiting.front().map_or(number, |(n, ..)| *n);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use wisp_sys::{Command, Disposition, Signal};
@@ -132,4 +134,18 @@ pub fn time(args: &[String]) -> i32 {
     };
     let _ = writeln!(io::stderr(), "real {:.2}\nuser 0.00\nsys 0.00", start.elapsed().as_secs_f64());
     status
+}
+
+/// What a shell command prints.
+///
+/// # Errors
+/// When it cannot be started or read.
+pub fn output_of(line: &str) -> io::Result<Vec<u8>> {
+    let (read, write) = wisp_sys::pipe()?;
+    let pid = Command::new("/bin/sh").name("sh").args(["-c", line]).descriptors([(0, 0), (1, write.as_raw_fd()), (2, 2)]).spawn()?;
+    drop(write);
+    let mut output = Vec::new();
+    File::from(read).read_to_end(&mut output)?;
+    wisp_sys::wait(pid)?;
+    Ok(output)
 }

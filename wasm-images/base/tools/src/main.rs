@@ -28,6 +28,7 @@ mod patch;
 mod posix_regex;
 mod programs;
 mod ps;
+mod sed;
 mod small;
 mod stat;
 mod system;

@@ -101,7 +101,7 @@ pub const PROGRAMS: &[(&str, Program)] = &[
     ("rev", Program::Ours(crate::small::rev)),
     ("rm", Program::Uutils(|args| uu_rm::uumain(args))),
     ("rmdir", Program::Uutils(|args| uu_rmdir::uumain(args))),
-    ("sed", Program::Uutils(|args| sed::sed::uumain(args))),
+    ("sed", Program::Ours(crate::sed::main)),
     ("seq", Program::Uutils(|args| uu_seq::uumain(args))),
     ("setsid", Program::Ours(crate::launch::setsid)),
     ("sha1sum", Program::Uutils(|args| uu_sha1sum::uumain(args))),
