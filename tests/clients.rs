@@ -86,8 +86,11 @@ fn run_snippet(language: &str, text: &str, key: &str, id: &str) -> String {
     let text = text.replace(KEY_PLACEHOLDER, key).replace(ID_PLACEHOLDER, id);
     match language {
         "sh" => run(Command::new("bash").args(["-c", &text])),
-        // The page's JavaScript awaits at its top level, which only modules may.
-        "js" => run(Command::new("node").args(["--input-type=module", "--eval", &text])),
+        // The page's JavaScript awaits at its top level, which only modules may. Node before version 20 tries only the
+        // first of localhost's addresses, which may be that of IPv6.
+        "js" => {
+            run(Command::new("node").args(["--dns-result-order=ipv4first", "--input-type=module", "--eval", &text]))
+        }
         "py" => run(Command::new(python()).args(["-c", &text])),
         other => panic!("no language {other}"),
     }

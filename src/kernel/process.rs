@@ -261,7 +261,11 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
     }
 }
 
-pub(super) async fn enter(store: &mut Store<Process>, instance: Option<Instance>, entry: Entry) -> wasmtime::Result<()> {
+pub(super) async fn enter(
+    store: &mut Store<Process>,
+    instance: Option<Instance>,
+    entry: Entry,
+) -> wasmtime::Result<()> {
     let instance = match instance {
         Some(instance) => instance,
         None => instantiate(store).await?,

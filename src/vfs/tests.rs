@@ -149,7 +149,10 @@ fn a_full_disk_writes_short_then_refuses_and_can_be_cleared() {
     };
     let file = fs.open(ROOT, b"/a", &options).unwrap();
     let written = file.write_at(0, &[1; 100_000]).unwrap();
-    assert!(written > 20_000 && written < 40_000 && written.is_multiple_of(4096), "{written}");
+    assert!(
+        written > 20_000 && written < 40_000 && written.is_multiple_of(4096),
+        "{written}"
+    );
     assert_eq!(file.write_at(written as u64, b"x"), Err(Error::NoSpace));
     assert_eq!(file.allocate(0, 1 << 40), Err(Error::NoSpace));
     assert!(fs.usage().bytes <= 40_000);

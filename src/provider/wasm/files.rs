@@ -211,7 +211,10 @@ pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
             kind => format!("pattern: {kind}"),
         })
     };
-    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(invalid)?;
+    let glob = GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(invalid)?;
     // A single `Glob` panics where a set reports that the expression is beyond the limits of the regex engine.
     let matcher = GlobSet::builder().add(glob).build().map_err(invalid)?;
     let literal = pattern
@@ -223,7 +226,11 @@ pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
     let mut found = Vec::new();
     let walked = fs.walk(ROOT, start.as_bytes(), |entry| {
         // The walk tells paths relative to its start.
-        let path = format!("{}/{}", start.trim_end_matches('/'), String::from_utf8_lossy(entry.path));
+        let path = format!(
+            "{}/{}",
+            start.trim_end_matches('/'),
+            String::from_utf8_lossy(entry.path)
+        );
         if !entry.path.is_empty() && matcher.is_match(&path) {
             found.push(path);
         }

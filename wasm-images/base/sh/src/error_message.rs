@@ -12,12 +12,20 @@ pub struct BashMessages;
 
 impl ErrorFormatter for BashMessages {
     fn format_error(&self, error: &Error, shell: &Shell<impl ShellExtensions>) -> String {
-        let name = shell.current_shell_name().map_or_else(|| "sh".to_owned(), |name| name.into_owned());
+        let name = shell
+            .current_shell_name()
+            .map_or_else(|| "sh".to_owned(), |name| name.into_owned());
         if let ErrorKind::ParseError(reason, _) = error.kind() {
-            let name = if shell.options().command_string_mode { format!("{name}: -c") } else { name };
+            let name = if shell.options().command_string_mode {
+                format!("{name}: -c")
+            } else {
+                name
+            };
             return parse_error(&name, reason);
         }
-        let line = shell.env_str("LINENO").map_or_else(String::new, |line| format!("line {line}: "));
+        let line = shell
+            .env_str("LINENO")
+            .map_or_else(String::new, |line| format!("line {line}: "));
         format!("{name}: {line}{}\n", reason(error.kind()))
     }
 }
@@ -26,7 +34,10 @@ impl ErrorFormatter for BashMessages {
 fn parse_error(name: &str, error: &ParseError) -> String {
     match error {
         ParseError::ParsingNear(position) => {
-            format!("{name}: line {}: syntax error near column {}\n", position.line, position.column)
+            format!(
+                "{name}: line {}: syntax error near column {}\n",
+                position.line, position.column
+            )
         }
         ParseError::ParsingAtEndOfInput => format!("{name}: syntax error: unexpected end of file\n"),
         ParseError::Tokenizing { inner, position } => {
@@ -49,7 +60,10 @@ fn reason(kind: &ErrorKind) -> String {
             format!("{}: {}", path.display(), system_error(&error.to_string()))
         }
         ErrorKind::ExpandingUnsetVariable(parameter) => {
-            let name = parameter.trim_start_matches('$').trim_start_matches('{').trim_end_matches('}');
+            let name = parameter
+                .trim_start_matches('$')
+                .trim_start_matches('{')
+                .trim_end_matches('}');
             format!("{name}: unbound variable")
         }
         ErrorKind::CheckedExpansionError(message) => message.clone(),
@@ -78,6 +92,11 @@ fn system_error(text: &str) -> String {
 fn shorten(path: &str) -> String {
     std::env::current_dir()
         .ok()
-        .and_then(|directory| Path::new(path).strip_prefix(directory).ok().map(|rest| rest.display().to_string()))
+        .and_then(|directory| {
+            Path::new(path)
+                .strip_prefix(directory)
+                .ok()
+                .map(|rest| rest.display().to_string())
+        })
         .unwrap_or_else(|| path.to_owned())
 }

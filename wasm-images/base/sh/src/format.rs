@@ -41,8 +41,12 @@ struct Layout {
 impl<'a> Formatter<'a> {
     /// Formats the arguments; the format is used again until they are all taken.
     pub fn run(format: &str, arguments: &'a [String]) -> Formatted {
-        let mut formatter =
-            Self { arguments: arguments.iter(), result: Formatted::default(), consumed: false, stopped: false };
+        let mut formatter = Self {
+            arguments: arguments.iter(),
+            result: Formatted::default(),
+            consumed: false,
+            stopped: false,
+        };
         loop {
             formatter.consumed = false;
             formatter.pass(format);
@@ -107,7 +111,10 @@ impl<'a> Formatter<'a> {
             }
             'u' | 'U' => {
                 let number = digits(characters, 16, if character == 'u' { 4 } else { 8 }, 0);
-                push(&mut self.result.output, char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER));
+                push(
+                    &mut self.result.output,
+                    char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER),
+                );
                 return;
             }
             other => {
@@ -137,18 +144,25 @@ impl<'a> Formatter<'a> {
         if characters.next_if_eq(&'*').is_some() {
             let width = self.integer();
             layout.left |= width < 0;
-            layout.width = usize::try_from(width.unsigned_abs()).unwrap_or(MAX_COLUMNS).min(MAX_COLUMNS);
+            layout.width = usize::try_from(width.unsigned_abs())
+                .unwrap_or(MAX_COLUMNS)
+                .min(MAX_COLUMNS);
         } else {
             layout.width = columns(characters).unwrap_or(0);
         }
         if characters.next_if_eq(&'.').is_some() {
             layout.precision = if characters.next_if_eq(&'*').is_some() {
-                usize::try_from(self.integer()).ok().map(|precision| precision.min(MAX_COLUMNS))
+                usize::try_from(self.integer())
+                    .ok()
+                    .map(|precision| precision.min(MAX_COLUMNS))
             } else {
                 Some(columns(characters).unwrap_or(0))
             };
         }
-        while characters.next_if(|modifier| "hlLqjzt".contains(*modifier) && *modifier != 'q').is_some() {}
+        while characters
+            .next_if(|modifier| "hlLqjzt".contains(*modifier) && *modifier != 'q')
+            .is_some()
+        {}
         match characters.next() {
             Some('%') => self.result.output.push(b'%'),
             Some('s') => {
@@ -177,7 +191,13 @@ impl<'a> Formatter<'a> {
             }
             Some('c') => {
                 let first: String = self.argument().unwrap_or_default().chars().take(1).collect();
-                self.text(first.as_bytes(), Layout { precision: None, ..layout });
+                self.text(
+                    first.as_bytes(),
+                    Layout {
+                        precision: None,
+                        ..layout
+                    },
+                );
             }
             Some('d' | 'i') => {
                 let number = self.integer();
@@ -185,7 +205,16 @@ impl<'a> Formatter<'a> {
             }
             Some('u') => {
                 let number = self.integer() as u64;
-                self.number(number.to_string(), false, "", Layout { plus: false, space: false, ..layout });
+                self.number(
+                    number.to_string(),
+                    false,
+                    "",
+                    Layout {
+                        plus: false,
+                        space: false,
+                        ..layout
+                    },
+                );
             }
             Some(radix @ ('o' | 'x' | 'X')) => {
                 let number = self.integer() as u64;
@@ -195,13 +224,26 @@ impl<'a> Formatter<'a> {
                     _ => (format!("{number:X}"), "0X"),
                 };
                 let prefix = if layout.alternative && number != 0 { prefix } else { "" };
-                self.number(digits, false, prefix, Layout { plus: false, space: false, ..layout });
+                self.number(
+                    digits,
+                    false,
+                    prefix,
+                    Layout {
+                        plus: false,
+                        space: false,
+                        ..layout
+                    },
+                );
             }
             Some(kind @ ('e' | 'E' | 'f' | 'F' | 'g' | 'G' | 'a' | 'A')) => {
                 let number = self.float();
                 let digits = float_digits(number.abs(), kind, layout);
                 let finite = number.is_finite();
-                let layout = Layout { precision: None, zero: layout.zero && finite, ..layout };
+                let layout = Layout {
+                    precision: None,
+                    zero: layout.zero && finite,
+                    ..layout
+                };
                 self.number(digits, number.is_sign_negative(), "", layout);
             }
             Some('(') => {
@@ -233,7 +275,9 @@ impl<'a> Formatter<'a> {
 
     /// Appends text, cut to the precision and padded to the width.
     fn text(&mut self, text: &[u8], layout: Layout) {
-        let text = &text[..layout.precision.map_or(text.len(), |precision| precision.min(text.len()))];
+        let text = &text[..layout
+            .precision
+            .map_or(text.len(), |precision| precision.min(text.len()))];
         let padding = layout.width.saturating_sub(text.len());
         let output = &mut self.result.output;
         if !layout.left {
@@ -260,7 +304,13 @@ impl<'a> Formatter<'a> {
             digits = format!("{digits:0>width$}");
         }
         let whole = format!("{sign}{prefix}{digits}");
-        self.text(whole.as_bytes(), Layout { precision: None, ..layout });
+        self.text(
+            whole.as_bytes(),
+            Layout {
+                precision: None,
+                ..layout
+            },
+        );
     }
 
     /// The next argument as an integer; 0 when there is none.
@@ -279,7 +329,9 @@ impl<'a> Formatter<'a> {
             None if unsigned.len() > 1 && unsigned.starts_with('0') => (8, &unsigned[1..]),
             None => (10, unsigned),
         };
-        let end = digits.find(|character: char| !character.is_digit(radix)).unwrap_or(digits.len());
+        let end = digits
+            .find(|character: char| !character.is_digit(radix))
+            .unwrap_or(digits.len());
         if end < digits.len() || unsigned.is_empty() {
             self.result.problems.push(format!("{argument}: invalid number"));
         }
@@ -288,7 +340,9 @@ impl<'a> Formatter<'a> {
             Ok(number) => number as i64,
             Err(_) if end == 0 => 0,
             Err(_) => {
-                self.result.problems.push(format!("{argument}: Numerical result out of range"));
+                self.result
+                    .problems
+                    .push(format!("{argument}: Numerical result out of range"));
                 if negative { i64::MIN } else { i64::MAX }
             }
         }
@@ -304,12 +358,18 @@ impl<'a> Formatter<'a> {
         if let Ok(number) = text.parse() {
             return number;
         }
-        let hexadecimal = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let hexadecimal = text
+            .strip_prefix("0x")
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
         if let Some(number) = hexadecimal {
             return f64::from(number);
         }
         self.result.problems.push(format!("{argument}: invalid number"));
-        (0..=text.len()).rev().filter_map(|end| text.get(..end)).find_map(|start| start.parse().ok()).unwrap_or(0.0)
+        (0..=text.len())
+            .rev()
+            .filter_map(|end| text.get(..end))
+            .find_map(|start| start.parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// The time that the next argument means (seconds since 1970; -1, -2 or none: now), in the format of strftime(3).
@@ -337,7 +397,9 @@ impl<'a> Formatter<'a> {
 fn digits(characters: &mut Peekable<Chars<'_>>, radix: u32, most: usize, start: u32) -> u32 {
     let mut number = start;
     for _ in 0..most {
-        let Some(digit) = characters.peek().and_then(|character| character.to_digit(radix)) else { break };
+        let Some(digit) = characters.peek().and_then(|character| character.to_digit(radix)) else {
+            break;
+        };
         number = number.wrapping_mul(radix).wrapping_add(digit);
         characters.next();
     }
@@ -372,18 +434,28 @@ fn float_digits(number: f64, kind: char, layout: Layout) -> String {
             // %g takes the shorter notation (C17, 7.21.6.1): the precision counts significant digits.
             let precision = precision.max(1);
             let scientific = exponent_digits(number, precision - 1);
-            let exponent: i64 =
-                scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
+            let exponent: i64 = scientific
+                .split_once('e')
+                .and_then(|(_, exponent)| exponent.parse().ok())
+                .unwrap_or(0);
             let text = if exponent < -4 || exponent >= precision as i64 {
                 scientific
             } else {
                 let decimals = usize::try_from(precision as i64 - 1 - exponent).unwrap_or(0);
                 format!("{number:.decimals$}")
             };
-            if layout.alternative { text } else { without_trailing_zeros(&text) }
+            if layout.alternative {
+                text
+            } else {
+                without_trailing_zeros(&text)
+            }
         }
     };
-    if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
+    if kind.is_ascii_uppercase() {
+        text.to_uppercase()
+    } else {
+        text
+    }
 }
 
 /// `d.ddde±dd`.
@@ -467,16 +539,27 @@ mod tests {
 
     #[test]
     fn numbers_follow_flags_width_and_precision() {
-        assert_eq!(format("%05d|%-5d|%+d|% d|%.3d", &["42", "42", "42", "42", "7"]), "00042|42   |+42| 42|007");
-        assert_eq!(format("%x %X %o %#x %u", &["255", "255", "8", "255", "-1"]), "ff FF 10 0xff 18446744073709551615");
+        assert_eq!(
+            format("%05d|%-5d|%+d|% d|%.3d", &["42", "42", "42", "42", "7"]),
+            "00042|42   |+42| 42|007"
+        );
+        assert_eq!(
+            format("%x %X %o %#x %u", &["255", "255", "8", "255", "-1"]),
+            "ff FF 10 0xff 18446744073709551615"
+        );
         assert_eq!(format("%d %d %d", &["0x1f", "010", "'A"]), "31 8 65");
         assert_eq!(format("%*d|%-*d|", &["5", "1", "3", "2"]), "    1|2  |");
     }
 
     #[test]
     fn floating_point_numbers_look_as_in_c() {
-        assert_eq!(format("%.2f %e %g %g %g %G", &["3.14159", "12345.678", "0.0001", "1e-5", "100000", "1e10"]),
-            "3.14 1.234568e+04 0.0001 1e-05 100000 1E+10");
+        assert_eq!(
+            format(
+                "%.2f %e %g %g %g %G",
+                &["3.14159", "12345.678", "0.0001", "1e-5", "100000", "1e10"]
+            ),
+            "3.14 1.234568e+04 0.0001 1e-05 100000 1E+10"
+        );
         assert_eq!(format("%08.3f|%-8.1f|", &["3.14159", "2"]), "0003.142|2.0     |");
     }
 
@@ -496,7 +579,10 @@ mod tests {
     #[test]
     fn wrong_arguments_are_told() {
         let result = Formatter::run("%d\n", &["abc".to_owned()]);
-        assert_eq!((result.output.as_slice(), result.problems.len()), (b"0\n".as_slice(), 1));
+        assert_eq!(
+            (result.output.as_slice(), result.problems.len()),
+            (b"0\n".as_slice(), 1)
+        );
         assert_eq!(Formatter::run("%y", &[]).problems.len(), 1);
     }
 }

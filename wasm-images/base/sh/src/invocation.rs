@@ -85,7 +85,12 @@ const LETTERS: [(char, &str); 16] = [
 /// Reads the arguments, the first of which is the shell's own name.
 pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, UsageError> {
     let name = arguments.next().unwrap_or_else(|| "sh".to_owned());
-    let program = name.trim_start_matches('-').rsplit('/').next().unwrap_or_default().to_owned();
+    let program = name
+        .trim_start_matches('-')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let mut invocation = Invocation {
         source: Source::StandardInput,
         login: name.starts_with('-'),
@@ -98,7 +103,10 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, Usa
         shopts_on: Vec::new(),
         shopts_off: Vec::new(),
     };
-    let error = |problem: String| UsageError { shell: program.clone(), problem };
+    let error = |problem: String| UsageError {
+        shell: program.clone(),
+        problem,
+    };
     let (mut wants_command, mut wants_input) = (false, false);
 
     let mut operands = Vec::new();
@@ -138,7 +146,11 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, Usa
                                 .iter()
                                 .find(|(known, _)| *known == letter)
                                 .ok_or_else(|| error(format!("-{letter}: invalid option")))?;
-                            let list = if on { &mut invocation.options_on } else { &mut invocation.options_off };
+                            let list = if on {
+                                &mut invocation.options_on
+                            } else {
+                                &mut invocation.options_off
+                            };
                             list.push((*long).to_owned());
                         }
                     }
@@ -154,7 +166,9 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, Usa
 
     let mut operands = operands.into_iter();
     if wants_command {
-        let command = operands.next().ok_or_else(|| error("-c: option requires an argument".to_owned()))?;
+        let command = operands
+            .next()
+            .ok_or_else(|| error("-c: option requires an argument".to_owned()))?;
         invocation.source = Source::Command(command);
         if let Some(name) = operands.next() {
             invocation.name = name;
@@ -182,7 +196,10 @@ mod tests {
     fn command_takes_the_next_operands_as_name_and_parameters() {
         let invocation = run(&["sh", "-ec", "echo", "zero", "one"]);
         assert!(matches!(invocation.source, Source::Command(command) if command == "echo"));
-        assert_eq!((invocation.name.as_str(), invocation.arguments), ("zero", vec!["one".to_owned()]));
+        assert_eq!(
+            (invocation.name.as_str(), invocation.arguments),
+            ("zero", vec!["one".to_owned()])
+        );
         assert_eq!(invocation.options_on, ["errexit"]);
     }
 

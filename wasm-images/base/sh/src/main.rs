@@ -47,7 +47,11 @@ fn main() -> ExitCode {
 
 /// Runs the shell to its end; returns its exit code.
 async fn run(invocation: Invocation) -> u8 {
-    let profile = if invocation.login { ProfileLoadBehavior::LoadDefault } else { ProfileLoadBehavior::Skip };
+    let profile = if invocation.login {
+        ProfileLoadBehavior::LoadDefault
+    } else {
+        ProfileLoadBehavior::Skip
+    };
     let shell = Shell::builder_with_extensions::<Extensions>()
         .default_builtins(BuiltinSet::BashMode)
         .builtins(builtins::all())
@@ -80,7 +84,10 @@ async fn run(invocation: Invocation) -> u8 {
         Source::Command(command) => shell.run_dash_c_command(command).await,
         Source::Script(path) => {
             if !shell.absolute_path(std::path::Path::new(&path)).exists() {
-                eprintln!("{}: {path}: No such file or directory", shell.current_shell_name().unwrap_or_default());
+                eprintln!(
+                    "{}: {path}: No such file or directory",
+                    shell.current_shell_name().unwrap_or_default()
+                );
                 return 127;
             }
             shell.run_script(&path, invocation.arguments.iter()).await

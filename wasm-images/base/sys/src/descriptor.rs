@@ -12,7 +12,12 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: `ends` outlives the call, which writes both numbers.
     check(unsafe { imports::pipe(&raw mut ends) })?;
     // SAFETY: the kernel just made both descriptors for this process; nothing else owns them.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0] as RawFd), OwnedFd::from_raw_fd(ends[1] as RawFd)) })
+    Ok(unsafe {
+        (
+            OwnedFd::from_raw_fd(ends[0] as RawFd),
+            OwnedFd::from_raw_fd(ends[1] as RawFd),
+        )
+    })
 }
 
 /// A new descriptor, the lowest free one that is at least `min`, for the same open file description.
@@ -55,7 +60,13 @@ pub fn inherited() -> io::Result<Vec<Inherited>> {
         let grown = count as usize > pairs.len();
         pairs.resize(count as usize, [0; 2]);
         if !grown {
-            return Ok(pairs.iter().map(|&[chosen, actual]| Inherited { chosen, actual: actual as RawFd }).collect());
+            return Ok(pairs
+                .iter()
+                .map(|&[chosen, actual]| Inherited {
+                    chosen,
+                    actual: actual as RawFd,
+                })
+                .collect());
         }
     }
 }

@@ -168,7 +168,12 @@ pub fn statfs() -> io::Result<FileSystem> {
     // SAFETY: the result outlives the call.
     check(unsafe { imports::statfs(&raw mut raw) })?;
     let [bytes, bytes_used, inodes, inodes_used] = raw;
-    Ok(FileSystem { bytes, bytes_used, inodes, inodes_used })
+    Ok(FileSystem {
+        bytes,
+        bytes_used,
+        inodes,
+        inodes_used,
+    })
 }
 
 /// Makes a named pipe.

@@ -22,7 +22,11 @@ use std::path::{Path, PathBuf};
 
 /// Turns a preview1 errno into a result.
 fn check(errno: i32) -> io::Result<()> {
-    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno))
+    }
 }
 
 /// The kernel takes absolute paths only: the working directory lives inside the guest's libc.
@@ -30,7 +34,11 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str().is_empty() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    if path.is_absolute() { Ok(path.to_owned()) } else { Ok(std::env::current_dir()?.join(path)) }
+    if path.is_absolute() {
+        Ok(path.to_owned())
+    } else {
+        Ok(std::env::current_dir()?.join(path))
+    }
 }
 
 /// The bytes of a path as the kernel takes them.

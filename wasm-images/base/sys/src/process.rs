@@ -127,14 +127,17 @@ impl Command {
     /// Appends arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self.arguments
+            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
     /// Replaces the whole environment.
     #[must_use]
     pub fn environment<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let pairs = pairs.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned()));
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned()));
         self.environment = Some(pairs.collect());
         self
     }
@@ -204,7 +207,14 @@ impl Command {
     fn encode(&self) -> io::Result<Vec<u8>> {
         let mut request = Request(Vec::with_capacity(1024));
         let slash = bytes(&self.program).contains(&b'/');
-        request.string(if slash { bytes(&absolute(&self.program)?).to_vec() } else { Vec::new() }.as_slice());
+        request.string(
+            if slash {
+                bytes(&absolute(&self.program)?).to_vec()
+            } else {
+                Vec::new()
+            }
+            .as_slice(),
+        );
         let directory = match &self.directory {
             Some(directory) => absolute(directory)?,
             None => std::env::current_dir()?,
@@ -276,6 +286,7 @@ pub fn fork<'a>(keep: &[RawFd], child: impl FnOnce() -> u8 + 'a) -> io::Result<P
 
 /// Where a forked process begins; the kernel calls it with the argument of `fork`.
 #[allow(unsafe_code)]
+#[allow(clippy::cast_ptr_alignment, reason = "the address is that of a `Child`")]
 #[unsafe(no_mangle)]
 extern "C" fn wisp_fork_entry(arg: *mut u8) {
     // SAFETY: `fork` passed the address of a `Child` in a frame that this copy of the memory holds; this is the only
@@ -295,8 +306,12 @@ mod tests {
 
     #[test]
     fn request_has_the_layout_of_the_abi() {
-        let command = Command::new("/bin/a").args(["b"]).environment([("K", "v")]).directory("/d");
-        let expected: &[u8] = b"\x06\0\0\0/bin/a\x02\0\0\0/d\x02\0\0\0\x06\0\0\0/bin/a\x01\0\0\0b\x01\0\0\0\x03\0\0\0K=v\
+        let command = Command::new("/bin/a")
+            .args(["b"])
+            .environment([("K", "v")])
+            .directory("/d");
+        let expected: &[u8] =
+            b"\x06\0\0\0/bin/a\x02\0\0\0/d\x02\0\0\0\x06\0\0\0/bin/a\x01\0\0\0b\x01\0\0\0\x03\0\0\0K=v\
             \x03\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x02\0\0\0\x02\0\0\0\0\0\0\0";
         assert_eq!(request(&command), expected);
     }

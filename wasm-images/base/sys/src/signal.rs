@@ -95,7 +95,7 @@ pub fn sigaction(signal: Signal, disposition: Disposition) -> io::Result<()> {
 }
 
 /// Signals that arrived and were caught.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PendingSignals(u32);
 
 impl Iterator for PendingSignals {

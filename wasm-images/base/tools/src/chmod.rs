@@ -21,7 +21,12 @@ pub fn main(args: &[String]) -> i32 {
             "--silent" | "--quiet" => quiet = true,
             other if other.starts_with("--reference=") => reference = Some(other["--reference=".len()..].to_owned()),
             // `-x` and the like are modes; the letters of options are none of theirs.
-            flags if !options_end && flags.len() > 1 && flags.starts_with('-') && flags[1..].chars().all(|c| "Rcfv".contains(c)) => {
+            flags
+                if !options_end
+                    && flags.len() > 1
+                    && flags.starts_with('-')
+                    && flags[1..].chars().all(|c| "Rcfv".contains(c)) =>
+            {
                 recursive |= flags.contains('R');
                 quiet |= flags.contains('f');
                 verbose |= flags.contains(['v', 'c']);
@@ -52,14 +57,21 @@ pub fn main(args: &[String]) -> i32 {
             }
             let bits = mode.apply(stat.permissions(), stat.file_type() == wisp_sys::Stat::DIRECTORY, umask);
             if verbose {
-                println!("mode of '{}' changed from {:04o} to {bits:04o}", path.display(), stat.permissions());
+                println!(
+                    "mode of '{}' changed from {:04o} to {bits:04o}",
+                    path.display(),
+                    stat.permissions()
+                );
             }
             wisp_sys::chmod(path, true, bits)
         });
         if let Err(error) = result {
             status = 1;
             if !quiet {
-                complain("chmod", format_args!("cannot access '{}': {}", path.display(), reason(&error)));
+                complain(
+                    "chmod",
+                    format_args!("cannot access '{}': {}", path.display(), reason(&error)),
+                );
             }
         }
     };
@@ -67,7 +79,9 @@ pub fn main(args: &[String]) -> i32 {
         let root = PathBuf::from(operand);
         change(&root, true);
         if recursive {
-            let below = walk::tree(&root, |path, error| complain("chmod", format_args!("{}: {}", path.display(), reason(error))));
+            let below = walk::tree(&root, |path, error| {
+                complain("chmod", format_args!("{}: {}", path.display(), reason(error)))
+            });
             below.iter().skip(1).for_each(|path| change(path, false));
         }
     }

@@ -29,7 +29,10 @@ pub fn main(args: &[String]) -> i32 {
     let mut operands = parsed.operands.clone();
     let owner = match parsed.value("reference") {
         Some(file) => wisp_sys::stat(Path::new(file), true)
-            .map(|stat| Owner { uid: (!group_only).then_some(stat.uid), gid: Some(stat.gid) })
+            .map(|stat| Owner {
+                uid: (!group_only).then_some(stat.uid),
+                gid: Some(stat.gid),
+            })
             .map_err(|error| format!("{file}: {}", reason(&error))),
         None if operands.len() < 2 => Err("missing operand".to_owned()),
         None => parse(&operands.remove(0), group_only),
@@ -43,11 +46,17 @@ pub fn main(args: &[String]) -> i32 {
     for operand in &operands {
         let mut paths = vec![PathBuf::from(operand)];
         if parsed.has("R") {
-            paths = walk::tree(&paths[0], |path, error| complain(name, format_args!("{}: {}", path.display(), reason(error))));
+            paths = walk::tree(&paths[0], |path, error| {
+                complain(name, format_args!("{}: {}", path.display(), reason(error)))
+            });
         }
         for (index, path) in paths.iter().enumerate() {
             if let Err(error) = wisp_sys::chown(path, follow && index == 0, owner) {
-                status = fail(name, format_args!("cannot access '{}': {}", path.display(), reason(&error)), 1);
+                status = fail(
+                    name,
+                    format_args!("cannot access '{}': {}", path.display(), reason(&error)),
+                    1,
+                );
             }
         }
     }
@@ -59,10 +68,16 @@ fn parse(text: &str, group_only: bool) -> Result<Owner, String> {
     let user = |name: &str| owners.user_id(name).ok_or_else(|| format!("invalid user: '{name}'"));
     let group = |name: &str| owners.group_id(name).ok_or_else(|| format!("invalid group: '{name}'"));
     if group_only {
-        return Ok(Owner { uid: None, gid: Some(group(text)?) });
+        return Ok(Owner {
+            uid: None,
+            gid: Some(group(text)?),
+        });
     }
     match text.split_once([':', '.']) {
-        None => Ok(Owner { uid: Some(user(text)?), gid: None }),
+        None => Ok(Owner {
+            uid: Some(user(text)?),
+            gid: None,
+        }),
         Some((u, g)) => Ok(Owner {
             uid: if u.is_empty() { None } else { Some(user(u)?) },
             gid: if g.is_empty() { None } else { Some(group(g)?) },

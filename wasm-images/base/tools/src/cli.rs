@@ -45,7 +45,11 @@ impl Parsed {
 
     /// The last value given for an option.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.options.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.options
+            .iter()
+            .rev()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -110,7 +114,9 @@ impl Spec {
     ) -> Result<(), String> {
         let mut rest = cluster.chars();
         while let Some(letter) = rest.next() {
-            let takes = self.short_takes(letter).ok_or_else(|| format!("invalid option -- '{letter}'"))?;
+            let takes = self
+                .short_takes(letter)
+                .ok_or_else(|| format!("invalid option -- '{letter}'"))?;
             let value = match takes {
                 Takes::Nothing => {
                     parsed.options.push((letter.to_string(), String::new()));
@@ -118,9 +124,10 @@ impl Spec {
                 }
                 Takes::MaybeValue => rest.as_str().to_owned(),
                 Takes::Value if !rest.as_str().is_empty() => rest.as_str().to_owned(),
-                Takes::Value => {
-                    words.next().cloned().ok_or_else(|| format!("option requires an argument -- '{letter}'"))?
-                }
+                Takes::Value => words
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| format!("option requires an argument -- '{letter}'"))?,
             };
             parsed.options.push((letter.to_string(), value));
             break;
@@ -186,7 +193,11 @@ mod tests {
 
     const SPEC: Spec = Spec {
         short: "ab:i::",
-        long: &[("all", "a", Takes::Nothing), ("bytes", "b", Takes::Value), ("in-place", "i", Takes::MaybeValue)],
+        long: &[
+            ("all", "a", Takes::Nothing),
+            ("bytes", "b", Takes::Value),
+            ("in-place", "i", Takes::MaybeValue),
+        ],
         permute: true,
     };
 
@@ -196,7 +207,12 @@ mod tests {
 
     #[test]
     fn clusters_long_names_and_prefixes_mean_the_same() {
-        for words in [&["-ab", "3", "x"][..], &["-ab3", "x"], &["--all", "x", "--bytes=3"], &["--al", "--by", "3", "x"]] {
+        for words in [
+            &["-ab", "3", "x"][..],
+            &["-ab3", "x"],
+            &["--all", "x", "--bytes=3"],
+            &["--al", "--by", "3", "x"],
+        ] {
             let parsed = parse(words).unwrap();
             assert!(parsed.has("a"));
             assert_eq!(parsed.value("b"), Some("3"));
@@ -207,7 +223,10 @@ mod tests {
     #[test]
     fn an_optional_value_must_be_attached() {
         let parsed = parse(&["-i", "x", "-i.bak"]).unwrap();
-        assert_eq!(parsed.options, [("i".into(), String::new()), ("i".into(), ".bak".into())]);
+        assert_eq!(
+            parsed.options,
+            [("i".into(), String::new()), ("i".into(), ".bak".into())]
+        );
         assert_eq!(parsed.operands, ["x"]);
     }
 
@@ -216,6 +235,9 @@ mod tests {
         assert_eq!(parse(&["-z"]).unwrap_err(), "invalid option -- 'z'");
         assert_eq!(parse(&["-b"]).unwrap_err(), "option requires an argument -- 'b'");
         assert_eq!(parse(&["--nope"]).unwrap_err(), "unrecognized option '--nope'");
-        assert_eq!(parse(&["--all=1"]).unwrap_err(), "option '--all' doesn't allow an argument");
+        assert_eq!(
+            parse(&["--all=1"]).unwrap_err(),
+            "option '--all' doesn't allow an argument"
+        );
     }
 }

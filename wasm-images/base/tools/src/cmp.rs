@@ -7,12 +7,21 @@ use crate::cli::{Spec, Takes, fail, reason};
 
 const SPEC: Spec = Spec {
     short: "sln:i:b",
-    long: &[("silent", "s", Takes::Nothing), ("quiet", "s", Takes::Nothing), ("verbose", "l", Takes::Nothing), ("bytes", "n", Takes::Value)],
+    long: &[
+        ("silent", "s", Takes::Nothing),
+        ("quiet", "s", Takes::Nothing),
+        ("verbose", "l", Takes::Nothing),
+        ("bytes", "n", Takes::Value),
+    ],
     permute: true,
 };
 
 fn open(name: &str) -> io::Result<Box<dyn Read>> {
-    Ok(if name == "-" { Box::new(io::stdin().lock()) } else { Box::new(BufReader::new(File::open(name)?)) })
+    Ok(if name == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(name)?))
+    })
 }
 
 /// Runs the program.
@@ -43,7 +52,11 @@ pub fn main(args: &[String]) -> i32 {
             (Ok(Some(_)), Ok(None)) | (Ok(None), Ok(Some(_))) => {
                 if !silent {
                     let name = if matches!(next[0], Ok(None)) { first } else { second };
-                    return fail("cmp", format_args!("EOF on {name} after byte {}, line {line}", position - 1), 1);
+                    return fail(
+                        "cmp",
+                        format_args!("EOF on {name} after byte {}, line {line}", position - 1),
+                        1,
+                    );
                 }
                 return 1;
             }

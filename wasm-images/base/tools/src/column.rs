@@ -7,7 +7,11 @@ use crate::cli::{Spec, Takes, fail, finish, reason, stdout};
 
 const SPEC: Spec = Spec {
     short: "ts:o:c:ne",
-    long: &[("table", "t", Takes::Nothing), ("separator", "s", Takes::Value), ("output-separator", "o", Takes::Value)],
+    long: &[
+        ("table", "t", Takes::Nothing),
+        ("separator", "s", Takes::Value),
+        ("output-separator", "o", Takes::Value),
+    ],
     permute: true,
 };
 
@@ -21,7 +25,10 @@ pub fn main(args: &[String]) -> i32 {
     let read = if parsed.operands.is_empty() {
         io::stdin().read_to_end(&mut bytes).map(|_| ())
     } else {
-        parsed.operands.iter().try_for_each(|file| fs::read(file).map(|text| bytes.extend(text)))
+        parsed
+            .operands
+            .iter()
+            .try_for_each(|file| fs::read(file).map(|text| bytes.extend(text)))
     };
     if let Err(error) = read {
         return fail("column", reason(&error), 1);
@@ -51,7 +58,11 @@ pub fn main(args: &[String]) -> i32 {
     for row in &rows {
         for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let last = index + 1 == row.len();
-            let _ = if last { writeln!(out, "{cell}") } else { write!(out, "{cell:<width$}{separator}") };
+            let _ = if last {
+                writeln!(out, "{cell}")
+            } else {
+                write!(out, "{cell:<width$}{separator}")
+            };
         }
     }
     finish("column", out, 0)

@@ -7,7 +7,11 @@ use crate::listing::human_size;
 
 const SPEC: Spec = Spec {
     short: "hkmiPTaBH",
-    long: &[("human-readable", "h", Takes::Nothing), ("inodes", "i", Takes::Nothing), ("print-type", "T", Takes::Nothing)],
+    long: &[
+        ("human-readable", "h", Takes::Nothing),
+        ("inodes", "i", Takes::Nothing),
+        ("print-type", "T", Takes::Nothing),
+    ],
     permute: true,
 };
 
@@ -27,7 +31,11 @@ pub fn main(args: &[String]) -> i32 {
         Err(error) => return fail("df", reason(&error), 1),
     };
     let inodes = parsed.has("i");
-    let (all, used) = if inodes { (fs.inodes, fs.inodes_used) } else { (fs.bytes, fs.bytes_used) };
+    let (all, used) = if inodes {
+        (fs.inodes, fs.inodes_used)
+    } else {
+        (fs.bytes, fs.bytes_used)
+    };
     let free = all.saturating_sub(used);
     let show = |value: u64| match (inodes, parsed.has("h"), parsed.has("m")) {
         (true, ..) => value.to_string(),
@@ -35,13 +43,23 @@ pub fn main(args: &[String]) -> i32 {
         (_, _, true) => value.div_ceil(1 << 20).to_string(),
         _ => value.div_ceil(1024).to_string(),
     };
-    let percent = if all == 0 { 0 } else { (u128::from(used) * 100).div_ceil(u128::from(all)) };
+    let percent = if all == 0 {
+        0
+    } else {
+        (u128::from(used) * 100).div_ceil(u128::from(all))
+    };
     let (heading, free_heading, use_heading) = match (inodes, parsed.has("h")) {
         (true, _) => ("Inodes", "IFree", "IUse%"),
         (_, true) => ("Size", "Avail", "Use%"),
         _ => ("1K-blocks", "Available", "Use%"),
     };
-    let kind = |text: &str| if parsed.has("T") { format!("{text:<8} ") } else { String::new() };
+    let kind = |text: &str| {
+        if parsed.has("T") {
+            format!("{text:<8} ")
+        } else {
+            String::new()
+        }
+    };
     let mut out = stdout();
     let _ = writeln!(
         out,

@@ -69,7 +69,14 @@ pub fn main(args: &[String]) -> i32 {
         Ok(unified) => unified,
         Err(lines) => return fail("diff", format_args!("invalid context length '{lines}'"), 2),
     };
-    let all = |key: &str| parsed.options.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect();
+    let all = |key: &str| {
+        parsed
+            .options
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, v)| v.clone())
+            .collect()
+    };
     let diff = Diff {
         unified,
         recursive: parsed.has("r"),
@@ -84,7 +91,12 @@ pub fn main(args: &[String]) -> i32 {
         text: parsed.has("a"),
         excluded: all("x"),
         labels: all("L"),
-        options: args.iter().skip(1).filter(|word| word.starts_with('-') && word.len() > 1).map(|word| format!(" {word}")).collect(),
+        options: args
+            .iter()
+            .skip(1)
+            .filter(|word| word.starts_with('-') && word.len() > 1)
+            .map(|word| format!(" {word}"))
+            .collect(),
     };
     let mut out = stdout();
     let (mut left, mut right) = (PathBuf::from(&parsed.operands[0]), PathBuf::from(&parsed.operands[1]));
@@ -94,7 +106,11 @@ pub fn main(args: &[String]) -> i32 {
     } else if right_dir && !left_dir {
         right.push(left.file_name().unwrap_or_default());
     }
-    let status = if left_dir && right_dir { diff.trees(&left, &right, &mut out) } else { diff.files(&left, &right, &mut out) };
+    let status = if left_dir && right_dir {
+        diff.trees(&left, &right, &mut out)
+    } else {
+        diff.files(&left, &right, &mut out)
+    };
     finish("diff", out, status)
 }
 
@@ -122,13 +138,21 @@ struct Change {
 /// The changes between two sequences (E. Myers, "An O(ND) Difference Algorithm", 1986).
 fn changes(a: &[u32], b: &[u32]) -> Vec<Change> {
     let prefix = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let suffix = a[prefix..].iter().rev().zip(b[prefix..].iter().rev()).take_while(|(x, y)| x == y).count();
+    let suffix = a[prefix..]
+        .iter()
+        .rev()
+        .zip(b[prefix..].iter().rev())
+        .take_while(|(x, y)| x == y)
+        .count();
     let (inner_a, inner_b) = (&a[prefix..a.len() - suffix], &b[prefix..b.len() - suffix]);
     let (n, m) = (inner_a.len() as isize, inner_b.len() as isize);
     if n == 0 && m == 0 {
         return Vec::new();
     }
-    let whole = Change { a: (prefix, a.len() - suffix), b: (prefix, b.len() - suffix) };
+    let whole = Change {
+        a: (prefix, a.len() - suffix),
+        b: (prefix, b.len() - suffix),
+    };
     if n == 0 || m == 0 {
         return vec![whole];
     }
@@ -142,7 +166,11 @@ fn changes(a: &[u32], b: &[u32]) -> Vec<Change> {
         trace.push(furthest[at(-d)..=at(d)].to_vec());
         for k in (-d..=d).step_by(2) {
             let down = k == -d || k != d && furthest[at(k - 1)] < furthest[at(k + 1)];
-            let mut x = if down { furthest[at(k + 1)] } else { furthest[at(k - 1)] + 1 };
+            let mut x = if down {
+                furthest[at(k + 1)]
+            } else {
+                furthest[at(k - 1)] + 1
+            };
             while x < n && x - k < m && x - k >= 0 && inner_a[x as usize] == inner_b[(x - k) as usize] {
                 x += 1;
             }
@@ -182,9 +210,16 @@ fn changes(a: &[u32], b: &[u32]) -> Vec<Change> {
         while i < inner_a.len() && matched[i].is_none() {
             i += 1;
         }
-        j = if i < inner_a.len() { matched[i].unwrap_or(j) } else { inner_b.len() };
+        j = if i < inner_a.len() {
+            matched[i].unwrap_or(j)
+        } else {
+            inner_b.len()
+        };
         if (i, j) != start {
-            found.push(Change { a: (prefix + start.0, prefix + i), b: (prefix + start.1, prefix + j) });
+            found.push(Change {
+                a: (prefix + start.0, prefix + i),
+                b: (prefix + start.1, prefix + j),
+            });
         }
         while i < inner_a.len() && matched[i] == Some(j) {
             i += 1;
@@ -197,7 +232,9 @@ fn changes(a: &[u32], b: &[u32]) -> Vec<Change> {
 impl Diff {
     /// What of a line counts for comparison.
     fn normal(&self, line: &[u8]) -> Vec<u8> {
-        let mut line = line.strip_suffix(b"\n").map_or_else(|| [line, b"\0"].concat(), <[u8]>::to_vec);
+        let mut line = line
+            .strip_suffix(b"\n")
+            .map_or_else(|| [line, b"\0"].concat(), <[u8]>::to_vec);
         if self.all_space || self.space_change || self.trailing {
             if line.last() == Some(&0) {
                 line.pop();
@@ -209,10 +246,16 @@ impl Diff {
             }
             if self.space_change {
                 line.dedup_by(|next, before| next.is_ascii_whitespace() && before.is_ascii_whitespace());
-                line.iter_mut().filter(|b| b.is_ascii_whitespace()).for_each(|b| *b = b' ');
+                line.iter_mut()
+                    .filter(|b| b.is_ascii_whitespace())
+                    .for_each(|b| *b = b' ');
             }
         }
-        if self.fold { String::from_utf8_lossy(&line).to_lowercase().into_bytes() } else { line }
+        if self.fold {
+            String::from_utf8_lossy(&line).to_lowercase().into_bytes()
+        } else {
+            line
+        }
     }
 
     fn trees(&self, left: &Path, right: &Path, out: &mut impl Write) -> i32 {
@@ -220,12 +263,21 @@ impl Diff {
         let mut pending = vec![(left.to_owned(), right.to_owned())];
         while let Some((left, right)) = pending.pop() {
             let names = |directory: &Path| -> BTreeSet<_> {
-                fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+                fs::read_dir(directory)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.file_name())
+                    .collect()
             };
             let (left_names, right_names) = (names(&left), names(&right));
             let mut below = Vec::new();
             for name in left_names.union(&right_names) {
-                if self.excluded.iter().any(|pattern| glob::matches(pattern, &name.to_string_lossy(), false)) {
+                if self
+                    .excluded
+                    .iter()
+                    .any(|pattern| glob::matches(pattern, &name.to_string_lossy(), false))
+                {
                     continue;
                 }
                 let (a, b) = (left.join(name), right.join(name));

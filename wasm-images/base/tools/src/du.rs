@@ -63,14 +63,23 @@ pub fn main(args: &[String]) -> i32 {
         megabytes: parsed.has("m"),
         all: parsed.has("a"),
         max_depth,
-        excluded: parsed.options.iter().filter(|(k, _)| k == "exclude").map(|(_, v)| v.clone()).collect(),
+        excluded: parsed
+            .options
+            .iter()
+            .filter(|(k, _)| k == "exclude")
+            .map(|(_, v)| v.clone())
+            .collect(),
         seen: HashSet::new(),
         status: 0,
     };
     let mut out = stdout();
     let mut total = 0;
     let dot = [".".to_owned()];
-    for file in if parsed.operands.is_empty() { &dot[..] } else { &parsed.operands } {
+    for file in if parsed.operands.is_empty() {
+        &dot[..]
+    } else {
+        &parsed.operands
+    } {
         total += du.tree(Path::new(file), &mut out);
     }
     if parsed.has("c") {
@@ -86,10 +95,22 @@ impl Du {
             Ok(stat) => {
                 let is_dir = stat.file_type() == Stat::DIRECTORY;
                 let fresh = stat.nlink < 2 || is_dir || self.seen.insert((stat.dev, stat.ino));
-                Some((if !fresh { 0 } else if self.apparent { stat.size } else { stat.blocks * 512 }, is_dir))
+                Some((
+                    if !fresh {
+                        0
+                    } else if self.apparent {
+                        stat.size
+                    } else {
+                        stat.blocks * 512
+                    },
+                    is_dir,
+                ))
             }
             Err(error) => {
-                complain("du", format_args!("cannot access '{}': {}", path.display(), reason(&error)));
+                complain(
+                    "du",
+                    format_args!("cannot access '{}': {}", path.display(), reason(&error)),
+                );
                 self.status = 1;
                 None
             }
@@ -100,7 +121,10 @@ impl Du {
         match fs::read_dir(path) {
             Ok(entries) => entries.flatten().map(|entry| path.join(entry.file_name())).collect(),
             Err(error) => {
-                complain("du", format_args!("cannot read directory '{}': {}", path.display(), reason(&error)));
+                complain(
+                    "du",
+                    format_args!("cannot read directory '{}': {}", path.display(), reason(&error)),
+                );
                 self.status = 1;
                 Vec::new()
             }
@@ -108,22 +132,34 @@ impl Du {
     }
 
     fn tree(&mut self, root: &Path, out: &mut impl Write) -> u64 {
-        let Some((bytes, is_dir)) = self.own(root) else { return 0 };
+        let Some((bytes, is_dir)) = self.own(root) else {
+            return 0;
+        };
         if !is_dir {
             self.print(bytes, root, out);
             return bytes;
         }
-        let mut open = vec![Open { path: root.to_owned(), bytes, children: self.children(root) }];
+        let mut open = vec![Open {
+            path: root.to_owned(),
+            bytes,
+            children: self.children(root),
+        }];
         while let Some(current) = open.last_mut() {
             if let Some(child) = current.children.pop() {
                 let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if self.excluded.iter().any(|pattern| glob::matches(pattern, &name, false)) {
                     continue;
                 }
-                let Some((bytes, is_dir)) = self.own(&child) else { continue };
+                let Some((bytes, is_dir)) = self.own(&child) else {
+                    continue;
+                };
                 if is_dir {
                     let children = self.children(&child);
-                    open.push(Open { path: child, bytes, children });
+                    open.push(Open {
+                        path: child,
+                        bytes,
+                        children,
+                    });
                 } else {
                     current.bytes += bytes;
                     let depth = open.len();

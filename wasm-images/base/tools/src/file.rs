@@ -10,7 +10,11 @@ use crate::cli::{Spec, Takes, fail};
 
 const SPEC: Spec = Spec {
     short: "biLh",
-    long: &[("brief", "b", Takes::Nothing), ("mime-type", "i", Takes::Nothing), ("mime", "i", Takes::Nothing)],
+    long: &[
+        ("brief", "b", Takes::Nothing),
+        ("mime-type", "i", Takes::Nothing),
+        ("mime", "i", Takes::Nothing),
+    ],
     permute: true,
 };
 
@@ -35,7 +39,12 @@ const MAGIC: [(&[u8], &str, &str); 14] = [
 fn describe(path: &Path) -> (String, &'static str) {
     let stat = match wisp_sys::stat(path, false) {
         Ok(stat) => stat,
-        Err(error) => return (format!("cannot open ({})", crate::cli::reason(&error)), "inode/x-unknown"),
+        Err(error) => {
+            return (
+                format!("cannot open ({})", crate::cli::reason(&error)),
+                "inode/x-unknown",
+            );
+        }
     };
     match stat.file_type() {
         Stat::DIRECTORY => return ("directory".into(), "inode/directory"),
@@ -50,7 +59,10 @@ fn describe(path: &Path) -> (String, &'static str) {
     let mut head = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut head));
     if let Err(error) = read {
-        return (format!("cannot open ({})", crate::cli::reason(&error)), "inode/x-unknown");
+        return (
+            format!("cannot open ({})", crate::cli::reason(&error)),
+            "inode/x-unknown",
+        );
     }
     if head.is_empty() {
         return ("empty".into(), "inode/x-empty");
@@ -60,7 +72,12 @@ fn describe(path: &Path) -> (String, &'static str) {
         return ("POSIX tar archive".into(), "application/x-tar");
     }
     if head.starts_with(b"#!") {
-        let line = String::from_utf8_lossy(&head[2..]).lines().next().unwrap_or_default().trim().to_owned();
+        let line = String::from_utf8_lossy(&head[2..])
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         return (format!("{line} script, ASCII text executable"), "text/x-shellscript");
     }
     if let Some((_, text, media)) = MAGIC.iter().find(|(magic, ..)| head.starts_with(magic)) {
@@ -74,8 +91,16 @@ fn describe(path: &Path) -> (String, &'static str) {
     };
     match text {
         Some(text) if !text.contains('\0') => {
-            let kind = if text.is_ascii() { "ASCII text" } else { "Unicode text, UTF-8 text" };
-            let ends = if text.contains("\r\n") { ", with CRLF line terminators" } else { "" };
+            let kind = if text.is_ascii() {
+                "ASCII text"
+            } else {
+                "Unicode text, UTF-8 text"
+            };
+            let ends = if text.contains("\r\n") {
+                ", with CRLF line terminators"
+            } else {
+                ""
+            };
             (format!("{kind}{ends}"), "text/plain")
         }
         _ => ("data".into(), "application/octet-stream"),
@@ -92,7 +117,11 @@ pub fn main(args: &[String]) -> i32 {
     for name in &parsed.operands {
         let (text, media) = describe(Path::new(name));
         let shown = if parsed.has("i") { media } else { &text };
-        if parsed.has("b") { println!("{shown}") } else { println!("{name}: {shown}") }
+        if parsed.has("b") {
+            println!("{shown}")
+        } else {
+            println!("{name}: {shown}")
+        }
     }
     0
 }

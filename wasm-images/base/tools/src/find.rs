@@ -152,7 +152,11 @@ struct Entry {
 impl Entry {
     fn name(&self) -> &str {
         let trimmed = self.path.trim_end_matches('/');
-        if trimmed.is_empty() { "/" } else { trimmed.rsplit('/').next().unwrap_or(trimmed) }
+        if trimmed.is_empty() {
+            "/"
+        } else {
+            trimmed.rsplit('/').next().unwrap_or(trimmed)
+        }
     }
 }
 
@@ -172,7 +176,8 @@ pub fn main(args: &[String]) -> i32 {
         }
         words = &words[1..];
     }
-    let starts_expression = |word: &String| word.len() > 1 && word.starts_with('-') || ["!", "(", ")", ","].contains(&word.as_str());
+    let starts_expression =
+        |word: &String| word.len() > 1 && word.starts_with('-') || ["!", "(", ")", ","].contains(&word.as_str());
     let paths_end = words.iter().position(starts_expression).unwrap_or(words.len());
     let (paths, expression) = words.split_at(paths_end);
     let mut parser = Parser {
@@ -217,7 +222,9 @@ pub fn main(args: &[String]) -> i32 {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 impl Parser<'_> {
@@ -231,13 +238,21 @@ impl Parser<'_> {
     }
 
     fn argument(&mut self, of: &str) -> Result<String, String> {
-        let value = self.words.get(self.at).cloned().ok_or_else(|| format!("missing argument to '{of}'"))?;
+        let value = self
+            .words
+            .get(self.at)
+            .cloned()
+            .ok_or_else(|| format!("missing argument to '{of}'"))?;
         self.at += 1;
         Ok(value)
     }
 
     fn whole(&mut self) -> Result<usize, String> {
-        let root = if self.words.is_empty() { self.add(Node::Const(true)) } else { self.list()? };
+        let root = if self.words.is_empty() {
+            self.add(Node::Const(true))
+        } else {
+            self.list()?
+        };
         if let Some(word) = self.peek() {
             return Err(if word == ")" {
                 "you have too many ')'".into()
@@ -332,10 +347,22 @@ impl Parser<'_> {
         const MINUTE: u64 = 60_000_000_000;
         const DAY: u64 = 24 * 60 * MINUTE;
         Ok(match word {
-            "-name" | "-iname" => Node::Name { glob: self.argument(word)?, fold: word == "-iname" },
-            "-path" | "-wholename" => Node::Path { glob: self.argument(word)?, fold: false },
-            "-ipath" | "-iwholename" => Node::Path { glob: self.argument(word)?, fold: true },
-            "-lname" | "-ilname" => Node::LinkName { glob: self.argument(word)?, fold: word == "-ilname" },
+            "-name" | "-iname" => Node::Name {
+                glob: self.argument(word)?,
+                fold: word == "-iname",
+            },
+            "-path" | "-wholename" => Node::Path {
+                glob: self.argument(word)?,
+                fold: false,
+            },
+            "-ipath" | "-iwholename" => Node::Path {
+                glob: self.argument(word)?,
+                fold: true,
+            },
+            "-lname" | "-ilname" => Node::LinkName {
+                glob: self.argument(word)?,
+                fold: word == "-ilname",
+            },
             "-regex" | "-iregex" => {
                 let pattern = self.argument(word)?;
                 // The default syntax is Emacs': basic with bare + ? *, close to basic with GNU's operators.
@@ -344,7 +371,10 @@ impl Parser<'_> {
             }
             "-regextype" => {
                 let kind = self.argument(word)?;
-                self.dialect = if matches!(kind.as_str(), "posix-extended" | "egrep" | "awk" | "posix-egrep" | "gnu-awk" | "posix-awk") {
+                self.dialect = if matches!(
+                    kind.as_str(),
+                    "posix-extended" | "egrep" | "awk" | "posix-egrep" | "gnu-awk" | "posix-awk"
+                ) {
                     Dialect::Extended
                 } else {
                     Dialect::Basic
@@ -359,12 +389,36 @@ impl Parser<'_> {
                 Node::Type(types)
             }
             "-size" => self.size()?,
-            "-mtime" => Node::Age { time: Time::Modification, unit: DAY, compare: self.compare(word)? },
-            "-atime" => Node::Age { time: Time::Access, unit: DAY, compare: self.compare(word)? },
-            "-ctime" => Node::Age { time: Time::Change, unit: DAY, compare: self.compare(word)? },
-            "-mmin" => Node::Age { time: Time::Modification, unit: MINUTE, compare: self.compare(word)? },
-            "-amin" => Node::Age { time: Time::Access, unit: MINUTE, compare: self.compare(word)? },
-            "-cmin" => Node::Age { time: Time::Change, unit: MINUTE, compare: self.compare(word)? },
+            "-mtime" => Node::Age {
+                time: Time::Modification,
+                unit: DAY,
+                compare: self.compare(word)?,
+            },
+            "-atime" => Node::Age {
+                time: Time::Access,
+                unit: DAY,
+                compare: self.compare(word)?,
+            },
+            "-ctime" => Node::Age {
+                time: Time::Change,
+                unit: DAY,
+                compare: self.compare(word)?,
+            },
+            "-mmin" => Node::Age {
+                time: Time::Modification,
+                unit: MINUTE,
+                compare: self.compare(word)?,
+            },
+            "-amin" => Node::Age {
+                time: Time::Access,
+                unit: MINUTE,
+                compare: self.compare(word)?,
+            },
+            "-cmin" => Node::Age {
+                time: Time::Change,
+                unit: MINUTE,
+                compare: self.compare(word)?,
+            },
             "-newer" | "-anewer" | "-cnewer" | "-newermm" => {
                 let file = self.argument(word)?;
                 let stat = wisp_sys::stat(Path::new(&file), true).map_err(|e| format!("'{file}': {}", reason(&e)))?;
@@ -400,8 +454,17 @@ impl Parser<'_> {
                 let name = self.argument(word)?;
                 let group = word == "-group" || word == "-gid";
                 let owners = Owners::read();
-                let id = if group { owners.group_id(&name) } else { owners.user_id(&name) };
-                let id = id.ok_or_else(|| format!("'{name}' is not the name of a known {}", if group { "group" } else { "user" }))?;
+                let id = if group {
+                    owners.group_id(&name)
+                } else {
+                    owners.user_id(&name)
+                };
+                let id = id.ok_or_else(|| {
+                    format!(
+                        "'{name}' is not the name of a known {}",
+                        if group { "group" } else { "user" }
+                    )
+                })?;
                 if group { Node::Group(id) } else { Node::User(id) }
             }
             "-nouser" | "-nogroup" | "-false" => Node::Const(false),
@@ -476,7 +539,10 @@ impl Parser<'_> {
             Some('G') => (&text[..text.len() - 1], 1 << 30),
             _ => (text.as_str(), 512),
         };
-        Ok(Node::Size { unit, compare: Compare::parse(digits).ok_or_else(invalid)? })
+        Ok(Node::Size {
+            unit,
+            compare: Compare::parse(digits).ok_or_else(invalid)?,
+        })
     }
 
     fn exec(&mut self, word: &str) -> Result<Exec, String> {
@@ -492,7 +558,12 @@ impl Parser<'_> {
                     words.pop();
                 }
                 let in_directory = word.ends_with("dir");
-                return Ok(Exec { words, batch, in_directory, collected: std::cell::RefCell::default() });
+                return Ok(Exec {
+                    words,
+                    batch,
+                    in_directory,
+                    collected: std::cell::RefCell::default(),
+                });
             }
             words.push(next);
         }
@@ -515,7 +586,13 @@ impl Find {
             other => other,
         };
         match stat {
-            Ok(stat) => Some(Entry { path, base_len, depth, stat, prune: std::cell::Cell::new(false) }),
+            Ok(stat) => Some(Entry {
+                path,
+                base_len,
+                depth,
+                stat,
+                prune: std::cell::Cell::new(false),
+            }),
             Err(error) => {
                 if !(self.options.ignore_race && error.kind() == std::io::ErrorKind::NotFound) {
                     self.trouble(format_args!("'{path}': {}", reason(&error)));
@@ -548,7 +625,9 @@ impl Find {
                 }
                 Step::Visit(path, depth) => (path, depth),
             };
-            let Some(entry) = self.entry(path, start.len(), depth) else { continue };
+            let Some(entry) = self.entry(path, start.len(), depth) else {
+                continue;
+            };
             let is_dir = entry.stat.file_type() == Stat::DIRECTORY;
             let first_device = *device.get_or_insert(entry.stat.dev);
             if !self.options.depth_first {
@@ -561,10 +640,17 @@ impl Find {
             above.truncate(depth);
             let identity = (entry.stat.dev, entry.stat.ino);
             if descend && self.options.follow && above.contains(&identity) {
-                self.trouble(format_args!("File system loop detected; '{}' is the same directory as one above it", entry.path));
+                self.trouble(format_args!(
+                    "File system loop detected; '{}' is the same directory as one above it",
+                    entry.path
+                ));
                 continue;
             }
-            let children = if descend { self.children(&entry.path) } else { Vec::new() };
+            let children = if descend {
+                self.children(&entry.path)
+            } else {
+                Vec::new()
+            };
             above.push(identity);
             if self.options.depth_first {
                 steps.push(Step::Leave(entry));
@@ -582,7 +668,10 @@ impl Find {
             }
         };
         let slash = if directory.ends_with('/') { "" } else { "/" };
-        entries.flatten().map(|entry| format!("{directory}{slash}{}", entry.file_name().to_string_lossy())).collect()
+        entries
+            .flatten()
+            .map(|entry| format!("{directory}{slash}{}", entry.file_name().to_string_lossy()))
+            .collect()
     }
 
     fn visit(&self, entry: &Entry, out: &mut impl Write) {
@@ -594,8 +683,12 @@ impl Find {
     /// Evaluates a node. Recursion is as deep as the expression's parentheses; runs of `-a`, `-o` are walked on the left.
     fn holds(&self, node: usize, entry: &Entry, out: &mut impl Write) -> bool {
         match &self.nodes[node] {
-            Node::And(left, right) => self.holds(*left, entry, out) && !self.quit.get() && self.holds(*right, entry, out),
-            Node::Or(left, right) => self.holds(*left, entry, out) || !self.quit.get() && self.holds(*right, entry, out),
+            Node::And(left, right) => {
+                self.holds(*left, entry, out) && !self.quit.get() && self.holds(*right, entry, out)
+            }
+            Node::Or(left, right) => {
+                self.holds(*left, entry, out) || !self.quit.get() && self.holds(*right, entry, out)
+            }
             Node::List(left, right) => {
                 self.holds(*left, entry, out);
                 !self.quit.get() && self.holds(*right, entry, out)
@@ -641,9 +734,10 @@ impl Find {
                 self.quit.set(true);
                 true
             }
-            Node::Print(end) => {
-                self.written(out.write_all(entry.path.as_bytes()).and_then(|()| out.write_all(&[*end])))
-            }
+            Node::Print(end) => self.written(
+                out.write_all(entry.path.as_bytes())
+                    .and_then(|()| out.write_all(&[*end])),
+            ),
             Node::Printf(format) => {
                 let text = self.printf(format, entry);
                 self.written(out.write_all(&text))
@@ -684,7 +778,10 @@ impl Find {
     fn exec(&self, exec: &Exec, entry: &Entry, out: &mut impl Write) -> bool {
         let (directory, name) = if exec.in_directory {
             let parent = Path::new(&entry.path).parent().filter(|p| !p.as_os_str().is_empty());
-            (Some(parent.unwrap_or(Path::new(".")).to_owned()), format!("./{}", entry.name()))
+            (
+                Some(parent.unwrap_or(Path::new(".")).to_owned()),
+                format!("./{}", entry.name()),
+            )
         } else {
             (None, entry.path.clone())
         };
@@ -704,7 +801,9 @@ impl Find {
     }
 
     fn run(&self, words: &[String], directory: Option<&Path>, out: &mut impl Write) -> bool {
-        let Some((program, arguments)) = words.split_first() else { return false };
+        let Some((program, arguments)) = words.split_first() else {
+            return false;
+        };
         // What was printed so far comes before what the command prints.
         self.written(out.flush());
         let mut command = Command::new(program).args(arguments);
@@ -816,7 +915,12 @@ impl Find {
                 Some(at) => entry.path[..at].to_owned(),
                 None => ".".to_owned(),
             },
-            'P' => entry.path.get(entry.base_len..).unwrap_or_default().trim_start_matches('/').to_owned(),
+            'P' => entry
+                .path
+                .get(entry.base_len..)
+                .unwrap_or_default()
+                .trim_start_matches('/')
+                .to_owned(),
             'H' => entry.path.get(..entry.base_len).unwrap_or_default().to_owned(),
             's' => stat.size.to_string(),
             'b' => stat.blocks.to_string(),
@@ -858,7 +962,12 @@ fn time_part(time: u64, key: char) -> String {
 }
 
 fn pad(text: &str, flags: &str) -> String {
-    let width: usize = flags.trim_start_matches('-').split('.').next().and_then(|w| w.parse().ok()).unwrap_or(0);
+    let width: usize = flags
+        .trim_start_matches('-')
+        .split('.')
+        .next()
+        .and_then(|w| w.parse().ok())
+        .unwrap_or(0);
     let width = width.min(4096);
     if flags.starts_with('-') {
         format!("{text:<width$}")

@@ -66,7 +66,8 @@ fn bracket(pattern: &[char], p: usize, c: char) -> Option<(bool, usize)> {
         }
         first = false;
         if low == '[' && pattern.get(at + 1) == Some(&':') {
-            let close = (at + 2..pattern.len().saturating_sub(1)).find(|&i| pattern[i] == ':' && pattern[i + 1] == ']')?;
+            let close =
+                (at + 2..pattern.len().saturating_sub(1)).find(|&i| pattern[i] == ':' && pattern[i + 1] == ']')?;
             let class: String = pattern[at + 2..close].iter().collect();
             found |= in_class(&class, c);
             at = close + 2;
@@ -122,7 +123,13 @@ mod tests {
         ] {
             assert!(matches(pattern, name, false), "{pattern} {name}");
         }
-        for (pattern, name) in [("*.rs", "main.rsx"), ("?", ""), ("[a-c]", "d"), ("a*b", "a"), ("\\*", "x")] {
+        for (pattern, name) in [
+            ("*.rs", "main.rsx"),
+            ("?", ""),
+            ("[a-c]", "d"),
+            ("a*b", "a"),
+            ("\\*", "x"),
+        ] {
             assert!(!matches(pattern, name, false), "{pattern} {name}");
         }
         assert!(matches("*.RS", "main.rs", true));

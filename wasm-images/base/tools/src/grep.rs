@@ -132,7 +132,9 @@ pub fn main(args: &[String]) -> i32 {
     };
     let mut out = stdout();
     let mut outcome = Outcome::default();
-    let result = files.iter().try_for_each(|file| grep.operand(file, &mut out, &mut outcome));
+    let result = files
+        .iter()
+        .try_for_each(|file| grep.operand(file, &mut out, &mut outcome));
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
         && error.kind() != io::ErrorKind::Interrupted
@@ -151,7 +153,9 @@ pub fn main(args: &[String]) -> i32 {
 
 fn configure(args: &[String]) -> Result<Option<(Grep, Vec<String>)>, String> {
     let parsed = SPEC.parse(args.get(1..).unwrap_or_default())?;
-    let called = args.first().map_or("grep", |name| name.rsplit('/').next().unwrap_or(name));
+    let called = args
+        .first()
+        .map_or("grep", |name| name.rsplit('/').next().unwrap_or(name));
     if parsed.has("help") {
         let _ = io::stdout().write_all(USAGE.as_bytes());
         return Ok(None);
@@ -183,7 +187,14 @@ fn configure(args: &[String]) -> Result<Option<(Grep, Vec<String>)>, String> {
     if implicit_root {
         operands.push(if recursive { "." } else { "-" }.to_owned());
     }
-    let all = |key: &str| parsed.options.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect();
+    let all = |key: &str| {
+        parsed
+            .options
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, v)| v.clone())
+            .collect()
+    };
     let names = parsed.options.iter().rev().find_map(|(k, _)| match k.as_str() {
         "H" => Some(true),
         "h" => Some(false),
@@ -284,11 +295,18 @@ fn syntax(parsed: &Parsed, called: &str) -> Syntax {
 /// Lines of context before and after; `-5` means `-C 5`.
 fn context(parsed: &Parsed) -> Result<(usize, usize), String> {
     let number = |key: &str| -> Result<Option<usize>, String> {
-        let parse = |text: &str| text.parse().map_err(|_| format!("{text}: invalid context length argument"));
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text}: invalid context length argument"))
+        };
         parsed.value(key).map(parse).transpose()
     };
-    let digits: String =
-        parsed.options.iter().map(|(key, _)| key.as_str()).filter(|key| key.bytes().all(|b| b.is_ascii_digit())).collect();
+    let digits: String = parsed
+        .options
+        .iter()
+        .map(|(key, _)| key.as_str())
+        .filter(|key| key.bytes().all(|b| b.is_ascii_digit()))
+        .collect();
     let around = number("C")?.or_else(|| digits.parse().ok()).unwrap_or(0);
     Ok((number("B")?.unwrap_or(around), number("A")?.unwrap_or(around)))
 }
@@ -334,7 +352,11 @@ impl Grep {
             let mut children = Vec::new();
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let child = if self.implicit_root && shown == "." { PathBuf::from(&name) } else { path.join(&name) };
+                let child = if self.implicit_root && shown == "." {
+                    PathBuf::from(&name)
+                } else {
+                    path.join(&name)
+                };
                 let Ok(mut kind) = entry.file_type() else { continue };
                 if kind.is_symlink() {
                     if !self.follow {
@@ -382,7 +404,13 @@ impl Grep {
     }
 
     /// Searches one input. The error is one of writing; `Interrupted` ends the run early and is not a failure.
-    fn search(&self, name: &str, input: &mut impl BufRead, out: &mut impl Write, outcome: &mut Outcome) -> io::Result<()> {
+    fn search(
+        &self,
+        name: &str,
+        input: &mut impl BufRead,
+        out: &mut impl Write,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
         let mut line = Vec::new();
         let mut number = 0_u64;
         let mut offset = 0_u64;
@@ -453,8 +481,20 @@ impl Grep {
                 break;
             }
             let group_start = waiting.front().map_or(number, |(n, ..)| *n);
-            if (self.before > 0 || self.after > 0) && last_shown > 0 && group_start > last_shown + 1 && !self.only_matching {
-                writeln!(out, "{}", if self.color { "\x1b[36m\x1b[K--\x1b[m\x1b[K" } else { "--" })?;
+            if (self.before > 0 || self.after > 0)
+                && last_shown > 0
+                && group_start > last_shown + 1
+                && !self.only_matching
+            {
+                writeln!(
+                    out,
+                    "{}",
+                    if self.color {
+                        "\x1b[36m\x1b[K--\x1b[m\x1b[K"
+                    } else {
+                        "--"
+                    }
+                )?;
             }
             for (n, at, text) in waiting.drain(..) {
                 self.show(name, n, at, &text, b'-', out)?;
@@ -487,7 +527,11 @@ impl Grep {
     }
 
     fn name_end(&self, separator: u8, out: &mut impl Write) -> io::Result<()> {
-        if self.null_names { out.write_all(b"\0") } else { self.paint("36", &[separator], out) }
+        if self.null_names {
+            out.write_all(b"\0")
+        } else {
+            self.paint("36", &[separator], out)
+        }
     }
 
     fn prefix(&self, name: &str, number: u64, offset: u64, separator: u8, out: &mut impl Write) -> io::Result<()> {
@@ -509,7 +553,15 @@ impl Grep {
         Ok(())
     }
 
-    fn show(&self, name: &str, number: u64, start: u64, line: &[u8], separator: u8, out: &mut impl Write) -> io::Result<()> {
+    fn show(
+        &self,
+        name: &str,
+        number: u64,
+        start: u64,
+        line: &[u8],
+        separator: u8,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         if self.only_matching {
             if separator == b':' && !self.invert {
                 for found in self.matcher.find_all(line) {

@@ -42,7 +42,11 @@ pub fn main(args: &[String]) -> i32 {
     if called == "zcat" {
         parsed.options.push(("c".into(), String::new()));
     }
-    let files = if parsed.operands.is_empty() { vec!["-".to_owned()] } else { parsed.operands.clone() };
+    let files = if parsed.operands.is_empty() {
+        vec!["-".to_owned()]
+    } else {
+        parsed.operands.clone()
+    };
     let mut status = 0;
     for file in &files {
         let result = if file == "-" {
@@ -104,7 +108,10 @@ fn one(parsed: &Parsed, path: &Path) -> io::Result<()> {
         format!("{text}.gz").into()
     };
     if target.exists() && !parsed.has("f") {
-        return Err(other(&format!("{} already exists; use -f to overwrite", target.display())));
+        return Err(other(&format!(
+            "{} already exists; use -f to overwrite",
+            target.display()
+        )));
     }
     let mut output = File::create(&target)?;
     if let Err(error) = transform(parsed, &mut input, &mut output) {

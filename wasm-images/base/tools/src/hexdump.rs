@@ -5,15 +5,26 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::cli::{Parsed, Spec, fail, finish, reason, stdout};
 
-const XXD: Spec = Spec { short: "pril:s:c:g:u", long: &[], permute: true };
-const HEXDUMP: Spec = Spec { short: "Cn:s:ve:", long: &[], permute: true };
+const XXD: Spec = Spec {
+    short: "pril:s:c:g:u",
+    long: &[],
+    permute: true,
+};
+const HEXDUMP: Spec = Spec {
+    short: "Cn:s:ve:",
+    long: &[],
+    permute: true,
+};
 
 fn number(parsed: &Parsed, key: &str) -> Result<Option<u64>, String> {
     let parse = |text: &str| match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),
     };
-    parsed.value(key).map(|text| parse(text).map_err(|_| format!("invalid number '{text}'"))).transpose()
+    parsed
+        .value(key)
+        .map(|text| parse(text).map_err(|_| format!("invalid number '{text}'")))
+        .transpose()
 }
 
 /// The input, from byte `skip` and `length` bytes long.
@@ -34,7 +45,10 @@ fn row(input: &mut dyn BufRead, count: usize) -> io::Result<Vec<u8>> {
 }
 
 fn printable(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| if (0x20..0x7f).contains(b) { char::from(*b) } else { '.' }).collect()
+    bytes
+        .iter()
+        .map(|b| if (0x20..0x7f).contains(b) { char::from(*b) } else { '.' })
+        .collect()
 }
 
 /// `xxd`.
@@ -49,7 +63,12 @@ pub fn xxd(args: &[String]) -> i32 {
             let mut text = String::new();
             input.read_to_string(&mut text).map_err(io_error)?;
             for line in text.lines() {
-                let hex = if parsed.has("p") { line } else { line.split_once(": ").map_or("", |(_, rest)| rest.split("  ").next().unwrap_or("")) };
+                let hex = if parsed.has("p") {
+                    line
+                } else {
+                    line.split_once(": ")
+                        .map_or("", |(_, rest)| rest.split("  ").next().unwrap_or(""))
+                };
                 let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
                 let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
                 out.write_all(&bytes).map_err(io_error)?;
@@ -112,9 +131,16 @@ pub fn hexdump(args: &[String]) -> i32 {
             let line = if canonical {
                 let half = |chunk: &[u8]| chunk.iter().map(|b| format!("{b:02x} ")).collect::<String>();
                 let (first, second) = bytes.split_at(bytes.len().min(8));
-                format!("{offset:08x}  {:<24} {:<24} |{}|\n", half(first), half(second), printable(&bytes))
+                format!(
+                    "{offset:08x}  {:<24} {:<24} |{}|\n",
+                    half(first),
+                    half(second),
+                    printable(&bytes)
+                )
             } else {
-                let words = bytes.chunks(2).map(|pair| format!(" {:02x}{:02x}", pair.get(1).unwrap_or(&0), pair[0]));
+                let words = bytes
+                    .chunks(2)
+                    .map(|pair| format!(" {:02x}{:02x}", pair.get(1).unwrap_or(&0), pair[0]));
                 format!("{offset:07x}{}\n", words.collect::<String>())
             };
             out.write_all(line.as_bytes()).map_err(io_error)?;
@@ -122,7 +148,11 @@ pub fn hexdump(args: &[String]) -> i32 {
             before = bytes;
         }
         if offset > skip.unwrap_or(0) {
-            let end = if canonical { format!("{offset:08x}\n") } else { format!("{offset:07x}\n") };
+            let end = if canonical {
+                format!("{offset:08x}\n")
+            } else {
+                format!("{offset:07x}\n")
+            };
             out.write_all(end.as_bytes()).map_err(io_error)?;
         }
         Ok(finish("hexdump", out, 0))

@@ -36,7 +36,11 @@ pub fn main(args: &[String]) -> i32 {
     if parsed.has("d") {
         for directory in &operands {
             if let Err(error) = fs::create_dir_all(directory).and_then(|()| wisp_sys::chmod(directory, true, mode)) {
-                status = fail("install", format_args!("cannot create directory '{}': {}", directory.display(), reason(&error)), 1);
+                status = fail(
+                    "install",
+                    format_args!("cannot create directory '{}': {}", directory.display(), reason(&error)),
+                    1,
+                );
             }
         }
         return status;
@@ -47,17 +51,33 @@ pub fn main(args: &[String]) -> i32 {
         None => operands.pop().unwrap_or_default(),
     };
     if parsed.has("D") {
-        let directory = if parsed.has("t") { Some(target.as_path()) } else { target.parent() };
+        let directory = if parsed.has("t") {
+            Some(target.as_path())
+        } else {
+            target.parent()
+        };
         if let Some(Err(error)) = directory.map(fs::create_dir_all) {
-            return fail("install", format_args!("cannot create directory: {}", reason(&error)), 1);
+            return fail(
+                "install",
+                format_args!("cannot create directory: {}", reason(&error)),
+                1,
+            );
         }
     }
     let into = target.is_dir() && !parsed.has("T");
     if operands.len() > 1 && !into {
-        return fail("install", format_args!("target '{}' is not a directory", target.display()), 1);
+        return fail(
+            "install",
+            format_args!("target '{}' is not a directory", target.display()),
+            1,
+        );
     }
     for source in &operands {
-        let destination = if into { target.join(source.file_name().unwrap_or_default()) } else { target.clone() };
+        let destination = if into {
+            target.join(source.file_name().unwrap_or_default())
+        } else {
+            target.clone()
+        };
         if let Err(error) = copy(source, &destination, mode) {
             let message = format!("cannot install '{}' to '{}'", source.display(), destination.display());
             status = fail("install", format_args!("{message}: {}", reason(&error)), 1);

@@ -11,7 +11,9 @@ pub fn main(args: &[String]) -> i32 {
     match words.first().map(String::as_str) {
         Some("-l" | "-L" | "--list" | "--table") => return list(&words[1..]),
         Some("-s" | "-n" | "--signal") => {
-            let Some(name) = words.get(1) else { return fail("kill", "option requires an argument -- 's'", 1) };
+            let Some(name) = words.get(1) else {
+                return fail("kill", "option requires an argument -- 's'", 1);
+            };
             match named(name) {
                 Some(found) => signal = found,
                 None => return fail("kill", format_args!("{name}: invalid signal"), 1),
@@ -48,7 +50,11 @@ pub fn main(args: &[String]) -> i32 {
 
 /// A signal by name or number; `Some(None)` is signal 0, which only tests.
 fn named(name: &str) -> Option<Option<Signal>> {
-    if name == "0" { Some(None) } else { Signal::from_name(name).map(Some) }
+    if name == "0" {
+        Some(None)
+    } else {
+        Signal::from_name(name).map(Some)
+    }
 }
 
 fn list(words: &[String]) -> i32 {

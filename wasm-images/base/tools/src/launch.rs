@@ -13,13 +13,19 @@ use crate::cli::{Spec, Takes, fail, reason};
 
 /// The status of a program that could not be started, as POSIX has it.
 pub fn cannot_start(tool: &str, program: &str, error: &io::Error) -> i32 {
-    let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let status = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     fail(tool, format_args!("'{program}': {}", reason(error)), status)
 }
 
 /// Becomes `words`.
 fn become_program(tool: &str, words: &[String]) -> i32 {
-    let Some((program, arguments)) = words.split_first() else { return fail(tool, "missing operand", 125) };
+    let Some((program, arguments)) = words.split_first() else {
+        return fail(tool, "missing operand", 125);
+    };
     let error = Command::new(program).args(arguments).exec();
     cannot_start(tool, program, &error)
 }
@@ -51,7 +57,11 @@ pub fn env(args: &[String]) -> i32 {
         clear = true;
         words.remove(0);
     }
-    let mut variables: BTreeMap<OsString, OsString> = if clear { BTreeMap::new() } else { std::env::vars_os().collect() };
+    let mut variables: BTreeMap<OsString, OsString> = if clear {
+        BTreeMap::new()
+    } else {
+        std::env::vars_os().collect()
+    };
     for (_, name) in parsed.options.iter().filter(|(key, _)| key == "u") {
         variables.remove(&OsString::from(name));
     }
@@ -108,7 +118,12 @@ pub fn nice(args: &[String]) -> i32 {
 
 /// `setsid`: a new process group.
 pub fn setsid(args: &[String]) -> i32 {
-    let words: Vec<String> = args.iter().skip(1).skip_while(|word| word.starts_with('-')).cloned().collect();
+    let words: Vec<String> = args
+        .iter()
+        .skip(1)
+        .skip_while(|word| word.starts_with('-'))
+        .cloned()
+        .collect();
     let _ = wisp_sys::setpgid(0, 0);
     become_program("setsid", &words)
 }
@@ -125,14 +140,25 @@ pub fn stdbuf(args: &[String]) -> i32 {
 
 /// `time`: wall-clock time; the time on a processor is not told to guests.
 pub fn time(args: &[String]) -> i32 {
-    let words: Vec<String> = args.iter().skip(1).skip_while(|word| word.starts_with('-')).cloned().collect();
-    let Some((program, arguments)) = words.split_first() else { return fail("time", "missing operand", 125) };
+    let words: Vec<String> = args
+        .iter()
+        .skip(1)
+        .skip_while(|word| word.starts_with('-'))
+        .cloned()
+        .collect();
+    let Some((program, arguments)) = words.split_first() else {
+        return fail("time", "missing operand", 125);
+    };
     let start = Instant::now();
     let status = match Command::new(program).args(arguments).status() {
         Ok(status) => i32::from(status.shell_code()),
         Err(error) => cannot_start("time", program, &error),
     };
-    let _ = writeln!(io::stderr(), "real {:.2}\nuser 0.00\nsys 0.00", start.elapsed().as_secs_f64());
+    let _ = writeln!(
+        io::stderr(),
+        "real {:.2}\nuser 0.00\nsys 0.00",
+        start.elapsed().as_secs_f64()
+    );
     status
 }
 
@@ -142,7 +168,11 @@ pub fn time(args: &[String]) -> i32 {
 /// When it cannot be started or read.
 pub fn output_of(line: &str) -> io::Result<Vec<u8>> {
     let (read, write) = wisp_sys::pipe()?;
-    let pid = Command::new("/bin/sh").name("sh").args(["-c", line]).descriptors([(0, 0), (1, write.as_raw_fd()), (2, 2)]).spawn()?;
+    let pid = Command::new("/bin/sh")
+        .name("sh")
+        .args(["-c", line])
+        .descriptors([(0, 0), (1, write.as_raw_fd()), (2, 2)])
+        .spawn()?;
     drop(write);
     let mut output = Vec::new();
     File::from(read).read_to_end(&mut output)?;

@@ -44,7 +44,10 @@ pub struct Owners {
 impl Owners {
     /// Reads both files; a missing one has no names.
     pub fn read() -> Self {
-        Self { users: names("/etc/passwd"), groups: names("/etc/group") }
+        Self {
+            users: names("/etc/passwd"),
+            groups: names("/etc/group"),
+        }
     }
 
     /// The user's name, or the number when it has none.
@@ -91,9 +94,28 @@ fn id_of(names: &[(String, u32)], name: &str) -> Option<u32> {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// A moment in UTC, taken apart.
 struct Moment {
@@ -116,7 +138,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -136,7 +162,9 @@ pub fn seconds_of(year: i64, month: i64, day: i64, hour: i64, minute: i64, secon
     let year = year.clamp(-1_000_000, 1_000_000) + month.div_euclid(12);
     let days = days_of(year, month.rem_euclid(12) + 1, 1).saturating_add(day.saturating_sub(1));
     let minutes = hour.saturating_mul(60).saturating_add(minute);
-    days.saturating_mul(86_400).saturating_add(minutes.saturating_mul(60)).saturating_add(second)
+    days.saturating_mul(86_400)
+        .saturating_add(minutes.saturating_mul(60))
+        .saturating_add(second)
 }
 
 impl Moment {
@@ -156,8 +184,11 @@ impl Moment {
     }
 
     fn part(&self, key: char, out: &mut String) {
-        let (hour, minute, second) =
-            (self.second_of_day / 3600, self.second_of_day / 60 % 60, self.second_of_day % 60);
+        let (hour, minute, second) = (
+            self.second_of_day / 3600,
+            self.second_of_day / 60 % 60,
+            self.second_of_day % 60,
+        );
         let hour12 = if hour % 12 == 0 { 12 } else { hour % 12 };
         let text = match key {
             'Y' => self.year.to_string(),
@@ -247,7 +278,11 @@ pub fn human_size(bytes: u64) -> String {
         tenths = (u128::from(bytes) * 10).div_ceil(1 << (10 * unit));
     }
     let name = UNITS.get(unit).unwrap_or(&"E");
-    if tenths < 100 { format!("{}.{}{name}", tenths / 10, tenths % 10) } else { format!("{}{name}", tenths.div_ceil(10)) }
+    if tenths < 100 {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{}{name}", tenths.div_ceil(10))
+    }
 }
 
 #[cfg(test)]

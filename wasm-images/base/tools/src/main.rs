@@ -1,11 +1,14 @@
 //! The command-line tools of the base image as one program: `argv[0]` says which, or `tools NAME ARGUMENT…`.
 
 mod awk;
+mod cat;
 mod chmod;
 mod chown;
 mod cli;
 mod cmp;
 mod column;
+mod cp;
+mod dd;
 mod df;
 mod diff;
 mod du;
@@ -20,8 +23,10 @@ mod install;
 mod kill;
 mod launch;
 mod listing;
+mod ls;
 mod matcher;
 mod mkfifo;
+mod mktemp;
 mod mode;
 mod pager;
 mod patch;
@@ -32,6 +37,7 @@ mod sed;
 mod small;
 mod stat;
 mod system;
+mod tac;
 mod tar;
 mod timeout;
 mod tree;

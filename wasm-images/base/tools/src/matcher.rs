@@ -61,7 +61,11 @@ impl Matcher {
         let joined = if alternatives.len() == 1 {
             alternatives.remove(0)
         } else {
-            alternatives.iter().map(|a| format!("(?:{a})")).collect::<Vec<_>>().join("|")
+            alternatives
+                .iter()
+                .map(|a| format!("(?:{a})"))
+                .collect::<Vec<_>>()
+                .join("|")
         };
         let bounded = match bounds {
             Bounds::Anywhere => joined,
@@ -69,7 +73,10 @@ impl Matcher {
             Bounds::Word => format!("\\b{{start-half}}(?:{joined})\\b{{end-half}}"),
             Bounds::Line => format!("^(?:{joined})$"),
         };
-        let linear = RegexBuilder::new(&bounded).case_insensitive(ignore_case).size_limit(64 << 20).build();
+        let linear = RegexBuilder::new(&bounded)
+            .case_insensitive(ignore_case)
+            .size_limit(64 << 20)
+            .build();
         match linear {
             Ok(regex) if !backtracking => Ok(Self::Linear(regex)),
             Err(error) if !backtracking && syntax != Syntax::Perl => Err(first_line(&error.to_string())),
@@ -99,8 +106,14 @@ impl Matcher {
         match self {
             Self::Linear(regex) => regex.find_at(line, start).map(|found| found.range()),
             Self::Backtracking(regex) => {
-                let text = std::str::from_utf8(line).ok().filter(|text| text.is_char_boundary(start))?;
-                regex.find_from_pos(text, start).ok().flatten().map(|found| found.range())
+                let text = std::str::from_utf8(line)
+                    .ok()
+                    .filter(|text| text.is_char_boundary(start))?;
+                regex
+                    .find_from_pos(text, start)
+                    .ok()
+                    .flatten()
+                    .map(|found| found.range())
             }
         }
     }
@@ -128,5 +141,9 @@ impl Matcher {
 
 /// The engine's errors draw a picture of the pattern; the last line says what is wrong.
 fn first_line(text: &str) -> String {
-    text.lines().next_back().unwrap_or(text).trim_start_matches("error: ").to_owned()
+    text.lines()
+        .next_back()
+        .unwrap_or(text)
+        .trim_start_matches("error: ")
+        .to_owned()
 }

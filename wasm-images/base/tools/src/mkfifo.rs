@@ -5,7 +5,11 @@ use std::path::Path;
 use crate::cli::{Spec, Takes, fail, reason};
 use crate::mode;
 
-const SPEC: Spec = Spec { short: "m:", long: &[("mode", "m", Takes::Value)], permute: true };
+const SPEC: Spec = Spec {
+    short: "m:",
+    long: &[("mode", "m", Takes::Value)],
+    permute: true,
+};
 
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
@@ -23,7 +27,11 @@ pub fn main(args: &[String]) -> i32 {
     let mut status = 0;
     for name in &parsed.operands {
         if let Err(error) = wisp_sys::mkfifo(Path::new(name), bits) {
-            status = fail("mkfifo", format_args!("cannot create fifo '{name}': {}", reason(&error)), 1);
+            status = fail(
+                "mkfifo",
+                format_args!("cannot create fifo '{name}': {}", reason(&error)),
+                1,
+            );
         }
     }
     status

@@ -28,7 +28,10 @@ pub struct Clause {
 /// Parses a mode; `None` when it is malformed.
 pub fn parse(text: &str) -> Option<Mode> {
     if text.bytes().next()?.is_ascii_digit() {
-        return u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777).map(Mode::Octal);
+        return u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|bits| *bits <= 0o7777)
+            .map(Mode::Octal);
     }
     let mut clauses = Vec::new();
     for part in text.split(',') {
@@ -47,8 +50,15 @@ pub fn parse(text: &str) -> Option<Mode> {
             if !matches!(operator, '+' | '-' | '=') {
                 return None;
             }
-            let mut clause =
-                Clause { who, operator, bits: 0, conditional: false, set_id: false, sticky: false, copy: None };
+            let mut clause = Clause {
+                who,
+                operator,
+                bits: 0,
+                conditional: false,
+                set_id: false,
+                sticky: false,
+                copy: None,
+            };
             while let Some(what) = rest.next_if(|c| !matches!(c, '+' | '-' | '=')) {
                 match what {
                     'r' => clause.bits |= 4,
@@ -72,7 +82,9 @@ impl Mode {
     pub fn apply(&self, old: u32, is_dir: bool, umask: u32) -> u32 {
         match self {
             Self::Octal(bits) => *bits,
-            Self::Symbolic(clauses) => clauses.iter().fold(old & 0o7777, |mode, clause| clause.apply(mode, is_dir, umask)),
+            Self::Symbolic(clauses) => clauses
+                .iter()
+                .fold(old & 0o7777, |mode, clause| clause.apply(mode, is_dir, umask)),
         }
     }
 }

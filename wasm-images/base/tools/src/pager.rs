@@ -7,7 +7,11 @@ use crate::cli::{complain, finish, reason, stdout};
 
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
-    let files: Vec<&String> = args.iter().skip(1).filter(|word| !word.starts_with(['-', '+']) || *word == "-").collect();
+    let files: Vec<&String> = args
+        .iter()
+        .skip(1)
+        .filter(|word| !word.starts_with(['-', '+']) || *word == "-")
+        .collect();
     let mut out = stdout();
     let mut status = 0;
     if files.is_empty() {

@@ -51,7 +51,10 @@ pub fn main(args: &[String]) -> i32 {
         Err(message) => return fail("patch", message, 2),
     };
     let mut text = Vec::new();
-    let source = parsed.value("i").or(parsed.operands.get(1).map(String::as_str)).filter(|name| *name != "-");
+    let source = parsed
+        .value("i")
+        .or(parsed.operands.get(1).map(String::as_str))
+        .filter(|name| *name != "-");
     let read = match source {
         Some(name) => fs::read(name).map(|bytes| text = bytes),
         None => io::stdin().read_to_end(&mut text).map(|_| ()),
@@ -62,7 +65,11 @@ pub fn main(args: &[String]) -> i32 {
     if let Some(directory) = parsed.value("d")
         && let Err(error) = std::env::set_current_dir(directory)
     {
-        return fail("patch", format_args!("cannot change to directory {directory}: {}", reason(&error)), 2);
+        return fail(
+            "patch",
+            format_args!("cannot change to directory {directory}: {}", reason(&error)),
+            2,
+        );
     }
     let files = match parse(&text) {
         Ok(files) if files.is_empty() => return fail("patch", "only garbage was found in the patch input", 2),
@@ -96,7 +103,11 @@ pub fn main(args: &[String]) -> i32 {
 /// The name in a `---` or `+++` line, without its date.
 fn header_name(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[4..]);
-    text.split(['\t', '\n', '\r']).next().unwrap_or_default().trim_end().to_owned()
+    text.split(['\t', '\n', '\r'])
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 /// `-start,count` and `+start,count` of a hunk's first line.
@@ -118,15 +129,23 @@ fn parse(text: &[u8]) -> Result<Vec<FilePatch>, String> {
     while at < lines.len() {
         let line = lines[at];
         if line.starts_with(b"--- ") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ ")) {
-            files.push(FilePatch { old: header_name(line), new: header_name(lines[at + 1]), hunks: Vec::new() });
+            files.push(FilePatch {
+                old: header_name(line),
+                new: header_name(lines[at + 1]),
+                hunks: Vec::new(),
+            });
             at += 2;
             continue;
         }
         at += 1;
-        let (Some(file), Some([(old_start, mut old_left), (_, mut new_left)])) = (files.last_mut(), ranges(line)) else {
+        let (Some(file), Some([(old_start, mut old_left), (_, mut new_left)])) = (files.last_mut(), ranges(line))
+        else {
             continue;
         };
-        let mut hunk = Hunk { start: old_start, lines: Vec::new() };
+        let mut hunk = Hunk {
+            start: old_start,
+            lines: Vec::new(),
+        };
         if old_left == 0 {
             hunk.start = old_start.saturating_add(1);
         }
@@ -193,7 +212,10 @@ impl FilePatch {
                 None => parts.last().map(PathBuf::from),
             }
         };
-        let candidates: Vec<PathBuf> = [&self.old, &self.new].into_iter().filter_map(|name| stripped(name)).collect();
+        let candidates: Vec<PathBuf> = [&self.old, &self.new]
+            .into_iter()
+            .filter_map(|name| stripped(name))
+            .collect();
         let chosen = candidates.iter().find(|path| path.exists()).or(candidates.last());
         let chosen = chosen.ok_or_else(|| format!("cannot find the file to patch: {}", self.new))?;
         if chosen.components().any(|part| part == Component::ParentDir) {
@@ -222,7 +244,10 @@ impl FilePatch {
         let old = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.old == "/dev/null" => Vec::new(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.hunks.iter().all(|h| h.lines.iter().all(|(m, _)| *m == b'+')) => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && self.hunks.iter().all(|h| h.lines.iter().all(|(m, _)| *m == b'+')) =>
+            {
                 Vec::new()
             }
             Err(error) => return Err(format!("{shown}: {}", reason(&error))),
@@ -247,7 +272,11 @@ impl FilePatch {
             }
         }
         if !rejected.is_empty() {
-            println!("{} out of {} hunks FAILED -- saving rejects to file {shown}.rej", rejected.len(), self.hunks.len());
+            println!(
+                "{} out of {} hunks FAILED -- saving rejects to file {shown}.rej",
+                rejected.len(),
+                self.hunks.len()
+            );
         }
         if dry {
             return Ok(!rejected.is_empty());
@@ -293,16 +322,29 @@ impl Hunk {
                 break;
             }
             let body = &self.lines[front..self.lines.len() - back];
-            let old: Vec<&[u8]> = body.iter().filter(|(mark, _)| *mark != b'+').map(|(_, line)| line.as_slice()).collect();
+            let old: Vec<&[u8]> = body
+                .iter()
+                .filter(|(mark, _)| *mark != b'+')
+                .map(|(_, line)| line.as_slice())
+                .collect();
             let place = |at: usize| {
-                lines.get(at..at.checked_add(old.len())?)?.iter().zip(&old).all(|(a, b)| a.as_slice() == *b).then_some(at)
+                lines
+                    .get(at..at.checked_add(old.len())?)?
+                    .iter()
+                    .zip(&old)
+                    .all(|(a, b)| a.as_slice() == *b)
+                    .then_some(at)
             };
             let wanted = expected.saturating_add(front);
             let found = (0..=lines.len()).find_map(|distance| {
                 place(wanted.saturating_add(distance)).or_else(|| wanted.checked_sub(distance).and_then(place))
             });
             if let Some(at) = found {
-                let new: Vec<Vec<u8>> = body.iter().filter(|(mark, _)| *mark != b'-').map(|(_, line)| line.clone()).collect();
+                let new: Vec<Vec<u8>> = body
+                    .iter()
+                    .filter(|(mark, _)| *mark != b'-')
+                    .map(|(_, line)| line.clone())
+                    .collect();
                 let change = new.len() as isize - old.len() as isize;
                 lines.splice(at..at + old.len(), new);
                 return Some((at - front.min(at), change));
@@ -338,6 +380,10 @@ mod tests {
     fn lying_patches_are_refused() {
         assert!(parse(b"--- a\n+++ b\n@@ -1,2 +1,2 @@\n a\n").is_err());
         assert!(parse(b"--- a\n+++ b\n@@ -1 +1 @@\n-a\n-b\n+c\n").is_err());
-        assert!(parse(b"--- a\n+++ b\n@@ -1,99999999999999999999999 +1 @@\n").unwrap()[0].hunks.is_empty());
+        assert!(
+            parse(b"--- a\n+++ b\n@@ -1,99999999999999999999999 +1 @@\n").unwrap()[0]
+                .hunks
+                .is_empty()
+        );
     }
 }

@@ -36,7 +36,10 @@ pub fn translate(pattern: &str, dialect: Dialect) -> Result<Translated, String> 
         can_repeat: false,
     };
     translator.run()?;
-    Ok(Translated { pattern: translator.out, backreference: translator.backreference })
+    Ok(Translated {
+        pattern: translator.out,
+        backreference: translator.backreference,
+    })
 }
 
 struct Translator {
@@ -159,7 +162,11 @@ impl Translator {
             return Ok(());
         }
         let low = if low.is_empty() { "0" } else { low };
-        let repetition = if body.contains(',') { format!("{{{low},{high}}}") } else { format!("{{{low}}}") };
+        let repetition = if body.contains(',') {
+            format!("{{{low},{high}}}")
+        } else {
+            format!("{{{low}}}")
+        };
         self.out.push_str(&repetition);
         self.at = end + close.len();
         Ok(())
@@ -263,7 +270,9 @@ impl Translator {
                         other => push_set_member(&mut set, other),
                     }
                 }
-                '-' if !first && self.peek(0).is_some_and(|next| next != ']') && range_can_follow(&set) => set.push('-'),
+                '-' if !first && self.peek(0).is_some_and(|next| next != ']') && range_can_follow(&set) => {
+                    set.push('-')
+                }
                 other => push_set_member(&mut set, other),
             }
             first = false;

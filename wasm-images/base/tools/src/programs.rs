@@ -22,7 +22,7 @@ pub const PROGRAMS: &[(&str, Program)] = &[
     ("base64", Program::Uutils(|args| uu_base64::uumain(args))),
     ("basename", Program::Uutils(|args| uu_basename::uumain(args))),
     ("basenc", Program::Uutils(|args| uu_basenc::uumain(args))),
-    ("cat", Program::Uutils(|args| uu_cat::uumain(args))),
+    ("cat", Program::Ours(crate::cat::main)),
     ("chgrp", Program::Ours(crate::chown::main)),
     ("chmod", Program::Ours(crate::chmod::main)),
     ("chown", Program::Ours(crate::chown::main)),
@@ -31,12 +31,12 @@ pub const PROGRAMS: &[(&str, Program)] = &[
     ("cmp", Program::Ours(crate::cmp::main)),
     ("column", Program::Ours(crate::column::main)),
     ("comm", Program::Uutils(|args| uu_comm::uumain(args))),
-    ("cp", Program::Uutils(|args| uu_cp::uumain(args))),
+    ("cp", Program::Ours(crate::cp::main)),
     ("csplit", Program::Uutils(|args| uu_csplit::uumain(args))),
     ("curl", Program::Ours(crate::small::curl)),
     ("cut", Program::Uutils(|args| uu_cut::uumain(args))),
     ("date", Program::Uutils(|args| uu_date::uumain(args))),
-    ("dd", Program::Uutils(|args| uu_dd::uumain(args))),
+    ("dd", Program::Ours(crate::dd::main)),
     ("df", Program::Ours(crate::df::main)),
     ("diff", Program::Ours(crate::diff::main)),
     ("dir", Program::Uutils(|args| uu_dir::uumain(args))),
@@ -73,12 +73,12 @@ pub const PROGRAMS: &[(&str, Program)] = &[
     ("link", Program::Uutils(|args| uu_link::uumain(args))),
     ("ln", Program::Uutils(|args| uu_ln::uumain(args))),
     ("logname", Program::Ours(crate::id::main)),
-    ("ls", Program::Uutils(|args| uu_ls::uumain(args))),
+    ("ls", Program::Ours(crate::ls::main)),
     ("mawk", Program::Ours(crate::awk::main)),
     ("md5sum", Program::Uutils(|args| uu_md5sum::uumain(args))),
     ("mkdir", Program::Uutils(|args| uu_mkdir::uumain(args))),
     ("mkfifo", Program::Ours(crate::mkfifo::main)),
-    ("mktemp", Program::Uutils(|args| uu_mktemp::uumain(args))),
+    ("mktemp", Program::Ours(crate::mktemp::main)),
     ("more", Program::Ours(crate::pager::main)),
     ("mv", Program::Uutils(|args| uu_mv::uumain(args))),
     ("nice", Program::Ours(crate::launch::nice)),
@@ -118,7 +118,7 @@ pub const PROGRAMS: &[(&str, Program)] = &[
     ("stdbuf", Program::Ours(crate::launch::stdbuf)),
     ("sum", Program::Uutils(|args| uu_sum::uumain(args))),
     ("sync", Program::Ours(crate::small::sync)),
-    ("tac", Program::Uutils(|args| uu_tac::uumain(args))),
+    ("tac", Program::Ours(crate::tac::main)),
     ("tail", Program::Uutils(|args| uu_tail::uumain(args))),
     ("tar", Program::Ours(crate::tar::main)),
     ("tee", Program::Uutils(|args| uu_tee::uumain(args))),
@@ -150,7 +150,10 @@ pub const PROGRAMS: &[(&str, Program)] = &[
 
 /// The program of this name.
 pub fn find(name: &str) -> Option<Program> {
-    PROGRAMS.binary_search_by_key(&name, |(program, _)| program).ok().map(|index| PROGRAMS[index].1)
+    PROGRAMS
+        .binary_search_by_key(&name, |(program, _)| program)
+        .ok()
+        .map(|index| PROGRAMS[index].1)
 }
 
 #[cfg(test)]

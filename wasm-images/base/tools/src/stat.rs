@@ -61,7 +61,10 @@ pub fn main(args: &[String]) -> i32 {
 }
 
 fn unescape(text: &str) -> String {
-    text.replace("\\n", "\n").replace("\\t", "\t").replace("\\0", "\0").replace("\\\\", "\\")
+    text.replace("\\n", "\n")
+        .replace("\\t", "\t")
+        .replace("\\0", "\0")
+        .replace("\\\\", "\\")
 }
 
 fn expand(format: &str, file: &str, stat: &Stat, owners: &Owners) -> String {

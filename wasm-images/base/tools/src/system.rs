@@ -52,7 +52,11 @@ pub fn uname(args: &[String]) -> i32 {
         ("o", "GNU/Linux".to_owned()),
     ];
     let wanted = |key: &str| if all { key != "p" && key != "i" } else { parsed.has(key) };
-    let mut shown: Vec<&str> = fields.iter().filter(|(key, _)| wanted(key)).map(|(_, text)| text.as_str()).collect();
+    let mut shown: Vec<&str> = fields
+        .iter()
+        .filter(|(key, _)| wanted(key))
+        .map(|(_, text)| text.as_str())
+        .collect();
     if parsed.options.is_empty() {
         shown = vec![&fields[0].1];
     }
@@ -65,7 +69,11 @@ pub fn hostname(args: &[String]) -> i32 {
     match args.get(1).map(String::as_str) {
         Some("-i" | "-I" | "--ip-address" | "--all-ip-addresses") => println!("127.0.0.1"),
         Some(name) if !name.starts_with('-') => {
-            return fail("hostname", format_args!("the name cannot be changed to '{name}' from inside the sandbox"), 1);
+            return fail(
+                "hostname",
+                format_args!("the name cannot be changed to '{name}' from inside the sandbox"),
+                1,
+            );
         }
         _ => println!("{}", node_name()),
     }
@@ -74,7 +82,10 @@ pub fn hostname(args: &[String]) -> i32 {
 
 /// `nproc`.
 pub fn nproc(_: &[String]) -> i32 {
-    let cpus = read("/proc/cpuinfo", "").lines().filter(|line| line.starts_with("processor")).count();
+    let cpus = read("/proc/cpuinfo", "")
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     println!("{}", cpus.max(1));
     0
 }
@@ -83,8 +94,12 @@ pub fn nproc(_: &[String]) -> i32 {
 pub fn free(args: &[String]) -> i32 {
     let info = read("/proc/meminfo", "");
     let kib = |name: &str| -> u64 {
-        let line = info.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with(':'));
-        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|number| number.parse().ok()).unwrap_or(0)
+        let line = info
+            .lines()
+            .find(|line| line.starts_with(name) && line[name.len()..].starts_with(':'));
+        line.and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
     };
     let flags: String = args.iter().skip(1).map(String::as_str).collect();
     let show = |kib: u64| {
@@ -102,7 +117,10 @@ pub fn free(args: &[String]) -> i32 {
     };
     let (total, free) = (kib("MemTotal"), kib("MemFree"));
     let available = kib("MemAvailable").max(free);
-    println!("{:>19} {:>11} {:>11} {:>11} {:>11} {:>11}", "total", "used", "free", "shared", "buff/cache", "available");
+    println!(
+        "{:>19} {:>11} {:>11} {:>11} {:>11} {:>11}",
+        "total", "used", "free", "shared", "buff/cache", "available"
+    );
     println!(
         "Mem: {:>14} {:>11} {:>11} {:>11} {:>11} {:>11}",
         show(total),
@@ -118,13 +136,19 @@ pub fn free(args: &[String]) -> i32 {
 
 /// `uptime`.
 pub fn uptime(args: &[String]) -> i32 {
-    let seconds: f64 = read("/proc/uptime", "0").split_whitespace().next().and_then(|s| s.parse().ok()).unwrap_or(0.0);
+    let seconds: f64 = read("/proc/uptime", "0")
+        .split_whitespace()
+        .next()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0.0);
     let minutes = (seconds / 60.0) as u64;
     if args.iter().any(|word| word == "-p" || word == "--pretty") {
         println!("up {} hours, {} minutes", minutes / 60, minutes % 60);
         return 0;
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64);
     let load = read("/proc/loadavg", "0.00 0.00 0.00");
     let load: Vec<&str> = load.split_whitespace().take(3).collect();
     println!(

@@ -5,10 +5,10 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use ::tar::{Archive, Builder, EntryType, Header};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use ::tar::{Archive, Builder, EntryType, Header};
 use wisp_sys::Stat;
 
 use crate::cli::{Parsed, Spec, Takes, complain, fail, reason};
@@ -63,7 +63,11 @@ struct Tar {
 pub fn main(args: &[String]) -> i32 {
     let mut words = args.get(1..).unwrap_or_default().to_vec();
     // The old style: a first word of letters without a dash; those with an argument take the words that follow.
-    if let Some(first) = words.first().filter(|first| !first.starts_with('-') && !first.is_empty()).cloned() {
+    if let Some(first) = words
+        .first()
+        .filter(|first| !first.starts_with('-') && !first.is_empty())
+        .cloned()
+    {
         words.remove(0);
         let mut flags = Vec::new();
         for letter in first.chars() {
@@ -86,9 +90,20 @@ pub fn main(args: &[String]) -> i32 {
     if parsed.has("j") || parsed.has("J") {
         return fail("tar", "bzip2 and xz are not supported; use -z (gzip)", 2);
     }
-    let excluded = parsed.options.iter().filter(|(key, _)| key == "exclude").map(|(_, value)| value.clone()).collect();
+    let excluded = parsed
+        .options
+        .iter()
+        .filter(|(key, _)| key == "exclude")
+        .map(|(_, value)| value.clone())
+        .collect();
     let verbose = parsed.has("v");
-    let mut tar = Tar { parsed, strip, excluded, verbose, status: 0 };
+    let mut tar = Tar {
+        parsed,
+        strip,
+        excluded,
+        verbose,
+        status: 0,
+    };
     let modes = ["c", "x", "t"].iter().filter(|mode| tar.parsed.has(mode)).count();
     if modes != 1 {
         return fail("tar", "you must give one of -c, -x, -t", 2);
@@ -97,7 +112,11 @@ pub fn main(args: &[String]) -> i32 {
     match result {
         Ok(()) => tar.status,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
-        Err(error) => fail("tar", format_args!("{}\ntar: Error is not recoverable: exiting now", reason(&error)), 2),
+        Err(error) => fail(
+            "tar",
+            format_args!("{}\ntar: Error is not recoverable: exiting now", reason(&error)),
+            2,
+        ),
     }
 }
 
@@ -140,11 +159,16 @@ impl Tar {
         if names.is_empty() {
             return Err(io::Error::other("Cowardly refusing to create an empty archive"));
         }
-        let output: Box<dyn Write> =
-            if file == "-" { Box::new(io::stdout().lock()) } else { Box::new(File::create(&file).map_err(about(&file))?) };
+        let output: Box<dyn Write> = if file == "-" {
+            Box::new(io::stdout().lock())
+        } else {
+            Box::new(File::create(&file).map_err(about(&file))?)
+        };
         let output = io::BufWriter::with_capacity(64 * 1024, output);
         // The archive itself must not be put into itself.
-        let archive = wisp_sys::stat(Path::new(&file), true).ok().map(|stat| (stat.dev, stat.ino));
+        let archive = wisp_sys::stat(Path::new(&file), true)
+            .ok()
+            .map(|stat| (stat.dev, stat.ino));
         if let Some(directory) = self.parsed.value("C") {
             std::env::set_current_dir(directory).map_err(about(directory))?;
         }
@@ -159,12 +183,19 @@ impl Tar {
         }
     }
 
-    fn add_all(&mut self, builder: &mut Builder<impl Write>, names: &[String], archive: Option<(u64, u64)>) -> io::Result<()> {
+    fn add_all(
+        &mut self,
+        builder: &mut Builder<impl Write>,
+        names: &[String],
+        archive: Option<(u64, u64)>,
+    ) -> io::Result<()> {
         let owners = Owners::read();
         let mut linked = std::collections::HashMap::new();
         for name in names {
             let mut unreadable = Vec::new();
-            let mut paths = walk::tree(Path::new(name), |path, error| unreadable.push(format!("{}: {}", path.display(), reason(error))));
+            let mut paths = walk::tree(Path::new(name), |path, error| {
+                unreadable.push(format!("{}: {}", path.display(), reason(error)))
+            });
             unreadable.iter().for_each(|message| self.trouble(message));
             paths.sort();
             let mut skipped: Option<PathBuf> = None;
@@ -201,9 +232,20 @@ impl Tar {
             return Ok(());
         }
         // Names in an archive are relative and do not climb.
-        let stored: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir | Component::ParentDir)).collect();
-        let stored = if stored.as_os_str().is_empty() { PathBuf::from("./") } else { stored };
-        let stored = if path.starts_with(".") && !stored.starts_with(".") { Path::new(".").join(stored) } else { stored };
+        let stored: PathBuf = path
+            .components()
+            .filter(|part| !matches!(part, Component::RootDir | Component::ParentDir))
+            .collect();
+        let stored = if stored.as_os_str().is_empty() {
+            PathBuf::from("./")
+        } else {
+            stored
+        };
+        let stored = if path.starts_with(".") && !stored.starts_with(".") {
+            Path::new(".").join(stored)
+        } else {
+            stored
+        };
         let mut header = Header::new_gnu();
         header.set_mode(stat.permissions());
         header.set_uid(u64::from(stat.uid));
@@ -220,7 +262,11 @@ impl Tar {
             let shown = name.as_bytes();
             let to_stdout = self.parsed.value("f").unwrap_or("-") == "-";
             let write = |out: &mut dyn Write| out.write_all(shown).and_then(|()| out.write_all(b"\n"));
-            if to_stdout { write(&mut io::stderr())? } else { write(&mut io::stdout())? }
+            if to_stdout {
+                write(&mut io::stderr())?
+            } else {
+                write(&mut io::stdout())?
+            }
         }
         match stat.file_type() {
             Stat::DIRECTORY => {
@@ -255,16 +301,27 @@ impl Tar {
 
     fn read(&mut self) -> io::Result<()> {
         let file = self.parsed.value("f").unwrap_or("-").to_owned();
-        let input: Box<dyn Read> =
-            if file == "-" { Box::new(io::stdin().lock()) } else { Box::new(File::open(&file).map_err(about(&file))?) };
+        let input: Box<dyn Read> = if file == "-" {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(File::open(&file).map_err(about(&file))?)
+        };
         let mut input = BufReader::with_capacity(64 * 1024, input);
         let gzip = io::BufRead::fill_buf(&mut input)?.starts_with(&[0x1f, 0x8b]);
         if let Some(directory) = self.parsed.value("C") {
             std::env::set_current_dir(directory).map_err(about(directory))?;
         }
-        let reader: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
+        let reader: Box<dyn Read> = if gzip {
+            Box::new(MultiGzDecoder::new(input))
+        } else {
+            Box::new(input)
+        };
         let mut archive = Archive::new(reader);
-        let umask = if self.parsed.has("p") { 0 } else { wisp_sys::umask(None).unwrap_or(0o022) };
+        let umask = if self.parsed.has("p") {
+            0
+        } else {
+            wisp_sys::umask(None).unwrap_or(0o022)
+        };
         // Directories get their modes last: one may forbid writing into itself.
         let mut directories = Vec::new();
         let mut found = vec![false; self.parsed.operands.len()];
@@ -276,7 +333,13 @@ impl Tar {
             }
             let header = entry.header().clone();
             if self.parsed.has("t") {
-                self.show(&name, &header, &entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned()))?;
+                self.show(
+                    &name,
+                    &header,
+                    &entry
+                        .link_name_bytes()
+                        .map(|link| String::from_utf8_lossy(&link).into_owned()),
+                )?;
                 continue;
             }
             if self.parsed.has("O") {
@@ -288,8 +351,12 @@ impl Tar {
             if self.verbose {
                 io::stdout().write_all(format!("{name}\n").as_bytes())?;
             }
-            let Some(target) = stripped(&name, self.strip) else { continue };
-            let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+            let Some(target) = stripped(&name, self.strip) else {
+                continue;
+            };
+            let link = entry
+                .link_name_bytes()
+                .map(|link| String::from_utf8_lossy(&link).into_owned());
             if let Err(error) = self.extract(&mut entry, &header, &target, link.as_deref(), umask, &mut directories) {
                 if error.kind() == io::ErrorKind::StorageFull {
                     return Err(about(name)(error));
@@ -300,9 +367,17 @@ impl Tar {
         for (path, mode) in directories.into_iter().rev() {
             wisp_sys::chmod(&path, true, mode)?;
         }
-        let missing: Vec<String> =
-            self.parsed.operands.iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| name.clone()).collect();
-        missing.iter().for_each(|name| self.trouble(format_args!("{name}: Not found in archive")));
+        let missing: Vec<String> = self
+            .parsed
+            .operands
+            .iter()
+            .zip(found)
+            .filter(|(_, found)| !found)
+            .map(|(name, _)| name.clone())
+            .collect();
+        missing
+            .iter()
+            .for_each(|name| self.trouble(format_args!("{name}: Not found in archive")));
         Ok(())
     }
 
@@ -311,7 +386,9 @@ impl Tar {
         let mut wanted = found.is_empty();
         for (operand, found) in self.parsed.operands.iter().zip(found) {
             let operand = operand.trim_end_matches('/');
-            let below = name.strip_prefix(operand).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let below = name
+                .strip_prefix(operand)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             if below || self.parsed.has("wildcards") && glob::matches(operand, name, false) {
                 *found = true;
                 wanted = true;

@@ -35,12 +35,18 @@ fn duration(text: &str) -> Option<Duration> {
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
     let parsed = match SPEC.parse(args.get(1..).unwrap_or_default()) {
-        Ok(parsed) if parsed.operands.len() < 2 => return fail("timeout", "usage: timeout [OPTION] DURATION COMMAND [ARG]...", 125),
+        Ok(parsed) if parsed.operands.len() < 2 => {
+            return fail("timeout", "usage: timeout [OPTION] DURATION COMMAND [ARG]...", 125);
+        }
         Ok(parsed) => parsed,
         Err(message) => return fail("timeout", message, 125),
     };
     let Some(limit) = duration(&parsed.operands[0]) else {
-        return fail("timeout", format_args!("invalid time interval '{}'", parsed.operands[0]), 125);
+        return fail(
+            "timeout",
+            format_args!("invalid time interval '{}'", parsed.operands[0]),
+            125,
+        );
     };
     let signal = match parsed.value("s").map_or(Some(Signal::TERM), Signal::from_name) {
         Some(signal) => signal,
@@ -72,7 +78,10 @@ pub fn main(args: &[String]) -> i32 {
         Err(error) => return fail("timeout", reason(&error), 125),
     }
     if parsed.has("v") {
-        complain("timeout", format_args!("sending signal {} to command '{program}'", signal.name()));
+        complain(
+            "timeout",
+            format_args!("sending signal {} to command '{program}'", signal.name()),
+        );
     }
     let _ = wisp_sys::kill(target, Some(signal));
     let mut killed = signal == Signal::KILL;

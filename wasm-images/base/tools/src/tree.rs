@@ -24,12 +24,18 @@ pub fn main(args: &[String]) -> i32 {
         Some(Ok(depth)) if depth > 0 => depth,
         Some(_) => return fail("tree", "Invalid level, must be greater than 0.", 1),
     };
-    let ignored: Vec<&str> = parsed.value("I").map_or(Vec::new(), |patterns| patterns.split('|').collect());
+    let ignored: Vec<&str> = parsed
+        .value("I")
+        .map_or(Vec::new(), |patterns| patterns.split('|').collect());
     let dot = [".".to_owned()];
     let mut out = stdout();
     let (mut directories, mut files) = (0_u64, 0_u64);
     let mut status = 0;
-    for root in if parsed.operands.is_empty() { &dot[..] } else { &parsed.operands } {
+    for root in if parsed.operands.is_empty() {
+        &dot[..]
+    } else {
+        &parsed.operands
+    } {
         if !Path::new(root).is_dir() {
             let _ = writeln!(out, "{root}  [error opening dir]");
             status = 2;
@@ -59,11 +65,18 @@ pub fn main(args: &[String]) -> i32 {
                 open.pop();
                 continue;
             };
-            let indent: String =
-                open[..open.len() - 1].iter().map(|above| if above.is_empty() { "    " } else { "│   " }).collect();
+            let indent: String = open[..open.len() - 1]
+                .iter()
+                .map(|above| if above.is_empty() { "    " } else { "│   " })
+                .collect();
             let last = open.last().is_none_or(Vec::is_empty);
-            let name = if parsed.has("f") { path.display().to_string() } else { path.file_name().unwrap_or_default().to_string_lossy().into_owned() };
-            let link = fs::read_link(&path).map_or_else(|_| String::new(), |target| format!(" -> {}", target.display()));
+            let name = if parsed.has("f") {
+                path.display().to_string()
+            } else {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            };
+            let link =
+                fs::read_link(&path).map_or_else(|_| String::new(), |target| format!(" -> {}", target.display()));
             let _ = writeln!(out, "{indent}{}{name}{link}", if last { "└── " } else { "├── " });
             if path.is_dir() {
                 directories += 1;

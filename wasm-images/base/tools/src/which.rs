@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use crate::cli::{Spec, fail};
 
-const SPEC: Spec = Spec { short: "as", long: &[], permute: true };
+const SPEC: Spec = Spec {
+    short: "as",
+    long: &[],
+    permute: true,
+};
 
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
@@ -18,7 +22,9 @@ pub fn main(args: &[String]) -> i32 {
         let candidates: Vec<PathBuf> = if name.contains('/') {
             vec![PathBuf::from(name)]
         } else {
-            path.split(':').map(|dir| PathBuf::from(if dir.is_empty() { "." } else { dir }).join(name)).collect()
+            path.split(':')
+                .map(|dir| PathBuf::from(if dir.is_empty() { "." } else { dir }).join(name))
+                .collect()
         };
         let runnable = |file: &&PathBuf| {
             wisp_sys::stat(file, true)

@@ -65,14 +65,24 @@ pub fn main(args: &[String]) -> i32 {
     };
     let number = |key: &str, default: usize| match parsed.value(key) {
         None | Some("") => Ok(default),
-        Some(text) => text.parse().map_err(|_| format!("invalid number \"{text}\" for -{key} option")),
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("invalid number \"{text}\" for -{key} option")),
     };
-    let (max_items, lines, parallel, max_chars) =
-        match (number("n", usize::MAX), number("L", usize::MAX), number("P", 1), number("s", DEFAULT_CHARS)) {
-            (Ok(n), Ok(l), Ok(p), Ok(s)) => (n.max(1), l.max(1), p, s.max(1)),
-            (Err(m), ..) | (_, Err(m), ..) | (_, _, Err(m), _) | (.., Err(m)) => return fail("xargs", m, 1),
-        };
-    let max_lines = if parsed.has("l") { number("l", 1).unwrap_or(1) } else { lines };
+    let (max_items, lines, parallel, max_chars) = match (
+        number("n", usize::MAX),
+        number("L", usize::MAX),
+        number("P", 1),
+        number("s", DEFAULT_CHARS),
+    ) {
+        (Ok(n), Ok(l), Ok(p), Ok(s)) => (n.max(1), l.max(1), p, s.max(1)),
+        (Err(m), ..) | (_, Err(m), ..) | (_, _, Err(m), _) | (.., Err(m)) => return fail("xargs", m, 1),
+    };
+    let max_lines = if parsed.has("l") {
+        number("l", 1).unwrap_or(1)
+    } else {
+        lines
+    };
     let replace = match (parsed.value("I"), parsed.value("i")) {
         (Some(text), _) => Some(text.to_owned()),
         (None, Some("")) => Some("{}".to_owned()),
@@ -97,8 +107,15 @@ pub fn main(args: &[String]) -> i32 {
         },
         _ => Box::new(io::stdin().lock()),
     };
-    let command = if parsed.operands.is_empty() { vec!["echo".to_owned()] } else { parsed.operands.clone() };
-    let end = parsed.value("E").or_else(|| parsed.value("e").filter(|text| !text.is_empty())).map(str::to_owned);
+    let command = if parsed.operands.is_empty() {
+        vec!["echo".to_owned()]
+    } else {
+        parsed.operands.clone()
+    };
+    let end = parsed
+        .value("E")
+        .or_else(|| parsed.value("e").filter(|text| !text.is_empty()))
+        .map(str::to_owned);
     let mut xargs = Xargs {
         command,
         replace,
@@ -122,7 +139,9 @@ fn delimiter(text: &str) -> Option<u8> {
         b"\\0" => Some(0),
         b"\\r" => Some(b'\r'),
         b"\\\\" => Some(b'\\'),
-        _ => text.strip_prefix("\\x").and_then(|hex| u8::from_str_radix(hex, 16).ok()),
+        _ => text
+            .strip_prefix("\\x")
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok()),
     }
 }
 
@@ -139,7 +158,14 @@ struct Items {
 
 impl Items {
     fn new(input: Box<dyn Read>, cut: Cut, end: Option<String>) -> Self {
-        Self { bytes: BufReader::new(input).bytes(), cut, end, ended: false, error: None, peeked: None }
+        Self {
+            bytes: BufReader::new(input).bytes(),
+            cut,
+            end,
+            ended: false,
+            error: None,
+            peeked: None,
+        }
     }
 
     fn next_item(&mut self) -> Option<Item> {
@@ -196,7 +222,9 @@ impl Items {
                 b'\n' if begun => return Some((String::from_utf8_lossy(&item).into_owned(), true)),
                 b'\n' => {}
                 b' ' | b'\t' if !begun => {}
-                b' ' | b'\t' if !by_line => return Some((String::from_utf8_lossy(&item).into_owned(), self.line_ends())),
+                b' ' | b'\t' if !by_line => {
+                    return Some((String::from_utf8_lossy(&item).into_owned(), self.line_ends()));
+                }
                 b'\'' | b'"' => {
                     begun = true;
                     loop {
@@ -248,7 +276,9 @@ impl Xargs {
         let (mut chars, mut lines) = (fixed, 0);
         let mut ran = false;
         while !self.stop {
-            let Some((item, ends_line)) = items.next_item() else { break };
+            let Some((item, ends_line)) = items.next_item() else {
+                break;
+            };
             if let Some(marker) = self.replace.clone() {
                 let words = self.command.iter().map(|word| word.replace(&marker, &item)).collect();
                 self.start(words);
@@ -294,7 +324,9 @@ impl Xargs {
         while self.running >= self.parallel {
             self.reap();
         }
-        let Some((program, arguments)) = words.split_first() else { return };
+        let Some((program, arguments)) = words.split_first() else {
+            return;
+        };
         if self.verbose {
             let _ = writeln!(io::stderr(), "{}", words.join(" "));
         }
@@ -309,7 +341,11 @@ impl Xargs {
             Ok(_) => self.running += 1,
             Err(error) => {
                 self.stop = true;
-                self.status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+                self.status = if error.kind() == io::ErrorKind::NotFound {
+                    127
+                } else {
+                    126
+                };
                 complain("xargs", format_args!("{program}: {}", reason(&error)));
             }
         }

@@ -40,7 +40,9 @@ impl builtins::Command for Disown {
         }
         for spec in &self.jobs {
             let id = manager.resolve_job_spec(spec).map(|job| job.id);
-            manager.jobs.retain(|job| Some(job.id) != id && job.pid.map(|pid| pid.to_string()).as_ref() != Some(spec));
+            manager
+                .jobs
+                .retain(|job| Some(job.id) != id && job.pid.map(|pid| pid.to_string()).as_ref() != Some(spec));
         }
         Ok(ExecutionResult::success())
     }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use brush_core::commands::{compose_command, explain_failure};
-use brush_core::{Error, ErrorKind, ExecutionContext, ExecutionControlFlow, ExecutionResult, ShellExtensions, builtins};
+use brush_core::{
+    Error, ErrorKind, ExecutionContext, ExecutionControlFlow, ExecutionResult, ShellExtensions, builtins,
+};
 use clap::Parser;
 
 /// Replace the shell by a program, or keep redirections.

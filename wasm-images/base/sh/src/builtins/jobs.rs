@@ -59,7 +59,11 @@ impl builtins::Command for Jobs {
                 }
             }
         }
-        let told = ended.iter().filter(|_| !self.running && !self.pids).map(|(job, _)| job).chain(&manager.jobs);
+        let told = ended
+            .iter()
+            .filter(|_| !self.running && !self.pids)
+            .map(|(job, _)| job)
+            .chain(&manager.jobs);
         for job in told.filter(|job| self.jobs.is_empty() || chosen.contains(&job.id)) {
             let pid = job.pid.unwrap_or_default();
             let mark = job.annotation().to_string();

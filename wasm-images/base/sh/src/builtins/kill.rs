@@ -50,14 +50,21 @@ impl builtins::Command for Kill {
             operands = rest;
         }
         if operands.is_empty() {
-            writeln!(errors, "kill: usage: kill [-s sigspec | -n signum | -sigspec] pid | jobspec ... or kill -l")?;
+            writeln!(
+                errors,
+                "kill: usage: kill [-s sigspec | -n signum | -sigspec] pid | jobspec ... or kill -l"
+            )?;
             return Ok(ExecutionExitCode::InvalidUsage.into());
         }
 
         let mut result = ExecutionResult::success();
         for operand in operands {
             let pid = if operand.starts_with('%') {
-                context.shell.jobs_mut().resolve_job_spec(operand).and_then(|job| job.pid)
+                context
+                    .shell
+                    .jobs_mut()
+                    .resolve_job_spec(operand)
+                    .and_then(|job| job.pid)
             } else {
                 operand.parse::<Pid>().ok()
             };
@@ -92,7 +99,11 @@ fn list_signals<SE: ShellExtensions>(
     let mut output = context.stdout();
     if signals.is_empty() {
         for signal in Signal::all() {
-            let end = if signal.number() % 5 == 0 || signal.number() == 31 { '\n' } else { '\t' };
+            let end = if signal.number() % 5 == 0 || signal.number() == 31 {
+                '\n'
+            } else {
+                '\t'
+            };
             write!(output, "{:2}) SIG{}{end}", signal.number(), signal.name())?;
         }
         return Ok(ExecutionResult::success());
@@ -100,7 +111,10 @@ fn list_signals<SE: ShellExtensions>(
     let mut result = ExecutionResult::success();
     for text in signals {
         // A status above 128 names the signal that ended a process.
-        let number = text.parse::<u32>().ok().map(|number| if number > 128 { number - 128 } else { number });
+        let number = text
+            .parse::<u32>()
+            .ok()
+            .map(|number| if number > 128 { number - 128 } else { number });
         let signal = number.map_or_else(|| Signal::from_name(text), Signal::from_number);
         match (signal, number) {
             (Some(signal), Some(_)) => writeln!(output, "{}", signal.name())?,

@@ -42,7 +42,9 @@ impl builtins::Command for Ulimit {
                 None => value = Some(argument),
             }
         }
-        if let Some(unknown) = letters.iter().find(|letter| **letter != 'a' && !LIMITS.iter().any(|l| l.0 == **letter))
+        if let Some(unknown) = letters
+            .iter()
+            .find(|letter| **letter != 'a' && !LIMITS.iter().any(|l| l.0 == **letter))
         {
             writeln!(context.stderr(), "ulimit: -{unknown}: invalid option")?;
             return Ok(ExecutionResult::new(2));
@@ -61,7 +63,11 @@ impl builtins::Command for Ulimit {
         let several = all || letters.len() > 1;
         for (letter, what, unit, value) in LIMITS.iter().filter(|limit| all || letters.contains(&limit.0)) {
             if several {
-                let unit = if unit.is_empty() { format!("(-{letter})") } else { format!("({unit}, -{letter})") };
+                let unit = if unit.is_empty() {
+                    format!("(-{letter})")
+                } else {
+                    format!("({unit}, -{letter})")
+                };
                 writeln!(context.stdout(), "{what:<20} {unit:>20} {value}")?;
             } else {
                 writeln!(context.stdout(), "{value}")?;

@@ -31,7 +31,11 @@ impl builtins::Command for Umask {
     ) -> Result<ExecutionResult, Self::Error> {
         let current = wisp_sys::umask(None)?;
         let Some(text) = &self.mask else {
-            let shown = if self.symbolic { symbolic(current) } else { format!("{current:04o}") };
+            let shown = if self.symbolic {
+                symbolic(current)
+            } else {
+                format!("{current:04o}")
+            };
             let command = match (self.reusable, self.symbolic) {
                 (true, true) => "umask -S ",
                 (true, false) => "umask ",
@@ -60,8 +64,11 @@ impl builtins::Command for Umask {
 fn symbolic(mask: u32) -> String {
     let part = |who: char, shift: u32| {
         let left = !mask >> shift;
-        let letters: String =
-            [(4, 'r'), (2, 'w'), (1, 'x')].iter().filter(|(bit, _)| left & bit != 0).map(|(_, letter)| *letter).collect();
+        let letters: String = [(4, 'r'), (2, 'w'), (1, 'x')]
+            .iter()
+            .filter(|(bit, _)| left & bit != 0)
+            .map(|(_, letter)| *letter)
+            .collect();
         format!("{who}={letters}")
     };
     [part('u', 6), part('g', 3), part('o', 0)].join(",")

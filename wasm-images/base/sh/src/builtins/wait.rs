@@ -71,7 +71,13 @@ impl builtins::Command for Wait {
         }
         let all = self.jobs.is_empty();
         if all {
-            awaited.extend(manager.jobs.iter().filter(|job| !job.of_parent).filter_map(|job| job.pid));
+            awaited.extend(
+                manager
+                    .jobs
+                    .iter()
+                    .filter(|job| !job.of_parent)
+                    .filter_map(|job| job.pid),
+            );
         }
 
         let mut ended = None;
@@ -104,7 +110,10 @@ impl builtins::Command for Wait {
             }
         }
         if let (Some(variable), Some(pid)) = (&self.variable, ended) {
-            context.shell.env_mut().set_global(variable, ShellVariable::new(pid.to_string()))?;
+            context
+                .shell
+                .env_mut()
+                .set_global(variable, ShellVariable::new(pid.to_string()))?;
         }
         // A signal may arrive together with the end of the process that sent it.
         let (left, signals) = context.shell.run_pending_traps_telling(&context.params).await?;

@@ -120,9 +120,41 @@ pub enum Expression {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is named as in awk")]
 pub enum Builtin {
-    And, Asort, Asorti, Atan2, Close, Compl, Cos, Exp, Fflush, Gensub, Gsub, Index, Int, Length, Log, Lshift, Match,
-    Mktime, Or, Rand, Rshift, Sin, Split, Sprintf, Sqrt, Srand, Strftime, Strtonum, Sub, Substr, System, Systime,
-    Tolower, Toupper, Xor,
+    And,
+    Asort,
+    Asorti,
+    Atan2,
+    Close,
+    Compl,
+    Cos,
+    Exp,
+    Fflush,
+    Gensub,
+    Gsub,
+    Index,
+    Int,
+    Length,
+    Log,
+    Lshift,
+    Match,
+    Mktime,
+    Or,
+    Rand,
+    Rshift,
+    Sin,
+    Split,
+    Sprintf,
+    Sqrt,
+    Srand,
+    Strftime,
+    Strtonum,
+    Sub,
+    Substr,
+    System,
+    Systime,
+    Tolower,
+    Toupper,
+    Xor,
 }
 
 impl Builtin {
@@ -130,14 +162,41 @@ impl Builtin {
     pub fn named(name: &str) -> Option<Self> {
         use Builtin as B;
         Some(match name {
-            "and" => B::And, "asort" => B::Asort, "asorti" => B::Asorti, "atan2" => B::Atan2, "close" => B::Close,
-            "compl" => B::Compl, "cos" => B::Cos, "exp" => B::Exp, "fflush" => B::Fflush, "gensub" => B::Gensub,
-            "gsub" => B::Gsub, "index" => B::Index, "int" => B::Int, "length" => B::Length, "log" => B::Log,
-            "lshift" => B::Lshift, "match" => B::Match, "mktime" => B::Mktime, "or" => B::Or, "rand" => B::Rand,
-            "rshift" => B::Rshift, "sin" => B::Sin, "split" => B::Split, "sprintf" => B::Sprintf, "sqrt" => B::Sqrt,
-            "srand" => B::Srand, "strftime" => B::Strftime, "strtonum" => B::Strtonum, "sub" => B::Sub,
-            "substr" => B::Substr, "system" => B::System, "systime" => B::Systime, "tolower" => B::Tolower,
-            "toupper" => B::Toupper, "xor" => B::Xor,
+            "and" => B::And,
+            "asort" => B::Asort,
+            "asorti" => B::Asorti,
+            "atan2" => B::Atan2,
+            "close" => B::Close,
+            "compl" => B::Compl,
+            "cos" => B::Cos,
+            "exp" => B::Exp,
+            "fflush" => B::Fflush,
+            "gensub" => B::Gensub,
+            "gsub" => B::Gsub,
+            "index" => B::Index,
+            "int" => B::Int,
+            "length" => B::Length,
+            "log" => B::Log,
+            "lshift" => B::Lshift,
+            "match" => B::Match,
+            "mktime" => B::Mktime,
+            "or" => B::Or,
+            "rand" => B::Rand,
+            "rshift" => B::Rshift,
+            "sin" => B::Sin,
+            "split" => B::Split,
+            "sprintf" => B::Sprintf,
+            "sqrt" => B::Sqrt,
+            "srand" => B::Srand,
+            "strftime" => B::Strftime,
+            "strtonum" => B::Strtonum,
+            "sub" => B::Sub,
+            "substr" => B::Substr,
+            "system" => B::System,
+            "systime" => B::Systime,
+            "tolower" => B::Tolower,
+            "toupper" => B::Toupper,
+            "xor" => B::Xor,
             _ => return None,
         })
     }
@@ -170,7 +229,12 @@ pub enum Statement {
     /// `do … while`
     DoWhile(Box<Statement>, Expression),
     /// `for (;;)`
-    For(Option<Box<Statement>>, Option<Expression>, Option<Box<Statement>>, Box<Statement>),
+    For(
+        Option<Box<Statement>>,
+        Option<Expression>,
+        Option<Box<Statement>>,
+        Box<Statement>,
+    ),
     /// `for (key in array)`
     ForIn(Variable, Variable, Box<Statement>),
     /// `switch`: cases with their values (none: default) and bodies.
@@ -234,8 +298,8 @@ pub struct Program {
 
 /// The globals with a meaning, at the slot of their position here.
 pub const SPECIAL: [&str; 18] = [
-    "NF", "NR", "FNR", "FS", "OFS", "ORS", "RS", "FILENAME", "SUBSEP", "RSTART", "RLENGTH", "CONVFMT", "OFMT", "ENVIRON",
-    "ARGC", "ARGV", "RT", "PROCINFO",
+    "NF", "NR", "FNR", "FS", "OFS", "ORS", "RS", "FILENAME", "SUBSEP", "RSTART", "RLENGTH", "CONVFMT", "OFMT",
+    "ENVIRON", "ARGC", "ARGV", "RT", "PROCINFO",
 ];
 
 /// Slots of [`SPECIAL`].

@@ -13,7 +13,9 @@ use crate::cli::reason;
 use crate::listing::{format_seconds, seconds_of};
 
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs() as f64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs() as f64)
 }
 
 impl Interpreter<'_> {
@@ -44,17 +46,29 @@ impl Interpreter<'_> {
                 if end.is_nan() || start.is_nan() || end <= start {
                     return Ok(Value::text(""));
                 }
-                let (skip, take) = ((start - 1.0) as usize, if end.is_infinite() { usize::MAX } else { (end - start) as usize });
+                let (skip, take) = (
+                    (start - 1.0) as usize,
+                    if end.is_infinite() {
+                        usize::MAX
+                    } else {
+                        (end - start) as usize
+                    },
+                );
                 if text.is_ascii() {
                     let from = skip.min(text.len());
                     return Ok(Value::text(&text[from..from.saturating_add(take).min(text.len())]));
                 }
-                Ok(Value::Text(text.chars().skip(skip).take(take).collect::<String>().into()))
+                Ok(Value::Text(
+                    text.chars().skip(skip).take(take).collect::<String>().into(),
+                ))
             }
             B::Index => {
                 let text = self.text(argument(0)?)?;
                 let part = self.text(argument(1)?)?;
-                number(text.find(&*part).map_or(0.0, |at| text[..at].chars().count() as f64 + 1.0))
+                number(
+                    text.find(&*part)
+                        .map_or(0.0, |at| text[..at].chars().count() as f64 + 1.0),
+                )
             }
             B::Split => self.split_call(arguments),
             B::Sub | B::Gsub => self.substitute(builtin == B::Gsub, argument(0)?, argument(1)?, arguments.get(2)),
@@ -66,8 +80,14 @@ impl Interpreter<'_> {
                     Some(target) => self.text(target)?,
                     None => self.text(&record())?,
                 };
-                let nth = if how.starts_with(['g', 'G']) { 0 } else { (Value::text(&how).number() as usize).max(1) };
-                let (result, _) = replace(&text, &regex, nth, |captures, out| expand_groups(&replacement, captures, out));
+                let nth = if how.starts_with(['g', 'G']) {
+                    0
+                } else {
+                    (Value::text(&how).number() as usize).max(1)
+                };
+                let (result, _) = replace(&text, &regex, nth, |captures, out| {
+                    expand_groups(&replacement, captures, out)
+                });
                 Ok(Value::Text(result.into()))
             }
             B::Match => self.match_call(argument(0)?, argument(1)?, arguments.get(2)),
@@ -116,7 +136,11 @@ impl Interpreter<'_> {
             B::Lshift | B::Rshift => {
                 let value = self.number(argument(0)?)? as u64;
                 let by = self.number(argument(1)?)? as u32;
-                let shifted = if builtin == B::Lshift { value.checked_shl(by) } else { value.checked_shr(by) };
+                let shifted = if builtin == B::Lshift {
+                    value.checked_shl(by)
+                } else {
+                    value.checked_shr(by)
+                };
                 number(shifted.unwrap_or(0) as f64)
             }
             B::Compl => number((!(self.number(argument(0)?)? as u64) & ((1 << 53) - 1)) as f64),
@@ -140,7 +164,9 @@ impl Interpreter<'_> {
                     Some(time) => self.number(time)?,
                     None => now(),
                 };
-                Ok(Value::Text(format_seconds(time.clamp(-1e13, 1e13) as i64, &format).into()))
+                Ok(Value::Text(
+                    format_seconds(time.clamp(-1e13, 1e13) as i64, &format).into(),
+                ))
             }
             B::Mktime => {
                 let text = self.text(argument(0)?)?;
@@ -228,12 +254,16 @@ impl Interpreter<'_> {
             Some(target) => self.text(target)?,
             None => self.text(&record())?,
         };
-        let (result, count) =
-            replace(&text, &regex, usize::from(!all), |captures, out| expand_whole(&replacement, &captures[0], out));
+        let (result, count) = replace(&text, &regex, usize::from(!all), |captures, out| {
+            expand_whole(&replacement, &captures[0], out)
+        });
         if count > 0 {
             // A target that is no place (a literal) only counts.
             let place = target.is_none_or(|t| {
-                matches!(t, Expression::Variable(_) | Expression::Field(_) | Expression::Element(..))
+                matches!(
+                    t,
+                    Expression::Variable(_) | Expression::Field(_) | Expression::Element(..)
+                )
             });
             if place {
                 self.store_or_record(target, Value::Text(result.into()))?;
@@ -261,8 +291,14 @@ impl Interpreter<'_> {
                 if let Some(group) = group {
                     let separator = self.global_text(slot::SUBSEP);
                     array.set(index.to_string().into(), Value::input(group.as_str()));
-                    array.set(format!("{index}{separator}start").into(), Value::Number(chars(0..group.start()) + 1.0));
-                    array.set(format!("{index}{separator}length").into(), Value::Number(chars(group.range())));
+                    array.set(
+                        format!("{index}{separator}start").into(),
+                        Value::Number(chars(0..group.start()) + 1.0),
+                    );
+                    array.set(
+                        format!("{index}{separator}length").into(),
+                        Value::Number(chars(group.range())),
+                    );
                 }
             }
         }
@@ -274,7 +310,15 @@ impl Interpreter<'_> {
         let mut values: Vec<Value> = {
             let array = source.borrow();
             let keys = array.keys();
-            keys.iter().map(|key| if by_key { Value::Text(key.clone()) } else { array.peek(key).cloned().unwrap_or_default() }).collect()
+            keys.iter()
+                .map(|key| {
+                    if by_key {
+                        Value::Text(key.clone())
+                    } else {
+                        array.peek(key).cloned().unwrap_or_default()
+                    }
+                })
+                .collect()
         };
         values.sort_by(|a, b| match (a.is_numeric(), b.is_numeric()) {
             (true, true) => a.number().total_cmp(&b.number()),

@@ -119,14 +119,23 @@ fn one(out: &mut String, kind: char, flags: &Flags, value: &Value, convfmt: &str
                 'd' | 'i' => integer(out, sign, &format!("{:.0}", number.trunc().abs()), flags),
                 'o' | 'x' | 'X' | 'u' => {
                     let negative = number < 0.0;
-                    let bits = if negative { (number as i64) as u64 } else { number as u64 };
+                    let bits = if negative {
+                        (number as i64) as u64
+                    } else {
+                        number as u64
+                    };
                     let (prefix, digits) = match kind {
                         'o' => ("0", format!("{bits:o}")),
                         'x' => ("0x", format!("{bits:x}")),
                         'X' => ("0X", format!("{bits:X}")),
                         _ => ("", bits.to_string()),
                     };
-                    integer(out, if flags.alternate && bits != 0 { prefix } else { "" }, &digits, flags);
+                    integer(
+                        out,
+                        if flags.alternate && bits != 0 { prefix } else { "" },
+                        &digits,
+                        flags,
+                    );
                 }
                 _ => {
                     let digits = float(number.abs(), kind, flags);
@@ -172,7 +181,11 @@ fn float(number: f64, kind: char, flags: &Flags) -> String {
         'f' => format!("{number:.precision$}"),
         'e' | 'a' => {
             let (mantissa, exponent) = exponential(number, precision);
-            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+            format!(
+                "{mantissa}e{}{:02}",
+                if exponent < 0 { '-' } else { '+' },
+                exponent.abs()
+            )
         }
         _ => {
             let precision = precision.max(1);
@@ -184,13 +197,25 @@ fn float(number: f64, kind: char, flags: &Flags) -> String {
                 text.trim_end_matches('0').trim_end_matches('.').to_owned()
             };
             if exponent < -4 || exponent >= precision as i32 {
-                format!("{}e{}{:02}", strip(mantissa), if exponent < 0 { '-' } else { '+' }, exponent.abs())
+                format!(
+                    "{}e{}{:02}",
+                    strip(mantissa),
+                    if exponent < 0 { '-' } else { '+' },
+                    exponent.abs()
+                )
             } else {
-                strip(format!("{number:.*}", (precision as i32 - 1 - exponent).max(0) as usize))
+                strip(format!(
+                    "{number:.*}",
+                    (precision as i32 - 1 - exponent).max(0) as usize
+                ))
             }
         }
     };
-    if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
+    if kind.is_ascii_uppercase() {
+        text.to_uppercase()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -207,12 +232,24 @@ mod tests {
         assert_eq!(formatted("%5.2f|", &n(3.14159)), " 3.14|");
         assert_eq!(formatted("%-6d|%%", &n(42.9)), "42    |%");
         assert_eq!(formatted("%06d", &n(-42.0)), "-00042");
-        assert_eq!(formatted("%x %X", &[Value::Number(255.0), Value::Number(255.0)]), "ff FF");
+        assert_eq!(
+            formatted("%x %X", &[Value::Number(255.0), Value::Number(255.0)]),
+            "ff FF"
+        );
         assert_eq!(formatted("%g", &n(0.0001)), "0.0001");
         assert_eq!(formatted("%g", &n(1e10)), "1e+10");
         assert_eq!(formatted("%e", &n(12345.678)), "1.234568e+04");
         assert_eq!(formatted("%c%c", &[Value::Number(65.0), Value::text("hello")]), "Ah");
-        assert_eq!(formatted("%.3s|%*d", &[Value::text("abcdef"), Value::Number(4.0), Value::Number(7.0)]), "abc|   7");
-        assert_eq!(formatted("%+d %5s", &[Value::Number(3.0), Value::Number(0.5)]), "+3   0.5");
+        assert_eq!(
+            formatted(
+                "%.3s|%*d",
+                &[Value::text("abcdef"), Value::Number(4.0), Value::Number(7.0)]
+            ),
+            "abc|   7"
+        );
+        assert_eq!(
+            formatted("%+d %5s", &[Value::Number(3.0), Value::Number(0.5)]),
+            "+3   0.5"
+        );
     }
 }

@@ -110,8 +110,18 @@ impl<'p> Interpreter<'p> {
         globals[slot::FNR] = Slot::Value(Value::Number(0.0));
         globals[slot::ARGC] = Slot::Value(Value::Number(operands.len() as f64));
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        globals[slot::ENVIRON] = array(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect());
-        globals[slot::ARGV] = array(operands.iter().enumerate().map(|(i, word)| (i.to_string(), word.clone())).collect());
+        globals[slot::ENVIRON] = array(
+            std::env::vars_os()
+                .map(|(name, value)| (lossy(name), lossy(value)))
+                .collect(),
+        );
+        globals[slot::ARGV] = array(
+            operands
+                .iter()
+                .enumerate()
+                .map(|(i, word)| (i.to_string(), word.clone()))
+                .collect(),
+        );
         Self {
             program,
             names,
@@ -168,7 +178,11 @@ impl<'p> Interpreter<'p> {
     fn begin_and_main(&mut self) -> Evaluated<()> {
         let program = self.program;
         self.rules(|pattern| matches!(pattern, Pattern::Begin))?;
-        if program.rules.iter().all(|(pattern, _)| matches!(pattern, Pattern::Begin)) {
+        if program
+            .rules
+            .iter()
+            .all(|(pattern, _)| matches!(pattern, Pattern::Begin))
+        {
             return Ok(());
         }
         while let Some(record) = self.next_main_record()? {
@@ -235,7 +249,10 @@ impl<'p> Interpreter<'p> {
                 }
                 Ok(None) => self.input = None,
                 Err(error) => {
-                    complain("awk", format_args!("{}: {}", self.global_text(slot::FILENAME), reason(&error)));
+                    complain(
+                        "awk",
+                        format_args!("{}: {}", self.global_text(slot::FILENAME), reason(&error)),
+                    );
                     self.status = 2;
                     self.input = None;
                 }
@@ -283,7 +300,11 @@ impl<'p> Interpreter<'p> {
                 Box::new(io::stdin())
             } else {
                 let opened = File::open(&*operand).and_then(|file| {
-                    if file.metadata()?.is_dir() { Err(io::Error::from(io::ErrorKind::IsADirectory)) } else { Ok(file) }
+                    if file.metadata()?.is_dir() {
+                        Err(io::Error::from(io::ErrorKind::IsADirectory))
+                    } else {
+                        Ok(file)
+                    }
                 });
                 match opened {
                     Ok(file) => Box::new(file),
@@ -296,7 +317,11 @@ impl<'p> Interpreter<'p> {
             };
             self.input = Some(Records::new(input));
             self.set_global(slot::FNR, Value::Number(0.0))?;
-            let name = if self.operands.len() <= 1 && &*operand == "-" { "" } else { &*operand };
+            let name = if self.operands.len() <= 1 && &*operand == "-" {
+                ""
+            } else {
+                &*operand
+            };
             self.set_global(slot::FILENAME, Value::text(name))?;
             return Ok(true);
         }
@@ -330,7 +355,11 @@ impl<'p> Interpreter<'p> {
         let record = self.record.clone();
         let separator = self.global_text(slot::FS);
         let paragraph = self.global_text(slot::RS).is_empty();
-        self.fields = self.split_text(&record, &separator, paragraph)?.into_iter().map(|field| Value::input(&field)).collect();
+        self.fields = self
+            .split_text(&record, &separator, paragraph)?
+            .into_iter()
+            .map(|field| Value::input(&field))
+            .collect();
         Ok(())
     }
 
@@ -340,7 +369,11 @@ impl<'p> Interpreter<'p> {
             return Ok(Vec::new());
         }
         if separator == " " {
-            return Ok(text.split([' ', '\t', '\n']).filter(|part| !part.is_empty()).map(str::to_owned).collect());
+            return Ok(text
+                .split([' ', '\t', '\n'])
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect());
         }
         if separator.is_empty() {
             return Ok(text.chars().map(String::from).collect());
@@ -349,9 +382,16 @@ impl<'p> Interpreter<'p> {
         if let (Some(c), None) = (single.next(), single.next())
             && c != '\\'
         {
-            return Ok(text.split(|x| x == c || newline_too && x == '\n').map(str::to_owned).collect());
+            return Ok(text
+                .split(|x| x == c || newline_too && x == '\n')
+                .map(str::to_owned)
+                .collect());
         }
-        let regex = if newline_too { self.regex(&format!("({separator})|\n").into())? } else { self.regex(&separator.into())? };
+        let regex = if newline_too {
+            self.regex(&format!("({separator})|\n").into())?
+        } else {
+            self.regex(&separator.into())?
+        };
         Ok(split_at_matches(text, &regex))
     }
 
@@ -401,7 +441,10 @@ impl<'p> Interpreter<'p> {
         match &self.globals[index] {
             Slot::Unset => Ok(Value::Unset),
             Slot::Value(value) => Ok(value.clone()),
-            Slot::Array(_) => Err(Stop::Fatal(format!("array '{}' is used as a value", self.program.globals[index]))),
+            Slot::Array(_) => Err(Stop::Fatal(format!(
+                "array '{}' is used as a value",
+                self.program.globals[index]
+            ))),
         }
     }
 
@@ -430,7 +473,10 @@ impl<'p> Interpreter<'p> {
             self.split_record()?;
         }
         if matches!(self.globals[index], Slot::Array(_)) {
-            return Err(Stop::Fatal(format!("array '{}' is used as a value", self.program.globals[index])));
+            return Err(Stop::Fatal(format!(
+                "array '{}' is used as a value",
+                self.program.globals[index]
+            )));
         }
         self.globals[index] = Slot::Value(value);
         Ok(())
@@ -512,7 +558,9 @@ impl<'p> Interpreter<'p> {
                 self.array(*array)?.borrow_mut().set(key, value);
                 Ok(())
             }
-            _ => Err(Stop::Fatal("only a variable, field or element can be assigned to".into())),
+            _ => Err(Stop::Fatal(
+                "only a variable, field or element can be assigned to".into(),
+            )),
         }
     }
 
@@ -531,7 +579,8 @@ impl<'p> Interpreter<'p> {
         if let Some(regex) = self.regexes.get(pattern) {
             return Ok(regex.clone());
         }
-        let regex = compile(pattern).map_err(|error| Stop::Fatal(format!("regular expression \"{pattern}\": {error}")))?;
+        let regex =
+            compile(pattern).map_err(|error| Stop::Fatal(format!("regular expression \"{pattern}\": {error}")))?;
         if self.regexes.len() >= MAX_CACHED {
             self.regexes.clear();
         }
@@ -595,7 +644,11 @@ impl<'p> Interpreter<'p> {
             }
             Expression::Conditional(parts) => {
                 let [condition, yes, no] = &**parts;
-                if self.evaluate(condition)?.truth() { self.evaluate(yes) } else { self.evaluate(no) }
+                if self.evaluate(condition)?.truth() {
+                    self.evaluate(yes)
+                } else {
+                    self.evaluate(no)
+                }
             }
             Expression::And(left, right) => truth(self.evaluate(left)?.truth() && self.evaluate(right)?.truth()),
             Expression::Or(left, right) => truth(self.evaluate(left)?.truth() || self.evaluate(right)?.truth()),
@@ -661,7 +714,10 @@ impl<'p> Interpreter<'p> {
     fn call(&mut self, index: usize, arguments: &[Expression]) -> Evaluated<Value> {
         let function = &self.program.functions[index];
         if arguments.len() > function.parameters {
-            return Err(Stop::Fatal(format!("function '{}' takes {} arguments", function.name, function.parameters)));
+            return Err(Stop::Fatal(format!(
+                "function '{}' takes {} arguments",
+                function.name, function.parameters
+            )));
         }
         let mut frame = Vec::with_capacity(function.parameters);
         // Variables passed unset: when the function makes an array of one, the caller has it too.
@@ -710,7 +766,9 @@ impl<'p> Interpreter<'p> {
             Source::Main => Ok(self.next_main_record()?),
             Source::File(name) => {
                 let name = self.text(name)?;
-                self.streams.read_file(&name, &separator).map(|record| record.map(|(text, _)| text))
+                self.streams
+                    .read_file(&name, &separator)
+                    .map(|record| record.map(|(text, _)| text))
             }
             Source::Command(command) => {
                 let command = self.text(command)?;
@@ -887,7 +945,11 @@ impl<'p> Interpreter<'p> {
         let Some(wanted) = wanted else { return keys };
         let array = array.borrow();
         let value = |key: &Rc<str>| array.peek(key).cloned().unwrap_or_default();
-        match wanted.trim_start_matches('@').rsplit_once('_').map_or("", |(order, _)| order) {
+        match wanted
+            .trim_start_matches('@')
+            .rsplit_once('_')
+            .map_or("", |(order, _)| order)
+        {
             "ind_str" => keys.sort(),
             "ind_num" => keys.sort_by(|a, b| Value::text(a).number().total_cmp(&Value::text(b).number())),
             "val_str" => keys.sort_by(|a, b| value(a).string("%.6g").cmp(&value(b).string("%.6g"))),
@@ -902,7 +964,9 @@ impl<'p> Interpreter<'p> {
 
     /// `printf`'s text.
     pub fn formatted(&mut self, list: &[Expression]) -> Evaluated<String> {
-        let Some((format, values)) = list.split_first() else { return Ok(String::new()) };
+        let Some((format, values)) = list.split_first() else {
+            return Ok(String::new());
+        };
         let format = self.text(format)?;
         let mut evaluated = Vec::with_capacity(values.len());
         for value in values {
@@ -938,7 +1002,11 @@ impl<'p> Interpreter<'p> {
             }
             Some(target @ (Target::File(name) | Target::Append(name))) => {
                 let name = self.text(name)?;
-                (self.streams.write_file(&name, matches!(target, Target::Append(_)), text), name)
+                (
+                    self.streams
+                        .write_file(&name, matches!(target, Target::Append(_)), text),
+                    name,
+                )
             }
         };
         result.map_err(|error| {

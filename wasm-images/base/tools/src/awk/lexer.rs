@@ -28,13 +28,13 @@ pub enum Token {
 }
 
 const KEYWORDS: [&str; 22] = [
-    "BEGIN", "END", "function", "func", "if", "else", "while", "for", "do", "break", "continue", "next", "nextfile", "exit",
-    "return", "delete", "in", "getline", "print", "printf", "switch", "case",
+    "BEGIN", "END", "function", "func", "if", "else", "while", "for", "do", "break", "continue", "next", "nextfile",
+    "exit", "return", "delete", "in", "getline", "print", "printf", "switch", "case",
 ];
 const SIGNS: [&str; 45] = [
-    "**=", "&&", "||", "++", "--", "+=", "-=", "*=", "/=", "%=", "^=", "**", "==", "<=", ">=", "!=", ">>", "!~", "|&", "{",
-    "}", "(", ")", "[", "]", ";", ",", "+", "-", "*", "/", "%", "^", "!", ">", "<", "|", "?", ":", "~", "$", "=", "&", "@",
-    "\\",
+    "**=", "&&", "||", "++", "--", "+=", "-=", "*=", "/=", "%=", "^=", "**", "==", "<=", ">=", "!=", ">>", "!~", "|&",
+    "{", "}", "(", ")", "[", "]", ";", ",", "+", "-", "*", "/", "%", "^", "!", ">", "<", "|", "?", ":", "~", "$", "=",
+    "&", "@", "\\",
 ];
 
 /// Resolves the escapes of a string (POSIX awk, lexical conventions).
@@ -145,7 +145,10 @@ pub fn tokens(source: &str) -> Result<Vec<(Token, u32)>, String> {
             }
             _ => {
                 let rest: String = chars[at..chars.len().min(at + 3)].iter().collect();
-                let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign)).ok_or(format!("line {line}: unexpected '{c}'"))?;
+                let sign = SIGNS
+                    .iter()
+                    .find(|sign| rest.starts_with(**sign))
+                    .ok_or(format!("line {line}: unexpected '{c}'"))?;
                 at += sign.len();
                 let canonical = match *sign {
                     "**" => "^",
@@ -222,7 +225,9 @@ fn regex(chars: &[char], start: usize) -> Option<(String, usize)> {
 
 fn number(chars: &[char], start: usize) -> (f64, usize) {
     if chars[start] == '0' && matches!(chars.get(start + 1), Some('x' | 'X')) {
-        let end = (start + 2..chars.len()).find(|&i| !chars[i].is_ascii_hexdigit()).unwrap_or(chars.len());
+        let end = (start + 2..chars.len())
+            .find(|&i| !chars[i].is_ascii_hexdigit())
+            .unwrap_or(chars.len());
         let digits: String = chars[start + 2..end].iter().collect();
         if let Ok(value) = u64::from_str_radix(&digits, 16) {
             return (value as f64, end);

@@ -54,7 +54,11 @@ pub fn main(args: &[String]) -> i32 {
     }
     if !parsed.has("f") && !parsed.has("e") {
         if operands.is_empty() {
-            return fail("awk", "usage: awk [-F fs] [-v var=value] [-f file | 'program'] [file ...]", 2);
+            return fail(
+                "awk",
+                "usage: awk [-F fs] [-v var=value] [-f file | 'program'] [file ...]",
+                2,
+            );
         }
         source = operands.remove(0);
     }

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::ast::{Arithmetic, Builtin, Comparison, Expression, Function, Pattern, Program, SPECIAL, Source, Statement, Target, Variable};
+use super::ast::{
+    Arithmetic, Builtin, Comparison, Expression, Function, Pattern, Program, SPECIAL, Source, Statement, Target,
+    Variable,
+};
 use super::lexer::{Token, tokens};
 use super::value::compile;
 
@@ -70,7 +73,11 @@ impl Parser {
     }
 
     fn error<T>(&self, message: &str) -> Parsed<T> {
-        let line = self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |(_, line)| *line);
+        let line = self
+            .tokens
+            .get(self.at)
+            .or(self.tokens.last())
+            .map_or(1, |(_, line)| *line);
         Err(format!("line {line}: {message}"))
     }
 
@@ -110,7 +117,11 @@ impl Parser {
 
     fn deeper(&mut self) -> Parsed<()> {
         self.depth += 1;
-        if self.depth > MAX_NESTING { self.error("nested too deeply") } else { Ok(()) }
+        if self.depth > MAX_NESTING {
+            self.error("nested too deeply")
+        } else {
+            Ok(())
+        }
     }
 
     fn global(&mut self, name: &str) -> usize {
@@ -145,7 +156,10 @@ impl Parser {
             return *slot;
         }
         let slot = self.program.functions.len();
-        self.program.functions.push(Function { name: name.to_owned(), ..Function::default() });
+        self.program.functions.push(Function {
+            name: name.to_owned(),
+            ..Function::default()
+        });
         self.functions.insert(name.to_owned(), slot);
         slot
     }
@@ -317,20 +331,31 @@ impl Parser {
 
     fn for_statement(&mut self) -> Parsed<Statement> {
         self.expect("(")?;
-        if let (Token::Name(key), Token::Keyword("in"), Token::Name(array), Token::Sign(")")) =
-            (self.peek().clone(), self.ahead(1).clone(), self.ahead(2).clone(), self.ahead(3).clone())
-        {
+        if let (Token::Name(key), Token::Keyword("in"), Token::Name(array), Token::Sign(")")) = (
+            self.peek().clone(),
+            self.ahead(1).clone(),
+            self.ahead(2).clone(),
+            self.ahead(3).clone(),
+        ) {
             self.at += 4;
             let (key, array) = (self.variable(&key), self.variable(&array));
             return Ok(Statement::ForIn(key, array, self.body()?));
         }
-        let start = if self.is(";") { None } else { Some(Box::new(self.simple_statement()?)) };
+        let start = if self.is(";") {
+            None
+        } else {
+            Some(Box::new(self.simple_statement()?))
+        };
         self.expect(";")?;
         self.newlines();
         let condition = if self.is(";") { None } else { Some(self.expression()?) };
         self.expect(";")?;
         self.newlines();
-        let step = if self.is(")") { None } else { Some(Box::new(self.simple_statement()?)) };
+        let step = if self.is(")") {
+            None
+        } else {
+            Some(Box::new(self.simple_statement()?))
+        };
         self.expect(")")?;
         Ok(Statement::For(start, condition, step, self.body()?))
     }
@@ -371,12 +396,20 @@ impl Parser {
     }
 
     fn simple_statement(&mut self) -> Parsed<Statement> {
-        let Token::Keyword(word) = *self.peek() else { return Ok(Statement::Expression(self.expression()?)) };
+        let Token::Keyword(word) = *self.peek() else {
+            return Ok(Statement::Expression(self.expression()?));
+        };
         if word == "getline" {
             return Ok(Statement::Expression(self.expression()?));
         }
         self.at += 1;
-        let optional = |parser: &mut Self| if parser.ends_statement() { Ok(None) } else { parser.expression().map(Some) };
+        let optional = |parser: &mut Self| {
+            if parser.ends_statement() {
+                Ok(None)
+            } else {
+                parser.expression().map(Some)
+            }
+        };
         Ok(match word {
             "print" | "printf" => self.print(word == "printf")?,
             "next" => Statement::Next,
@@ -441,7 +474,11 @@ impl Parser {
         if formatted && list.is_empty() {
             return self.error("printf needs a format");
         }
-        Ok(if formatted { Statement::Printf(list, target) } else { Statement::Print(list, target) })
+        Ok(if formatted {
+            Statement::Printf(list, target)
+        } else {
+            Statement::Print(list, target)
+        })
     }
 
     /// Expressions up to a closing sign, which is taken.
@@ -592,7 +629,12 @@ impl Parser {
         let mut left = self.additive()?;
         while matches!(
             self.peek(),
-            Token::Number(_) | Token::Text(_) | Token::Regex(_) | Token::Name(_) | Token::FunctionName(_) | Token::Builtin(_)
+            Token::Number(_)
+                | Token::Text(_)
+                | Token::Regex(_)
+                | Token::Name(_)
+                | Token::FunctionName(_)
+                | Token::Builtin(_)
         ) || matches!(self.peek(), Token::Sign("$" | "(" | "++" | "--" | "!" | "-" | "+"))
         {
             left = Expression::Concatenate(boxed(left), boxed(self.additive()?));
@@ -659,11 +701,18 @@ impl Parser {
             Token::Sign("--") => -1.0,
             _ => return Ok(target),
         };
-        if !matches!(target, Expression::Variable(_) | Expression::Field(_) | Expression::Element(..)) {
+        if !matches!(
+            target,
+            Expression::Variable(_) | Expression::Field(_) | Expression::Element(..)
+        ) {
             return Ok(target);
         }
         self.at += 1;
-        Ok(Expression::Increment { target: boxed(target), by, prefix: false })
+        Ok(Expression::Increment {
+            target: boxed(target),
+            by,
+            prefix: false,
+        })
     }
 
     fn primary(&mut self) -> Parsed<Expression> {
@@ -689,7 +738,17 @@ impl Parser {
             }
             Token::Builtin(builtin) => {
                 let arguments = if self.take("(") { self.list(")")? } else { Vec::new() };
-                if arguments.is_empty() && !matches!(builtin, Builtin::Length | Builtin::Rand | Builtin::Srand | Builtin::Systime | Builtin::Fflush | Builtin::Strftime) {
+                if arguments.is_empty()
+                    && !matches!(
+                        builtin,
+                        Builtin::Length
+                            | Builtin::Rand
+                            | Builtin::Srand
+                            | Builtin::Systime
+                            | Builtin::Fflush
+                            | Builtin::Strftime
+                    )
+                {
                     return self.error("a function lacks its arguments");
                 }
                 Ok(Expression::Builtin(builtin, arguments))
@@ -701,7 +760,11 @@ impl Parser {
                     Token::Sign(sign @ ("++" | "--")) => {
                         let by = if *sign == "++" { 1.0 } else { -1.0 };
                         self.at += 1;
-                        Expression::Increment { target: boxed(self.primary()?), by, prefix: true }
+                        Expression::Increment {
+                            target: boxed(self.primary()?),
+                            by,
+                            prefix: true,
+                        }
                     }
                     Token::Sign("-") => {
                         self.at += 1;
@@ -715,17 +778,28 @@ impl Parser {
             Token::Sign(sign @ ("++" | "--")) => {
                 let by = if sign == "++" { 1.0 } else { -1.0 };
                 let target = self.primary()?;
-                if !matches!(target, Expression::Variable(_) | Expression::Field(_) | Expression::Element(..)) {
+                if !matches!(
+                    target,
+                    Expression::Variable(_) | Expression::Field(_) | Expression::Element(..)
+                ) {
                     return self.error(&format!("syntax error: '{sign}' needs a variable"));
                 }
-                Ok(Expression::Increment { target: boxed(target), by, prefix: true })
+                Ok(Expression::Increment {
+                    target: boxed(target),
+                    by,
+                    prefix: true,
+                })
             }
             Token::Sign("-") => Ok(Expression::Negate(boxed(self.unary()?))),
             Token::Sign("+") => Ok(Expression::Plus(boxed(self.unary()?))),
             Token::Sign("!") => Ok(Expression::Not(boxed(self.unary()?))),
             Token::Keyword("getline") => {
                 let target = self.getline_target()?;
-                let source = if self.take("<") { Source::File(boxed(self.postfix()?)) } else { Source::Main };
+                let source = if self.take("<") {
+                    Source::File(boxed(self.postfix()?))
+                } else {
+                    Source::Main
+                };
                 Ok(Expression::Getline(source, target))
             }
             other => {

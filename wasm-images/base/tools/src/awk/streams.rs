@@ -31,7 +31,12 @@ pub struct Records {
 impl Records {
     /// Records of an input.
     pub fn new(input: Box<dyn Read>) -> Self {
-        Self { input, buffer: Vec::new(), start: 0, ended: false }
+        Self {
+            input,
+            buffer: Vec::new(),
+            start: 0,
+            ended: false,
+        }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -66,9 +71,10 @@ impl Records {
         loop {
             let rest = &self.buffer[self.start..];
             let found = match separator {
-                Separator::Byte(byte) => {
-                    rest[searched..].iter().position(|b| b == byte).map(|at| (searched + at, searched + at + 1))
-                }
+                Separator::Byte(byte) => rest[searched..]
+                    .iter()
+                    .position(|b| b == byte)
+                    .map(|at| (searched + at, searched + at + 1)),
                 Separator::Paragraph => paragraph_end(rest, self.ended),
                 Separator::Pattern(regex) => {
                     let text = String::from_utf8_lossy(rest);
@@ -170,7 +176,12 @@ impl Streams {
         if !self.outputs.contains_key(name) {
             let mut options = OpenOptions::new();
             options.write(true).create(true);
-            let file = if append { options.append(true) } else { options.truncate(true) }.open(&**name)?;
+            let file = if append {
+                options.append(true)
+            } else {
+                options.truncate(true)
+            }
+            .open(&**name)?;
             self.outputs.insert(name.clone(), Output::File(BufWriter::new(file)));
         }
         self.write_open(name, text)
@@ -191,9 +202,12 @@ impl Streams {
         if !self.outputs.contains_key(command) {
             self.flush()?;
             let (read, write) = wisp_sys::pipe()?;
-            let pid = shell(command).descriptors([(0, read.as_raw_fd()), (1, 1), (2, 2)]).spawn()?;
+            let pid = shell(command)
+                .descriptors([(0, read.as_raw_fd()), (1, 1), (2, 2)])
+                .spawn()?;
             drop(read);
-            self.outputs.insert(command.clone(), Output::Command(BufWriter::new(File::from(write)), pid));
+            self.outputs
+                .insert(command.clone(), Output::Command(BufWriter::new(File::from(write)), pid));
         }
         self.write_open(command, text)
     }
@@ -204,11 +218,16 @@ impl Streams {
     /// When it cannot be opened or read.
     pub fn read_file(&mut self, name: &Rc<str>, separator: &Separator) -> io::Result<Option<(String, String)>> {
         if !self.inputs.contains_key(name) {
-            let input: Box<dyn Read> =
-                if &**name == "-" || &**name == "/dev/stdin" { Box::new(io::stdin()) } else { Box::new(File::open(&**name)?) };
+            let input: Box<dyn Read> = if &**name == "-" || &**name == "/dev/stdin" {
+                Box::new(io::stdin())
+            } else {
+                Box::new(File::open(&**name)?)
+            };
             self.inputs.insert(name.clone(), (Records::new(input), None));
         }
-        self.inputs.get_mut(name).map_or(Ok(None), |(records, _)| records.next(separator))
+        self.inputs
+            .get_mut(name)
+            .map_or(Ok(None), |(records, _)| records.next(separator))
     }
 
     /// A record of what a command prints.
@@ -219,11 +238,16 @@ impl Streams {
         if !self.inputs.contains_key(command) {
             self.flush()?;
             let (read, write): (OwnedFd, OwnedFd) = wisp_sys::pipe()?;
-            let pid = shell(command).descriptors([(0, 0), (1, write.as_raw_fd()), (2, 2)]).spawn()?;
+            let pid = shell(command)
+                .descriptors([(0, 0), (1, write.as_raw_fd()), (2, 2)])
+                .spawn()?;
             drop(write);
-            self.inputs.insert(command.clone(), (Records::new(Box::new(File::from(read))), Some(pid)));
+            self.inputs
+                .insert(command.clone(), (Records::new(Box::new(File::from(read))), Some(pid)));
         }
-        self.inputs.get_mut(command).map_or(Ok(None), |(records, _)| records.next(separator))
+        self.inputs
+            .get_mut(command)
+            .map_or(Ok(None), |(records, _)| records.next(separator))
     }
 
     /// Closes a stream by name: the status of a command, 0 for a file, -1 when there is none.

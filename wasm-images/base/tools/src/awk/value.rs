@@ -27,14 +27,20 @@ pub enum Value {
 /// What is wrong with it.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern, Dialect::Awk)?;
-    let built = RegexBuilder::new(&translated.pattern).dot_matches_new_line(true).size_limit(64 << 20).build();
+    let built = RegexBuilder::new(&translated.pattern)
+        .dot_matches_new_line(true)
+        .size_limit(64 << 20)
+        .build();
     built.map_err(|error| error.to_string().lines().next_back().unwrap_or_default().to_owned())
 }
 
 /// The number a string begins with, as strtod(3) reads it without hexadecimal; and how many bytes it takes.
 pub fn leading_number(text: &str) -> (f64, usize) {
     let bytes = text.as_bytes();
-    let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(bytes.len());
+    let start = bytes
+        .iter()
+        .position(|b| !b.is_ascii_whitespace())
+        .unwrap_or(bytes.len());
     let mut at = start;
     let signed = matches!(bytes.get(at), Some(b'+' | b'-'));
     at += usize::from(signed);
@@ -86,7 +92,11 @@ impl Value {
     /// A string that came from input: it may count as a number.
     pub fn input(text: &str) -> Self {
         let (number, used) = leading_number(text);
-        if used > 0 && text[used..].trim_ascii().is_empty() { Self::Numeric(text.into(), number) } else { Self::text(text) }
+        if used > 0 && text[used..].trim_ascii().is_empty() {
+            Self::Numeric(text.into(), number)
+        } else {
+            Self::text(text)
+        }
     }
 
     /// As a number.
@@ -193,7 +203,11 @@ impl Array {
 
     /// The keys, oldest first.
     pub fn keys(&self) -> Vec<Rc<str>> {
-        let mut keys: Vec<_> = self.entries.iter().map(|(key, (_, order))| (*order, key.clone())).collect();
+        let mut keys: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(key, (_, order))| (*order, key.clone()))
+            .collect();
         keys.sort_unstable_by_key(|(order, _)| *order);
         keys.into_iter().map(|(_, key)| key).collect()
     }

@@ -123,7 +123,8 @@ impl Machine<'_> {
         if matches!(name, "/dev/stdout" | "/dev/stderr") || self.written.contains_key(name) {
             return Ok(());
         }
-        self.written.insert(name.to_owned(), Box::new(BufWriter::new(File::create(name)?)));
+        self.written
+            .insert(name.to_owned(), Box::new(BufWriter::new(File::create(name)?)));
         Ok(())
     }
 
@@ -138,7 +139,9 @@ impl Machine<'_> {
     /// Opens the next file that can be read; false when there is none.
     fn open_next(&mut self) -> io::Result<bool> {
         loop {
-            let Some(name) = self.files.next() else { return Ok(false) };
+            let Some(name) = self.files.next() else {
+                return Ok(false);
+            };
             if name == "-" && self.options.in_place.is_none() {
                 self.input = Some(Box::new(BufReader::new(io::stdin())));
                 self.name = name;
@@ -146,7 +149,11 @@ impl Machine<'_> {
             }
             let opened = fs::metadata(&name).and_then(|meta| {
                 if meta.is_dir() {
-                    let message = if self.options.in_place.is_some() { "not a regular file" } else { "Is a directory" };
+                    let message = if self.options.in_place.is_some() {
+                        "not a regular file"
+                    } else {
+                        "Is a directory"
+                    };
                     return Err(io::Error::other(message));
                 }
                 File::open(&name)
@@ -211,7 +218,11 @@ impl Machine<'_> {
     }
 
     fn begin_file(&mut self) -> io::Result<()> {
-        self.number = if self.options.in_place.is_some() || self.options.separate { 0 } else { self.number };
+        self.number = if self.options.in_place.is_some() || self.options.separate {
+            0
+        } else {
+            self.number
+        };
         if self.options.in_place.is_none() {
             return Ok(());
         }
@@ -233,7 +244,9 @@ impl Machine<'_> {
     /// Puts the rewritten file into its place.
     fn finish_file(&mut self) -> io::Result<()> {
         self.owed_end = false;
-        let Some((path, temporary)) = self.rewriting.take() else { return Ok(()) };
+        let Some((path, temporary)) = self.rewriting.take() else {
+            return Ok(());
+        };
         self.out.flush()?;
         self.out = Box::new(BufWriter::new(io::stdout()));
         if let Ok(stat) = wisp_sys::stat(&path, true) {
@@ -241,8 +254,19 @@ impl Machine<'_> {
         }
         if let Some(suffix) = self.options.in_place.as_deref().filter(|suffix| !suffix.is_empty()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let backup = if suffix.contains('*') { suffix.replace('*', &name) } else { format!("{name}{suffix}") };
-            fs::rename(&path, if backup.contains('/') { PathBuf::from(backup) } else { path.with_file_name(backup) })?;
+            let backup = if suffix.contains('*') {
+                suffix.replace('*', &name)
+            } else {
+                format!("{name}{suffix}")
+            };
+            fs::rename(
+                &path,
+                if backup.contains('/') {
+                    PathBuf::from(backup)
+                } else {
+                    path.with_file_name(backup)
+                },
+            )?;
         }
         fs::rename(temporary, path)
     }
@@ -255,7 +279,11 @@ impl Machine<'_> {
         }
         self.out.write_all(text)?;
         self.owed_end = !ended;
-        if ended { self.out.write_all(&[self.options.end]) } else { Ok(()) }
+        if ended {
+            self.out.write_all(&[self.options.end])
+        } else {
+            Ok(())
+        }
     }
 
     fn put_space(&mut self) -> io::Result<()> {
@@ -371,7 +399,9 @@ impl Machine<'_> {
         if let Some(expression) = pattern {
             self.last = Some(expression.clone());
         }
-        self.last.clone().ok_or_else(|| io::Error::other("no previous regular expression"))
+        self.last
+            .clone()
+            .ok_or_else(|| io::Error::other("no previous regular expression"))
     }
 
     fn at(&mut self, address: &Address) -> io::Result<bool> {
@@ -396,8 +426,12 @@ impl Machine<'_> {
     fn selected(&mut self, index: usize) -> io::Result<bool> {
         let program = self.program;
         let command = &program[index];
-        let Some(from) = &command.from else { return Ok(!command.negated) };
-        let Some(to) = &command.to else { return Ok(self.at(from)? != command.negated) };
+        let Some(from) = &command.from else {
+            return Ok(!command.negated);
+        };
+        let Some(to) = &command.to else {
+            return Ok(self.at(from)? != command.negated);
+        };
         let inside = match self.ranges[index] {
             Range::Outside => {
                 // `0,/x/` begins before the first line, so that the first line may end it.
@@ -413,7 +447,9 @@ impl Machine<'_> {
                         Address::Plus(count) => Range::Until(self.number.saturating_add(*count)),
                         Address::Multiple(0 | 1) => Range::Outside,
                         Address::Multiple(factor) if self.number.is_multiple_of(*factor) => Range::Outside,
-                        Address::Multiple(factor) => Range::Until(self.number.div_ceil(*factor).saturating_mul(*factor)),
+                        Address::Multiple(factor) => {
+                            Range::Until(self.number.div_ceil(*factor).saturating_mul(*factor))
+                        }
                         Address::Last if self.at(to)? => Range::Outside,
                         _ => Range::Inside,
                     };
@@ -445,7 +481,11 @@ impl Machine<'_> {
         let mut index = 0;
         while let Some(command) = program.get(index) {
             if !self.selected(index)? {
-                index = if let Action::Block(end) = command.action { end + 1 } else { index + 1 };
+                index = if let Action::Block(end) = command.action {
+                    end + 1
+                } else {
+                    index + 1
+                };
                 continue;
             }
             index += 1;
@@ -454,12 +494,17 @@ impl Machine<'_> {
                 Action::Substitute(substitution) => self.substitute(substitution)?,
                 Action::Transliterate(map) => {
                     let text = String::from_utf8_lossy(&self.space);
-                    self.space = text.chars().map(|c| *map.get(&c).unwrap_or(&c)).collect::<String>().into_bytes();
+                    self.space = text
+                        .chars()
+                        .map(|c| *map.get(&c).unwrap_or(&c))
+                        .collect::<String>()
+                        .into_bytes();
                 }
                 Action::Append(text) => self.appended.push(Appended::Text(text.clone())),
                 Action::Insert(text) => self.raw(text)?,
                 Action::Change(text) => {
-                    let range_goes_on = command.to.is_some() && self.ranges[index - 1] != Range::Outside && !command.negated;
+                    let range_goes_on =
+                        command.to.is_some() && self.ranges[index - 1] != Range::Outside && !command.negated;
                     if !range_goes_on {
                         self.raw(text)?;
                     }
@@ -537,8 +582,10 @@ impl Machine<'_> {
                 Action::QuitSilently(status) => return Ok(Cycle::Quit(false, *status)),
                 Action::ReadFile(name) => self.appended.push(Appended::File(name.clone())),
                 Action::ReadLine(name) => {
-                    let reader =
-                        self.lines_read.entry(name.clone()).or_insert_with(|| File::open(name).ok().map(BufReader::new));
+                    let reader = self
+                        .lines_read
+                        .entry(name.clone())
+                        .or_insert_with(|| File::open(name).ok().map(BufReader::new));
                     let mut line = Vec::new();
                     if let Some(reader) = reader
                         && reader.read_until(b'\n', &mut line)? > 0
@@ -596,8 +643,12 @@ impl Machine<'_> {
         let mut last_end = None;
         let mut changed = false;
         while start <= text.len() {
-            let Some(groups) = expression.find(&text, start) else { break };
-            let Some(Some(whole)) = groups.first().cloned() else { break };
+            let Some(groups) = expression.find(&text, start) else {
+                break;
+            };
+            let Some(Some(whole)) = groups.first().cloned() else {
+                break;
+            };
             let empty = whole.is_empty();
             // An empty match directly behind a match is none.
             if !(empty && last_end == Some(whole.start)) {
@@ -680,8 +731,11 @@ fn expand(parts: &[Part], text: &[u8], groups: &Groups, out: &mut Vec<u8>) {
         };
         let mut chars = piece.chars();
         if let (Some(change), Some(first)) = (next.take(), chars.next()) {
-            let first: String =
-                if change == Case::NextUpper { first.to_uppercase().collect() } else { first.to_lowercase().collect() };
+            let first: String = if change == Case::NextUpper {
+                first.to_uppercase().collect()
+            } else {
+                first.to_lowercase().collect()
+            };
             out.extend(first.bytes());
             out.extend(chars.as_str().bytes());
         } else {

@@ -64,7 +64,11 @@ pub fn main(args: &[String]) -> i32 {
     }
     if pieces.is_empty() {
         if operands.is_empty() || parsed.has("help") {
-            return fail("sed", "usage: sed [OPTION]... {script-only-if-no-other-script} [input-file]...", 1);
+            return fail(
+                "sed",
+                "usage: sed [OPTION]... {script-only-if-no-other-script} [input-file]...",
+                1,
+            );
         }
         pieces.push(operands.remove(0));
     }
@@ -83,7 +87,11 @@ pub fn main(args: &[String]) -> i32 {
 }
 
 fn script_file(name: &str) -> io::Result<String> {
-    let bytes = if name == "-" { io::read_to_string(io::stdin())?.into_bytes() } else { std::fs::read(name)? };
+    let bytes = if name == "-" {
+        io::read_to_string(io::stdin())?.into_bytes()
+    } else {
+        std::fs::read(name)?
+    };
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_owned))
 }

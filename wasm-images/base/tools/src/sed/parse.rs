@@ -26,7 +26,9 @@ impl Expression {
                 Some(captures.iter().map(|group| group.map(|found| found.range())).collect())
             }
             Self::Backtracking(regex) => {
-                let text = std::str::from_utf8(text).ok().filter(|text| text.is_char_boundary(start))?;
+                let text = std::str::from_utf8(text)
+                    .ok()
+                    .filter(|text| text.is_char_boundary(start))?;
                 let captures = regex.captures_from_pos(text, start).ok().flatten()?;
                 Some(captures.iter().map(|group| group.map(|found| found.range())).collect())
             }
@@ -176,12 +178,17 @@ pub fn parse(script: &str, extended: bool) -> Result<Vec<Command>, String> {
         labels: HashMap::new(),
         jumps: Vec::new(),
     };
-    parser.script().map_err(|message| format!("char {}: {message}", parser.at))?;
+    parser
+        .script()
+        .map_err(|message| format!("char {}: {message}", parser.at))?;
     for (command, label) in std::mem::take(&mut parser.jumps) {
         let target = if label.is_empty() {
             parser.commands.len()
         } else {
-            *parser.labels.get(&label).ok_or_else(|| format!("char {}: can't find label for jump to '{label}'", parser.at))?
+            *parser
+                .labels
+                .get(&label)
+                .ok_or_else(|| format!("char {}: can't find label for jump to '{label}'", parser.at))?
         };
         match &mut parser.commands[command].action {
             Action::Branch(to) | Action::BranchIfReplaced(to) | Action::BranchIfNot(to) => *to = target,
@@ -224,7 +231,11 @@ impl Parser {
         let start = self.at;
         self.skip(|c| c.is_ascii_digit());
         let digits: String = self.chars[start..self.at].iter().collect();
-        if digits.is_empty() { None } else { Some(digits.parse().unwrap_or(u64::MAX)) }
+        if digits.is_empty() {
+            None
+        } else {
+            Some(digits.parse().unwrap_or(u64::MAX))
+        }
     }
 
     fn script(&mut self) -> Parsed<()> {
@@ -236,7 +247,11 @@ impl Parser {
                 Some(_) => self.command()?,
             }
         }
-        if self.open.is_empty() { Ok(()) } else { Err("unmatched `{'".into()) }
+        if self.open.is_empty() {
+            Ok(())
+        } else {
+            Err("unmatched `{'".into())
+        }
     }
 
     fn command(&mut self) -> Parsed<()> {
@@ -263,13 +278,22 @@ impl Parser {
         let index = self.commands.len();
         let action = self.action(letter, index, from.is_some())?;
         let Some(action) = action else { return Ok(()) };
-        self.commands.push(Command { from, to, negated, action });
+        self.commands.push(Command {
+            from,
+            to,
+            negated,
+            action,
+        });
         Ok(())
     }
 
     fn address(&mut self) -> Parsed<Option<Address>> {
         if let Some(line) = self.number() {
-            return Ok(Some(if self.take('~') { Address::Step(line, self.number().unwrap_or(0)) } else { Address::Line(line) }));
+            return Ok(Some(if self.take('~') {
+                Address::Step(line, self.number().unwrap_or(0))
+            } else {
+                Address::Line(line)
+            }));
         }
         let delimiter = match self.peek() {
             Some('$') => {
@@ -313,7 +337,11 @@ impl Parser {
                     if escaped == delimiter && bracket.is_none() {
                         // `s|a\|b||`: the delimiter stands for itself, not for an operator.
                         if regex && "|+?(){}.*[]^$".contains(delimiter) && delimiter != '/' {
-                            text.push_str(if "(){}+?|".contains(delimiter) && !self.extended { "" } else { "\\" });
+                            text.push_str(if "(){}+?|".contains(delimiter) && !self.extended {
+                                ""
+                            } else {
+                                "\\"
+                            });
                         }
                         text.push(escaped);
                     } else if escaped == 'n' && bracket.is_some() {
@@ -361,7 +389,11 @@ impl Parser {
         if text.is_empty() {
             return Ok(None);
         }
-        let dialect = if self.extended { Dialect::Extended } else { Dialect::Basic };
+        let dialect = if self.extended {
+            Dialect::Extended
+        } else {
+            Dialect::Basic
+        };
         let translated = translate(text, dialect)?;
         let flags = match (fold, lines) {
             (true, true) => "(?ims)",
@@ -372,7 +404,9 @@ impl Parser {
         let source = format!("{flags}{}", translated.pattern);
         let worse = |error: String| error.lines().next_back().unwrap_or_default().to_owned();
         let expression = if translated.backreference {
-            let built = fancy_regex::RegexBuilder::new(&source).backtrack_limit(1_000_000).build();
+            let built = fancy_regex::RegexBuilder::new(&source)
+                .backtrack_limit(1_000_000)
+                .build();
             Expression::Backtracking(Box::new(built.map_err(|error| worse(error.to_string()))?))
         } else {
             let built = regex::bytes::RegexBuilder::new(&source).size_limit(64 << 20).build();
@@ -390,7 +424,11 @@ impl Parser {
             }
             '}' => {
                 let start = self.open.pop().ok_or("unexpected `}'")?;
-                if let Some(Command { action: Action::Block(end), .. }) = self.commands.get_mut(start) {
+                if let Some(Command {
+                    action: Action::Block(end),
+                    ..
+                }) = self.commands.get_mut(start)
+                {
                     *end = index;
                 }
                 Action::End
@@ -442,7 +480,11 @@ impl Parser {
             'q' | 'Q' => {
                 self.blanks();
                 let status = self.number().map_or(0, |status| (status & 0xff) as i32);
-                if letter == 'q' { Action::Quit(status) } else { Action::QuitSilently(status) }
+                if letter == 'q' {
+                    Action::Quit(status)
+                } else {
+                    Action::QuitSilently(status)
+                }
             }
             'r' => Action::ReadFile(self.line()),
             'R' => Action::ReadLine(self.line()),
@@ -487,9 +529,11 @@ impl Parser {
     fn text(&mut self) -> Parsed<Vec<u8>> {
         self.blanks();
         if self.take('\\') {
+            // `a\` and a newline; in the one-line form `a\  text` the blanks belong to the text.
+            let start = self.at;
             self.blanks();
             if !self.take('\n') {
-                // `a\text`: one-line form that keeps leading blanks.
+                self.at = start;
             }
         }
         if self.peek().is_none() {
@@ -512,7 +556,10 @@ impl Parser {
     }
 
     fn substitution(&mut self) -> Parsed<Action> {
-        let delimiter = self.next().filter(|c| *c != '\n' && *c != '\\').ok_or("unterminated `s' command")?;
+        let delimiter = self
+            .next()
+            .filter(|c| *c != '\n' && *c != '\\')
+            .ok_or("unterminated `s' command")?;
         let unfinished = || "unterminated `s' command".to_owned();
         let pattern = self.delimited(delimiter, true).ok_or_else(unfinished)?;
         let replacement = self.delimited(delimiter, false).ok_or_else(unfinished)?;
@@ -558,7 +605,11 @@ impl Parser {
         substitution.pattern = self.pattern(&pattern, fold, lines)?;
         if let Some(Expression::Linear(regex)) = substitution.pattern.as_deref() {
             let groups = regex.captures_len();
-            let highest = substitution.replacement.iter().map(|part| if let Part::Group(n) = part { *n } else { 0 }).max();
+            let highest = substitution
+                .replacement
+                .iter()
+                .map(|part| if let Part::Group(n) = part { *n } else { 0 })
+                .max();
             if let Some(highest) = highest.filter(|highest| *highest >= groups) {
                 return Err(format!("invalid reference \\{highest} on `s' command's RHS"));
             }
