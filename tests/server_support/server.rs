@@ -2,9 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::images;
@@ -20,7 +19,7 @@ const ANNOUNCEMENT: &str = "serves ";
 /// A server of its own process, stopped when dropped.
 pub struct Server {
     url: String,
-    log: PathBuf,
+    log: File,
     pid: u32,
     guard: Child,
     /// Closing it stops the server.
@@ -30,24 +29,20 @@ pub struct Server {
 impl Server {
     /// Starts a server that listens on `address` and is configured by these environment variables.
     pub fn start(address: &str, settings: &[(&str, &str)]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         images::install();
-        let name = format!("server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        // A directory of its own, so that no wisp.toml of anybody's is read.
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&directory).expect("a directory for the server");
-        let log = directory.join("log");
+        let log = tempfile::tempfile().expect("a file for the log");
         let mut command = Command::new("sh");
         command
             .args(["-c", GUARD, env!("CARGO_BIN_EXE_wisp"), "serve", "--listen", address])
-            .current_dir(&directory)
+            // A place where no wisp.toml of anybody's is read.
+            .current_dir("/")
             .env_remove("WISP_API_KEYS")
             .env("NO_COLOR", "1")
             .env("WISP_LIMITS_SHUTDOWN_GRACE", "1s")
             .envs(settings.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("a log file"));
+            .stderr(log.try_clone().expect("a second handle"));
         let mut guard = command.spawn().expect("sh starts");
         let mut pid = String::new();
         BufReader::new(guard.stdout.take().expect("standard output is a pipe"))
@@ -76,7 +71,11 @@ impl Server {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let length = self.log.metadata().expect("the log's length").len();
+        let mut bytes = vec![0; usize::try_from(length).expect("a log that fits into memory")];
+        // Not `read`: the server's handle shares this one's position.
+        self.log.read_exact_at(&mut bytes, 0).expect("the log is read");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Asks it to stop (SIGTERM), waits until it has, and tells how it ended.
@@ -114,11 +113,5 @@ impl Drop for Server {
         self.lifeline = None;
         // It has ended, or the guard sees to it.
         let _ = self.guard.wait();
-        if !std::thread::panicking()
-            && let Some(directory) = self.log.parent()
-        {
-            // What is left over is in the target directory anyway.
-            let _ = fs::remove_dir_all(directory);
-        }
     }
 }

@@ -14,7 +14,7 @@ impl ErrorFormatter for BashMessages {
     fn format_error(&self, error: &Error, shell: &Shell<impl ShellExtensions>) -> String {
         let name = shell
             .current_shell_name()
-            .map_or_else(|| "sh".to_owned(), |name| name.into_owned());
+            .map_or_else(|| "sh".to_owned(), std::borrow::Cow::into_owned);
         if let ErrorKind::ParseError(reason, _) = error.kind() {
             let name = if shell.options().command_string_mode {
                 format!("{name}: -c")

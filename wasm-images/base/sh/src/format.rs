@@ -498,7 +498,8 @@ fn quote(text: &str) -> String {
                 '\'' | '\\' => quoted.extend(['\\', character]),
                 control if control.is_control() => {
                     for byte in control.to_string().bytes() {
-                        quoted.push_str(&format!("\\{byte:03o}"));
+                        quoted.push('\\');
+                        quoted.extend([byte >> 6, byte >> 3 & 7, byte & 7].map(|digit| char::from(b'0' + digit)));
                     }
                 }
                 other => quoted.push(other),

@@ -78,7 +78,14 @@ fn describe(path: &Path) -> (String, &'static str) {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        return (format!("{line} script, ASCII text executable"), "text/x-shellscript");
+        let program = line.split_whitespace().find(|word| !word.ends_with("/env")).unwrap_or_default();
+        let kind = match program.rsplit('/').next().unwrap_or_default() {
+            "sh" | "dash" => "POSIX shell script".to_owned(),
+            "bash" => "Bourne-Again shell script".to_owned(),
+            name if name.starts_with("python") => "Python script".to_owned(),
+            _ => format!("{line} script"),
+        };
+        return (format!("{kind}, ASCII text executable"), "text/x-shellscript");
     }
     if let Some((_, text, media)) = MAGIC.iter().find(|(magic, ..)| head.starts_with(magic)) {
         return ((*text).into(), media);

@@ -88,6 +88,8 @@ enum Node {
     LinkName { glob: String, fold: bool },
     Regex(Box<Matcher>),
     Type(String),
+    /// The type of what a link leads to; a broken link is of type `l`.
+    TargetType(String),
     Size { unit: u64, compare: Compare },
     Age { time: Time, unit: u64, compare: Compare },
     Newer { time: Time, than: u64 },
@@ -386,7 +388,7 @@ impl Parser<'_> {
                 if types.is_empty() || !types.chars().all(|c| "fdlpbcs,".contains(c)) {
                     return Err(format!("Unknown argument to {word}: {types}"));
                 }
-                Node::Type(types)
+                if word == "-xtype" { Node::TargetType(types) } else { Node::Type(types) }
             }
             "-size" => self.size()?,
             "-mtime" => Node::Age {
@@ -702,6 +704,11 @@ impl Find {
             }
             Node::Regex(matcher) => matcher.is_match(entry.path.as_bytes()),
             Node::Type(types) => types.contains(find_type(entry.stat.mode)),
+            Node::TargetType(types) => {
+                // With -L it is the other way round: the type of the link itself.
+                let stat = wisp_sys::stat(Path::new(&entry.path), !self.options.follow);
+                types.contains(find_type(stat.map_or(Stat::SYMLINK, |stat| stat.mode)))
+            }
             Node::Size { unit, compare } => compare.holds(entry.stat.size.div_ceil(*unit) as i64),
             Node::Age { time, unit, compare } => {
                 compare.holds((self.now.saturating_sub(time.of(&entry.stat)) / unit) as i64)

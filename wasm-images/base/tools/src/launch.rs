@@ -79,10 +79,15 @@ pub fn env(args: &[String]) -> i32 {
         return crate::cli::finish("env", out, 0);
     };
     // A program is looked up in the new PATH, and where there is none, in the usual places.
-    if !variables.contains_key(&OsString::from("PATH")) && !program.contains('/') {
-        variables.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
-    }
-    let mut command = Command::new(program).args(arguments).environment(&variables);
+    let usual = ["/usr/local/bin", "/usr/bin", "/bin"].map(|directory| format!("{directory}/{program}"));
+    let found = usual.iter().find(|path| std::path::Path::new(path).exists());
+    let mut command = match found {
+        Some(path) if !variables.contains_key(&OsString::from("PATH")) && !program.contains('/') => {
+            Command::new(path).name(program)
+        }
+        _ => Command::new(program),
+    };
+    command = command.args(arguments).environment(&variables);
     if let Some(directory) = parsed.value("C") {
         match std::env::current_dir() {
             Ok(cwd) => command = command.directory(cwd.join(directory)),

@@ -21,7 +21,7 @@ const SPEC: Spec = Spec {
     permute: true,
 };
 
-const DEFAULT: &str = "  File: %N\n  Size: %-10s\tBlocks: %-10b IO Block: %-6o %F\n\
+const DEFAULT: &str = "  File: %E\n  Size: %-10s\tBlocks: %-10b IO Block: %-6o %F\n\
 Device: %Dh/%dd\tInode: %-11i Links: %h\nAccess: (%04a/%A)  Uid: (%5u/%8U)   Gid: (%5g/%8G)\n\
 Access: %x\nModify: %y\nChange: %z\n Birth: -\n";
 const TERSE: &str = "%n %s %b %f %u %g %D %i %h %t %T %X %Y %Z 0 %o\n";
@@ -98,6 +98,11 @@ fn directive(key: char, file: &str, stat: &Stat, owners: &Owners) -> String {
     match key {
         'n' => file.to_owned(),
         'N' => match target().filter(|_| stat.file_type() == Stat::SYMLINK) {
+            Some(target) => format!("'{file}' -> '{target}'"),
+            None => format!("'{file}'"),
+        },
+        // Not a directive of GNU's: the name as the default format shows it, without quotes.
+        'E' => match target().filter(|_| stat.file_type() == Stat::SYMLINK) {
             Some(target) => format!("{file} -> {target}"),
             None => file.to_owned(),
         },

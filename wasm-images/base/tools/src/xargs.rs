@@ -254,12 +254,12 @@ impl Items {
         }
     }
 
-    /// After a blank: whether only blanks stand before the line's end. A blank at the end continues nothing else.
+    /// After a blank: whether the input ends here. A blank at the end of a line continues it on the next (POSIX, `-L`).
     fn line_ends(&mut self) -> bool {
         loop {
             match self.byte() {
-                Some(b' ' | b'\t') => {}
-                Some(b'\n') | None => return true,
+                Some(b' ' | b'\t' | b'\n') => {}
+                None => return true,
                 Some(other) => {
                     self.peeked = Some(other);
                     return false;

@@ -29,7 +29,8 @@ pub struct Jobs {
     stopped: bool,
 
     /// The jobs to list.
-    jobs: Vec<String>,
+    #[arg(value_name = "JOB")]
+    specs: Vec<String>,
 }
 
 impl builtins::Command for Jobs {
@@ -50,7 +51,7 @@ impl builtins::Command for Jobs {
 
         let mut chosen = Vec::new();
         let mut result = ExecutionResult::success();
-        for spec in &self.jobs {
+        for spec in &self.specs {
             match manager.resolve_job_spec(spec) {
                 Some(job) => chosen.push(job.id),
                 None => {
@@ -64,7 +65,7 @@ impl builtins::Command for Jobs {
             .filter(|_| !self.running && !self.pids)
             .map(|(job, _)| job)
             .chain(&manager.jobs);
-        for job in told.filter(|job| self.jobs.is_empty() || chosen.contains(&job.id)) {
+        for job in told.filter(|job| self.specs.is_empty() || chosen.contains(&job.id)) {
             let pid = job.pid.unwrap_or_default();
             let mark = job.annotation().to_string();
             let mark = if mark.is_empty() { " " } else { mark.as_str() };

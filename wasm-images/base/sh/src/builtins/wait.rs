@@ -83,14 +83,14 @@ impl builtins::Command for Wait {
         let mut ended = None;
         let mut interrupted = false;
         if self.next {
-            match wait_for_first(manager, &awaited, all)? {
+            match wait_for_first(manager, &awaited, all) {
                 Outcome::Ended(pid, code) => (ended, status) = (Some(pid), code),
                 Outcome::Interrupted => interrupted = true,
                 Outcome::NoChild => status = NOT_A_CHILD,
             }
         } else {
             for pid in awaited {
-                match wait_for(manager, pid)? {
+                match wait_for(manager, pid) {
                     Outcome::Ended(pid, code) => {
                         ended = Some(pid);
                         if !all {
@@ -141,32 +141,32 @@ fn take_finished(manager: &mut JobManager, wanted: impl Fn(Pid) -> bool) -> Opti
 }
 
 /// Waits for one child.
-fn wait_for(manager: &mut JobManager, pid: Pid) -> Result<Outcome, Error> {
+fn wait_for(manager: &mut JobManager, pid: Pid) -> Outcome {
     // Its status stays known: a script may ask twice.
     if let Some((_, status)) = manager.finished.iter().find(|(ended, _)| *ended == pid) {
-        return Ok(Outcome::Ended(pid, *status));
+        return Outcome::Ended(pid, *status);
     }
     match wisp_sys::wait(pid) {
         Ok((_, status)) => {
             manager.jobs.retain(|job| job.pid != Some(pid));
             manager.remember(pid, status.shell_code());
-            Ok(Outcome::Ended(pid, status.shell_code()))
+            Outcome::Ended(pid, status.shell_code())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Outcome::Interrupted),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Outcome::Interrupted,
         Err(_) => {
             manager.jobs.retain(|job| job.pid != Some(pid));
-            Ok(Outcome::NoChild)
+            Outcome::NoChild
         }
     }
 }
 
 /// Waits for the first of several children.
-fn wait_for_first(manager: &mut JobManager, awaited: &[Pid], all: bool) -> Result<Outcome, Error> {
+fn wait_for_first(manager: &mut JobManager, awaited: &[Pid], all: bool) -> Outcome {
     if let Some((pid, status)) = take_finished(manager, |pid| all || awaited.contains(&pid)) {
-        return Ok(Outcome::Ended(pid, status));
+        return Outcome::Ended(pid, status);
     }
     if awaited.is_empty() {
-        return Ok(Outcome::NoChild);
+        return Outcome::NoChild;
     }
     loop {
         // Any child: others, such as those of process substitutions, are remembered on the way.
@@ -174,12 +174,12 @@ fn wait_for_first(manager: &mut JobManager, awaited: &[Pid], all: bool) -> Resul
             Ok((pid, status)) => {
                 manager.jobs.retain(|job| job.pid != Some(pid));
                 if awaited.contains(&pid) {
-                    return Ok(Outcome::Ended(pid, status.shell_code()));
+                    return Outcome::Ended(pid, status.shell_code());
                 }
                 manager.remember(pid, status.shell_code());
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(Outcome::Interrupted),
-            Err(_) => return Ok(Outcome::NoChild),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Outcome::Interrupted,
+            Err(_) => return Outcome::NoChild,
         }
     }
 }

@@ -344,8 +344,9 @@ impl Parser {
                             });
                         }
                         text.push(escaped);
-                    } else if escaped == 'n' && bracket.is_some() {
-                        text.push('\n');
+                    } else if regex && let Some(control) = control(escaped) {
+                        // GNU sed knows these in expressions, also inside brackets.
+                        text.push(control);
                     } else if matches!(escaped, ']') && bracket.is_some() {
                         text.push('\\');
                         self.at -= 1;
@@ -650,6 +651,19 @@ impl Parser {
     }
 }
 
+/// The character that a backslash and this letter stand for.
+fn control(letter: char) -> Option<char> {
+    Some(match letter {
+        'n' => '\n',
+        't' => '\t',
+        'r' => '\r',
+        'a' => '\u{7}',
+        'f' => '\u{c}',
+        'v' => '\u{b}',
+        _ => return None,
+    })
+}
+
 fn replacement_parts(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut literal = String::new();
@@ -670,16 +684,7 @@ fn replacement_parts(text: &str) -> Vec<Part> {
                 Some('l') => Part::Case(Case::NextLower),
                 Some('E') => Part::Case(Case::Plain),
                 other => {
-                    literal.push(match other {
-                        Some('n') => '\n',
-                        Some('t') => '\t',
-                        Some('r') => '\r',
-                        Some('a') => '\u{7}',
-                        Some('f') => '\u{c}',
-                        Some('v') => '\u{b}',
-                        Some(other) => other,
-                        None => '\\',
-                    });
+                    literal.push(other.map_or('\\', |letter| control(letter).unwrap_or(letter)));
                     continue;
                 }
             },
