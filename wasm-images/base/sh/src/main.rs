@@ -27,7 +27,8 @@ type Extensions = brush_core::extensions::ShellExtensionsImpl<BashMessages>;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    wisp_sys::enter_working_directory();
+    // A directory that is gone is the shell's own matter: it knows where it is by PWD and says so when that is used.
+    let _ = wisp_sys::enter_working_directory();
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let code = match invocation::parse(arguments) {
         Ok(Request::Run(invocation)) => block_on(run(invocation)),

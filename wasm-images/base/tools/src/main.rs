@@ -19,13 +19,16 @@ mod grep;
 mod gzip;
 mod hexdump;
 mod id;
+mod input;
 mod install;
+mod jq;
 mod kill;
 mod launch;
 mod listing;
 mod ls;
 mod matcher;
 mod mkfifo;
+mod mkdir;
 mod mktemp;
 mod mode;
 mod pager;
@@ -51,9 +54,13 @@ use std::io::Write;
 use programs::{PROGRAMS, Program};
 
 fn main() {
-    wisp_sys::enter_working_directory();
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let mut name = base_name(args.first());
+    if let Err(error) = wisp_sys::enter_working_directory() {
+        // Going on at "/" would make `rm -r *` mean another directory's files.
+        let status = cli::fail(&name, format_args!("cannot enter the working directory: {}", cli::reason(&error)), 1);
+        std::process::exit(status);
+    }
     if name == "tools" {
         if args.len() < 2 {
             list();
