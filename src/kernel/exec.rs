@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::console::{Console, OutputSink, Stream};
 use super::descriptor::{Kind, OpenFile};
 use super::errno::Errno;
-use super::spawn::{Parentage, SpawnRequest};
+use super::spawn::{Parentage, SpawnRequest, Start};
 use super::table::ExitStatus;
 use super::{Kernel, place};
 use crate::vfs::{FileKind, PathError, ROOT};
@@ -21,7 +21,7 @@ const BACKGROUND_GRACE: Duration = Duration::from_millis(100);
 /// How long the answer to a killed exec waits for its processes to be gone. They end at their next tick.
 const KILL_GRACE: Duration = Duration::from_millis(30);
 /// Permission bits new files of an exec do not get.
-pub(super) const UMASK: u32 = 0o022;
+const UMASK: u32 = 0o022;
 
 /// A command to run.
 pub struct ExecRequest {
@@ -94,28 +94,13 @@ impl Kernel {
                 String::from_utf8_lossy(&request.cwd).into_owned(),
             ));
         }
-        let (console, console_closed) = Console::new(request.output);
+        let (console, console_closed) = Console::new(Arc::clone(&request.output));
         let name = request.argv.first().cloned().unwrap_or_default();
-        let streams = [
-            OpenFile::new(Kind::Input(Mutex::new(request.stdin))),
-            OpenFile::new(Kind::Output(Arc::clone(&console), Stream::Stdout)),
-            OpenFile::new(Kind::Output(Arc::clone(&console), Stream::Stderr)),
-        ];
-        let spawn = SpawnRequest {
-            path: request.path,
-            cwd: place::join(b"/", &request.cwd),
-            argv: request.argv,
-            environment: request.environment,
-            descriptors: vec![(0, 0), (1, 1), (2, 2)],
-            new_group: true,
-        };
-        let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
-        let failed = |errno| exec_error(&name, errno);
-        let start = self.prepare(spawn, own, UMASK).map_err(failed)?;
-        drop(streams);
+        let start = self.prepare_exec(request, &console)?;
         let (on_exit, exit) = oneshot::channel();
         let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
-        self.launch(start, Parentage::of_exec(id, on_exit)).map_err(failed)?;
+        self.launch(start, Parentage::of_exec(id, on_exit))
+            .map_err(|errno| exec_error(&name, errno))?;
         let console = Arc::downgrade(&console);
         Ok(Exec {
             kernel: Arc::clone(self),
@@ -126,6 +111,27 @@ impl Kernel {
             exit,
             ended: false,
         })
+    }
+
+    /// Resolves a command whose descriptors 0 to 2 lead to its input and its console.
+    pub(super) fn prepare_exec(&self, request: ExecRequest, console: &Arc<Console>) -> Result<Start, ExecError> {
+        let name = request.argv.first().cloned().unwrap_or_default();
+        let streams = [
+            OpenFile::new(Kind::Input(Mutex::new(request.stdin))),
+            OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stdout)),
+            OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stderr)),
+        ];
+        let spawn = SpawnRequest {
+            path: request.path,
+            cwd: place::join(b"/", &request.cwd),
+            argv: request.argv,
+            environment: request.environment,
+            descriptors: vec![(0, 0), (1, 1), (2, 2)],
+            new_group: true,
+        };
+        let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
+        self.prepare(spawn, own, UMASK)
+            .map_err(|errno| exec_error(&name, errno))
     }
 
     /// Whether a path is a directory the kernel makes up.

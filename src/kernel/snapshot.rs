@@ -1,18 +1,17 @@
 //! Running a program to its end and keeping the state it leaves, of which a pre-initialised program is made.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use wasmtime::Val;
 
-use super::console::{Console, Stream};
-use super::descriptor::{Kind, OpenFile};
+use super::Kernel;
+use super::console::Console;
 use super::errno::Errno;
-use super::exec::{ExecError, ExecRequest, UMASK, exec_error};
+use super::exec::{ExecError, ExecRequest, exec_error};
 use super::process::{self, Entry};
-use super::spawn::{Parentage, SpawnRequest};
+use super::spawn::Parentage;
 use super::table::ExitStatus;
-use super::{Kernel, place};
 
 /// What a process left.
 pub struct Snapshot {
@@ -35,24 +34,10 @@ impl Kernel {
         request: ExecRequest,
         globals: &[String],
     ) -> Result<Snapshot, ExecError> {
-        let (console, _closed) = Console::new(request.output);
+        let (console, _closed) = Console::new(Arc::clone(&request.output));
         let name = request.argv.first().cloned().unwrap_or_default();
-        let streams = [
-            OpenFile::new(Kind::Input(Mutex::new(request.stdin))),
-            OpenFile::new(Kind::Output(Arc::clone(&console), Stream::Stdout)),
-            OpenFile::new(Kind::Output(Arc::clone(&console), Stream::Stderr)),
-        ];
-        let spawn = SpawnRequest {
-            path: request.path,
-            cwd: place::join(b"/", &request.cwd),
-            argv: request.argv,
-            environment: request.environment,
-            descriptors: vec![(0, 0), (1, 1), (2, 2)],
-            new_group: true,
-        };
-        let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
         let failed = |errno| exec_error(&name, errno);
-        let start = self.prepare(spawn, own, UMASK).map_err(failed)?;
+        let start = self.prepare_exec(request, &console)?;
         let (on_exit, _exit) = oneshot::channel();
         let (control, _) = self.new_control(Parentage::of_exec(0, on_exit), 0, start.image());
         let mut store = process::new_store(start.into_process(Arc::clone(self), control));
