@@ -20,11 +20,7 @@ pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
     let handle = fs
         .open(ROOT, path.as_bytes(), &OpenOptions::default())
         .map_err(|error| failure(path, error))?;
-    match handle.stat().map_err(|error| failure(path, error.into()))?.kind {
-        FileKind::Regular => {}
-        FileKind::Directory => return Err(failure(path, Error::IsDir.into())),
-        _ => return Err(bad_path(path, "not a regular file")),
-    }
+    must_be_regular(path, &handle)?;
     let path = path.to_owned();
     let chunks = stream::try_unfold((handle, 0), move |(handle, offset)| {
         let chunk = next_chunk(&handle, offset).map_err(|error| failure(&path, error.into()));
@@ -36,6 +32,14 @@ pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
         }
     });
     Ok(chunks.boxed())
+}
+
+fn must_be_regular(path: &str, handle: &Handle) -> Result<(), ProviderError> {
+    match handle.stat().map_err(|error| failure(path, error.into()))?.kind {
+        FileKind::Regular => Ok(()),
+        FileKind::Directory => Err(failure(path, Error::IsDir.into())),
+        _ => Err(bad_path(path, "not a regular file")),
+    }
 }
 
 fn next_chunk(handle: &Handle, offset: u64) -> Result<Option<Bytes>, Error> {
@@ -70,7 +74,7 @@ pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream)
     let replaces = match existing.map(|stat| stat.kind) {
         None | Some(FileKind::Regular) => true,
         Some(FileKind::Directory) => return Err(failed(Error::IsDir.into())),
-        // A link is written through, a device is written to.
+        // A link is written through; what it leads to, and anything else, is looked at once it is open.
         Some(_) => false,
     };
     let target = if replaces {
@@ -87,6 +91,7 @@ pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream)
         ..OpenOptions::default()
     };
     let handle = fs.open(directory, target.as_bytes(), &options).map_err(failed)?;
+    must_be_regular(path, &handle)?;
     let unfinished = replaces.then(|| Unfinished {
         fs,
         directory,
@@ -288,5 +293,72 @@ fn bad_path(path: &str, reason: &str) -> ProviderError {
     ProviderError::BadPath {
         path: path.to_owned(),
         reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{Limits, NodeKind};
+
+    fn files() -> Fs {
+        let fs = Fs::new(Limits {
+            max_bytes: 1 << 20,
+            max_inodes: 1000,
+        });
+        fs.mkdir(ROOT, b"/dir", 0o755).unwrap();
+        fs
+    }
+
+    fn body(chunks: Vec<Result<Bytes, ProviderError>>) -> ByteStream {
+        stream::iter(chunks).boxed()
+    }
+
+    async fn contents(fs: &Fs, path: &str) -> Vec<u8> {
+        let chunks: Vec<_> = read(fs, path)
+            .unwrap()
+            .map(|chunk| chunk.unwrap().to_vec())
+            .collect()
+            .await;
+        chunks.concat()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_through_a_link_to_what_is_no_file() {
+        let fs = files();
+        fs.symlink(b"/dir", ROOT, b"/to-dir").unwrap();
+        fs.mknod(ROOT, b"/pipe", NodeKind::Fifo, 0o644).unwrap();
+        for path in ["/to-dir", "/pipe"] {
+            // An empty body as well, which never gets as far as a write; and the mode is not set either.
+            let result = write(&fs, path, Some(0o600), body(Vec::new())).await;
+            assert!(
+                matches!(result, Err(ProviderError::BadPath { .. })),
+                "{path}: {result:?}"
+            );
+        }
+        assert_eq!(fs.stat_at(ROOT, b"/dir", true).unwrap().mode, 0o755);
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_file_is_written_through() {
+        let fs = files();
+        write(&fs, "/dir/file", None, body(vec![Ok("old".into())]))
+            .await
+            .unwrap();
+        fs.symlink(b"/dir/file", ROOT, b"/link").unwrap();
+        write(&fs, "/link", None, body(vec![Ok("new".into())])).await.unwrap();
+        assert_eq!(contents(&fs, "/dir/file").await, b"new");
+    }
+
+    #[tokio::test]
+    async fn a_transfer_that_breaks_off_leaves_the_old_file() {
+        let fs = files();
+        write(&fs, "/dir/file", None, body(vec![Ok("old".into())]))
+            .await
+            .unwrap();
+        let broken = vec![Ok("new".into()), Err(ProviderError::Invalid("gone".to_owned()))];
+        assert!(write(&fs, "/dir/file", None, body(broken)).await.is_err());
+        assert_eq!(contents(&fs, "/dir/file").await, b"old");
+        assert_eq!(list(&fs, "/dir").unwrap().len(), 1);
     }
 }
