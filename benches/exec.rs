@@ -15,8 +15,9 @@ use wisp::config::Config;
 use wisp::image::ImageStore;
 use wisp::kernel::Runtime;
 use wisp::provider::wasm::WasmProvider;
-use wisp::provider::{Command, ExecEvent, ExecSpec, Provider, SandboxSpec};
+use wisp::provider::{Command, ExecEvent, ExecSpec, Network, Provider, SandboxSpec, Stdin};
 use wisp::sandbox::{Providers, SandboxManager};
+use wisp::store::Store;
 
 /// Name of the benchmark, command.
 const COMMANDS: [(&str, &str); 5] = [
@@ -40,6 +41,7 @@ fn spec() -> SandboxSpec {
         vcpus: 2,
         disk_mb: 1024,
         env: BTreeMap::new(),
+        network: Network::None,
     }
 }
 
@@ -49,7 +51,7 @@ async fn run(provider: &WasmProvider, script: &str) -> i32 {
         env: BTreeMap::new(),
         workdir: None,
         timeout: Duration::from_secs(60),
-        stdin: None,
+        stdin: Stdin::default(),
     };
     let mut running = provider.exec("bench", exec).await.expect("the command starts");
     while let Some(event) = running.events.recv().await {
@@ -97,9 +99,11 @@ fn over_http(criterion: &mut Criterion) {
     let provider = provider();
     let config = Arc::new(Config::default());
     let providers = Providers::new(vec![provider as Arc<dyn Provider>], "wasm").expect("wasm is the default");
+    let store = Store::in_memory().expect("a database in memory");
     let state = AppState {
         config: Arc::clone(&config),
-        sandboxes: SandboxManager::new(config, providers),
+        sandboxes: SandboxManager::new(config, providers, store.clone()),
+        store,
         images: Arc::new(ImageStore::open_default().expect("the image store opens")),
         keys: ApiKeys::new(&wisp::config::AuthConfig::default()).expect("no keys"),
         started: Instant::now(),

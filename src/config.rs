@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use crate::duration::GoDuration;
+use crate::store::Durability;
 
 /// Why the server cannot start with this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,12 @@ pub struct Config {
     pub default_image: String,
     /// `preview_domain` in the answers of the API. Default `localhost`.
     pub preview_domain: String,
+    /// Directory of the database and of the files of sandboxes. One server uses it at a time. Default: `wisp` in
+    /// `$XDG_STATE_HOME`, else in `~/.local/state`.
+    pub data_dir: PathBuf,
+    /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also the
+    /// loss of power; each change then waits for the disk). Default `process`.
+    pub durability: Durability,
     /// Who may use the API.
     pub auth: AuthConfig,
     /// Limits of sandboxes and requests.
@@ -73,10 +80,24 @@ impl Default for Config {
             default_provider: "wasm".to_owned(),
             default_image: "alpine:latest".to_owned(),
             preview_domain: "localhost".to_owned(),
+            data_dir: default_data_dir(),
+            durability: Durability::default(),
             auth: AuthConfig::default(),
             limits: Limits::default(),
         }
     }
+}
+
+fn default_data_dir() -> PathBuf {
+    let named = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    named("XDG_STATE_HOME")
+        .or_else(|| Some(named("HOME")?.join(".local/state")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("wisp")
 }
 
 /// `[auth]`: with no key at all, authentication is off.
@@ -114,6 +135,16 @@ pub enum Scope {
     Api,
     /// Change the server: images, quotas.
     Admin,
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Api => "api",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// `[limits]`: defaults and maxima.

@@ -1,6 +1,6 @@
 //! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
 //!
-//! Modules depend downward only: [`api`] → [`sandbox`] → [`provider`] → [`image`] → [`kernel`] → [`vfs`].
+//! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`provider`] → [`image`] → [`kernel`] → [`vfs`]).
 
 pub mod api;
 pub mod cli;
@@ -10,4 +10,5 @@ pub mod image;
 pub mod kernel;
 pub mod provider;
 pub mod sandbox;
+pub mod store;
 pub mod vfs;

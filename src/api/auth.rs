@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest, Sha256};
@@ -68,9 +68,13 @@ impl ApiKeys {
     }
 }
 
-/// Lets a request through with its [`Caller`], or answers 401 or 403.
-pub async fn authenticate(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    match identify(&state.keys, request.method(), request.uri(), request.headers()) {
+/// Lets a request through with its [`Caller`] when its key has the scope the route needs, or answers 401 or 403.
+pub async fn authenticate(
+    State((state, needed)): State<(AppState, Scope)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match identify(&state.keys, needed, request.uri(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -79,7 +83,7 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     }
 }
 
-fn identify(keys: &ApiKeys, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {
+fn identify(keys: &ApiKeys, needed: Scope, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let user = match headers.get(X_USER_ID) {
         None => None,
         Some(value) => {
@@ -93,32 +97,35 @@ fn identify(keys: &ApiKeys, method: &Method, uri: &Uri, headers: &HeaderMap) -> 
     };
     if keys.0.is_empty() {
         refuse_foreign_pages(uri, headers)?;
-        return Ok(Caller { user });
+        return Ok(Caller {
+            user,
+            ..Caller::default()
+        });
     }
     let key = presented_key(headers)
         .ok_or_else(|| ApiError::unauthorized("an API key is required: send it in the header X-API-Key"))?;
     let key = keys
         .find(key)
         .ok_or_else(|| ApiError::unauthorized("this API key is not known"))?;
-    let needed = if matches!(*method, Method::GET | Method::HEAD) {
-        Scope::Read
-    } else {
-        Scope::Api
-    };
     if key.scope < needed {
-        return Err(ApiError::forbidden(
-            "this API key may only read; this needs the scope \"api\"",
-        ));
+        return Err(ApiError::forbidden(format!(
+            "this API key lacks the scope \"{needed}\", which this needs"
+        )));
     }
-    match (&key.user, user) {
-        (Some(bound), Some(named)) if *bound != named => Err(ApiError::forbidden(
-            "this API key belongs to another user than X-User-ID names",
-        )),
-        (Some(bound), _) => Ok(Caller {
-            user: Some(bound.clone()),
-        }),
-        (None, user) => Ok(Caller { user }),
-    }
+    let user = match (&key.user, user) {
+        (Some(bound), Some(named)) if *bound != named => {
+            return Err(ApiError::forbidden(
+                "this API key belongs to another user than X-User-ID names",
+            ));
+        }
+        (Some(bound), _) => Some(bound.clone()),
+        (None, user) => user,
+    };
+    Ok(Caller {
+        user,
+        all_tenants: key.scope == Scope::Admin,
+        ..Caller::default()
+    })
 }
 
 /// The key of `X-API-Key`, else of `Authorization: Bearer`.

@@ -14,7 +14,7 @@ use super::extract::{AsCaller, Id, Json, check_path};
 use super::router::AppState;
 use super::text::{Decoder, lossy, lossy_truncated};
 use crate::duration::GoDuration;
-use crate::provider::{Command, OutputStream};
+use crate::provider::{Command, OutputStream, Stdin};
 use crate::sandbox::{CollectedExec, ExecExit, ExecItem, ExecRequest, RunningExec, SandboxError};
 
 /// Body of `POST /sandboxes/{id}/exec`.
@@ -75,6 +75,7 @@ struct ExitLine<'a> {
 const LOST: i32 = 137;
 
 /// `POST /sandboxes/{id}/exec`
+#[utoipa::path(post, path = "/sandboxes/{id}/exec")]
 pub async fn exec(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -111,7 +112,7 @@ fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
         env: body.env.unwrap_or_default(),
         workdir: body.workdir,
         timeout: body.timeout.map(|timeout| timeout.0),
-        stdin: body.stdin.map(Bytes::from),
+        stdin: Stdin::Bytes(body.stdin.map(Bytes::from).unwrap_or_default()),
     })
 }
 

@@ -69,6 +69,7 @@ impl From<FileInfo> for File {
 }
 
 /// `POST /sandboxes/{id}/files`
+#[utoipa::path(post, path = "/sandboxes/{id}/files")]
 pub async fn write(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -97,6 +98,7 @@ pub async fn write(
 }
 
 /// `PUT /sandboxes/{id}/files?path=&mode=`: the body is the file.
+#[utoipa::path(put, path = "/sandboxes/{id}/files")]
 pub async fn upload(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -139,6 +141,7 @@ fn bounded(body: Body, limit: u64, exceeded: Arc<AtomicBool>) -> ByteStream {
 }
 
 /// `GET /sandboxes/{id}/files?path=`
+#[utoipa::path(get, path = "/sandboxes/{id}/files")]
 pub async fn read(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -163,6 +166,7 @@ pub async fn read(
 }
 
 /// `DELETE /sandboxes/{id}/files?path=&recursive=`
+#[utoipa::path(delete, path = "/sandboxes/{id}/files")]
 pub async fn delete(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -178,6 +182,7 @@ pub async fn delete(
 }
 
 /// `GET /sandboxes/{id}/files/list?path=/`
+#[utoipa::path(get, path = "/sandboxes/{id}/files/list")]
 pub async fn list(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -190,6 +195,7 @@ pub async fn list(
 }
 
 /// `GET /sandboxes/{id}/files/stat?path=`
+#[utoipa::path(get, path = "/sandboxes/{id}/files/stat")]
 pub async fn stat(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -202,6 +208,7 @@ pub async fn stat(
 }
 
 /// `GET /sandboxes/{id}/files/glob?pattern=`
+#[utoipa::path(get, path = "/sandboxes/{id}/files/glob")]
 pub async fn glob(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -213,6 +220,7 @@ pub async fn glob(
 }
 
 /// `POST /sandboxes/{id}/files/move`
+#[utoipa::path(post, path = "/sandboxes/{id}/files/move")]
 pub async fn rename(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -226,6 +234,7 @@ pub async fn rename(
 }
 
 /// `POST /sandboxes/{id}/files/chmod`
+#[utoipa::path(post, path = "/sandboxes/{id}/files/chmod")]
 pub async fn chmod(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,

@@ -30,6 +30,7 @@ pub struct Version {
 }
 
 /// `GET /health`
+#[utoipa::path(get, path = "/health")]
 pub async fn health(State(state): State<AppState>) -> Json<Health> {
     Json(Health {
         status: "ok",
@@ -39,11 +40,13 @@ pub async fn health(State(state): State<AppState>) -> Json<Health> {
 }
 
 /// `GET /live`: the process answers.
+#[utoipa::path(get, path = "/live")]
 pub async fn live() -> Json<Status> {
     Json(Status { status: "alive" })
 }
 
 /// `GET /ready`: sandboxes can be created.
+#[utoipa::path(get, path = "/ready")]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Status>, ApiError> {
     if state.sandboxes.is_closing() {
         return Err(ApiError::unavailable("the server is shutting down"));
@@ -59,6 +62,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Status>, ApiErr
 }
 
 /// `GET /version`
+#[utoipa::path(get, path = "/version")]
 pub async fn version() -> Json<Version> {
     Json(Version {
         name: env!("CARGO_PKG_NAME"),

@@ -9,11 +9,13 @@ use super::router::AppState;
 use crate::sandbox::{ImageCatalogError, ImageDescription};
 
 /// `GET /images`
+#[utoipa::path(get, path = "/images")]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ImageDescription>>, ApiError> {
     state.images.list().await.map(Json).map_err(unreadable)
 }
 
 /// `GET /images/{name}`
+#[utoipa::path(get, path = "/images/{name}")]
 pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<ImageDescription>, ApiError> {
     let image = state.images.get(&name).await.map_err(unreadable)?;
     image

@@ -51,18 +51,21 @@ fn shown(state: &AppState, status: ProviderStatus) -> Provider {
 }
 
 /// `GET /providers`
+#[utoipa::path(get, path = "/providers")]
 pub async fn list(State(state): State<AppState>) -> Json<Vec<Provider>> {
     let statuses = state.sandboxes.providers().statuses().await;
     Json(statuses.into_iter().map(|status| shown(&state, status)).collect())
 }
 
 /// `GET /providers/{name}`
+#[utoipa::path(get, path = "/providers/{name}")]
 pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<Provider>, ApiError> {
     let status = state.sandboxes.providers().status(&name).await?;
     Ok(Json(shown(&state, status)))
 }
 
 /// `POST /providers/test`: which providers are healthy.
+#[utoipa::path(post, path = "/providers/test")]
 pub async fn test(State(state): State<AppState>) -> Json<BTreeMap<&'static str, bool>> {
     let statuses = state.sandboxes.providers().statuses().await;
     Json(

@@ -7,15 +7,17 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use super::auth::{ApiKeys, authenticate};
 use super::error::ApiError;
 use super::request_id::name_request;
 use super::{exec, files, health, images, providers, sandboxes};
-use crate::config::Config;
+use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
+use crate::store::Store;
 
 /// What every handler can reach. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +26,8 @@ pub struct AppState {
     pub config: Arc<Config>,
     /// All sandboxes.
     pub sandboxes: SandboxManager,
+    /// What survives a restart.
+    pub store: Store,
     /// Installed images.
     pub images: Arc<dyn ImageCatalog>,
     /// Who may call.
@@ -32,41 +36,106 @@ pub struct AppState {
     pub started: Instant,
 }
 
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Holders of a key with this scope; everybody on this machine when the server has no keys.
+    Needs(Scope),
+}
+
+/// One route and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteRule {
+    /// `GET`, …
+    pub method: &'static str,
+    /// Below `/api/v1`, with parameters in braces.
+    pub path: String,
+    /// Who.
+    pub access: Access,
+}
+
+/// Routes while they are gathered. There is no way to add one without saying who may use it.
+struct Routes {
+    state: AppState,
+    router: OpenApiRouter<AppState>,
+    rules: Vec<RouteRule>,
+}
+
+impl Routes {
+    /// Adds handlers of one path that everybody may use.
+    fn open(self, handlers: UtoipaMethodRouter<AppState>) -> Self {
+        self.add(Access::Open, handlers)
+    }
+
+    /// Adds handlers of one path that need a scope.
+    fn needs(self, scope: Scope, handlers: UtoipaMethodRouter<AppState>) -> Self {
+        let guard = from_fn_with_state((self.state.clone(), scope), authenticate);
+        let handlers = handlers.map(|methods| methods.route_layer(guard));
+        self.add(Access::Needs(scope), handlers)
+    }
+
+    fn add(mut self, access: Access, handlers: UtoipaMethodRouter<AppState>) -> Self {
+        for (path, item) in &handlers.1.paths {
+            let methods = [
+                ("GET", &item.get),
+                ("PUT", &item.put),
+                ("POST", &item.post),
+                ("DELETE", &item.delete),
+            ];
+            self.rules.extend(
+                methods
+                    .into_iter()
+                    .filter(|(_, operation)| operation.is_some())
+                    .map(|(method, _)| RouteRule {
+                        method,
+                        path: path.clone(),
+                        access,
+                    }),
+            );
+        }
+        self.router = self.router.routes(handlers);
+        self
+    }
+}
+
+/// Every route of the API.
+fn routes(state: AppState) -> Routes {
+    let none = Routes {
+        state,
+        router: OpenApiRouter::new(),
+        rules: Vec::new(),
+    };
+    none.open(routes!(health::health))
+        .open(routes!(health::live))
+        .open(routes!(health::ready))
+        .needs(Scope::Read, routes!(health::version))
+        .needs(Scope::Read, routes!(sandboxes::list))
+        .needs(Scope::Api, routes!(sandboxes::create, sandboxes::prune))
+        .needs(Scope::Read, routes!(sandboxes::get))
+        .needs(Scope::Api, routes!(sandboxes::destroy))
+        .needs(Scope::Api, routes!(sandboxes::extend))
+        .needs(Scope::Api, routes!(exec::exec))
+        .needs(Scope::Read, routes!(files::read))
+        .needs(Scope::Api, routes!(files::write, files::upload, files::delete))
+        .needs(Scope::Read, routes!(files::list))
+        .needs(Scope::Read, routes!(files::stat))
+        .needs(Scope::Read, routes!(files::glob))
+        .needs(Scope::Api, routes!(files::rename))
+        .needs(Scope::Api, routes!(files::chmod))
+        .needs(Scope::Read, routes!(providers::list))
+        .needs(Scope::Read, routes!(providers::get))
+        .needs(Scope::Api, routes!(providers::test))
+        .needs(Scope::Read, routes!(images::list))
+        .needs(Scope::Read, routes!(images::get))
+}
+
 /// The whole API, under `/api/v1`.
 pub fn router(state: AppState) -> Router {
-    let open = Router::new()
-        .route("/health", get(health::health))
-        .route("/live", get(health::live))
-        .route("/ready", get(health::ready));
-    let authenticated = Router::new()
-        .route("/version", get(health::version))
-        .route(
-            "/sandboxes",
-            post(sandboxes::create).get(sandboxes::list).delete(sandboxes::prune),
-        )
-        .route("/sandboxes/{id}", get(sandboxes::get).delete(sandboxes::destroy))
-        .route("/sandboxes/{id}/extend", post(sandboxes::extend))
-        .route("/sandboxes/{id}/exec", post(exec::exec))
-        .route(
-            "/sandboxes/{id}/files",
-            post(files::write)
-                .put(files::upload)
-                .get(files::read)
-                .delete(files::delete),
-        )
-        .route("/sandboxes/{id}/files/list", get(files::list))
-        .route("/sandboxes/{id}/files/stat", get(files::stat))
-        .route("/sandboxes/{id}/files/glob", get(files::glob))
-        .route("/sandboxes/{id}/files/move", post(files::rename))
-        .route("/sandboxes/{id}/files/chmod", post(files::chmod))
-        .route("/providers", get(providers::list))
-        .route("/providers/test", post(providers::test))
-        .route("/providers/{name}", get(providers::get))
-        .route("/images", get(images::list))
-        .route("/images/{name}", get(images::get))
-        .route_layer(from_fn_with_state(state.clone(), authenticate));
+    let (api, _description) = routes(state.clone()).router.split_for_parts();
     Router::new()
-        .nest("/api/v1", open.merge(authenticated))
+        .nest("/api/v1", api)
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         // Limits of our own hold for each kind of body.

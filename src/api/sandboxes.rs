@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::extract::{AsCaller, Id, Json};
 use super::router::AppState;
 use crate::duration::GoDuration;
+use crate::provider::Network;
 use crate::sandbox::{CreateRequest, SandboxState, SandboxView, UserId};
 
 /// Body of `POST /sandboxes`. Unknown fields are ignored, as StacyVM does, so that newer clients work.
@@ -27,18 +28,6 @@ pub struct CreateBody {
     template: Option<String>,
     owner_id: Option<String>,
     network: Option<Network>,
-}
-
-/// What a sandbox may reach over the network.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Network {
-    /// Nothing.
-    None,
-    /// Named hosts.
-    Allowlist,
-    /// The internet.
-    Public,
 }
 
 /// Body of `POST /sandboxes/{id}/extend`.
@@ -104,16 +93,12 @@ fn shown(state: &AppState, view: SandboxView) -> Sandbox {
 }
 
 /// `POST /sandboxes`
+#[utoipa::path(post, path = "/sandboxes")]
 pub async fn create(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Json(body): Json<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
-    if body.network.is_some_and(|network| network != Network::None) {
-        return Err(ApiError::unsupported(
-            "sandboxes have no network yet; use \"network\": \"none\"",
-        ));
-    }
     // StacyVM's clients send "" for what they leave to the server.
     let chosen = |text: Option<String>| text.filter(|text| !text.is_empty());
     let owner = chosen(body.owner_id).map(|owner| UserId::parse(&owner)).transpose();
@@ -127,6 +112,7 @@ pub async fn create(
         ttl: body.ttl.map(|ttl| ttl.0),
         metadata: body.metadata.unwrap_or_default(),
         env: body.env.unwrap_or_default(),
+        network: body.network.unwrap_or_default(),
         owner: owner.map_err(|error| ApiError::bad_request(format!("owner_id: {error}")))?,
     };
     let view = state.sandboxes.create(&caller, request).await?;
@@ -134,12 +120,14 @@ pub async fn create(
 }
 
 /// `GET /sandboxes`
+#[utoipa::path(get, path = "/sandboxes")]
 pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Vec<Sandbox>> {
     let views = state.sandboxes.list(&caller);
     axum::Json(views.into_iter().map(|view| shown(&state, view)).collect())
 }
 
 /// `DELETE /sandboxes`: removes the expired ones.
+#[utoipa::path(delete, path = "/sandboxes")]
 pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Pruned> {
     axum::Json(Pruned {
         pruned: state.sandboxes.prune(&caller),
@@ -147,6 +135,7 @@ pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) ->
 }
 
 /// `GET /sandboxes/{id}`
+#[utoipa::path(get, path = "/sandboxes/{id}")]
 pub async fn get(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -157,6 +146,7 @@ pub async fn get(
 }
 
 /// `DELETE /sandboxes/{id}`: also when it is gone, or the id never was one, so that cleaning up always succeeds.
+#[utoipa::path(delete, path = "/sandboxes/{id}")]
 pub async fn destroy(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -169,6 +159,7 @@ pub async fn destroy(
 }
 
 /// `POST /sandboxes/{id}/extend`
+#[utoipa::path(post, path = "/sandboxes/{id}/extend")]
 pub async fn extend(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,

@@ -13,7 +13,7 @@ use super::{ProgramArgs, RunArgs};
 use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::provider::wasm::WasmProvider;
-use crate::provider::{Command, ExecEvent, ExecSpec, OutputStream, Provider as _, SandboxSpec};
+use crate::provider::{Command, ExecEvent, ExecSpec, Network, OutputStream, Provider as _, SandboxSpec, Stdin};
 
 /// The sandbox's name; it is the only one of this process.
 const ID: &str = "sandbox";
@@ -33,6 +33,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         vcpus: u32::try_from(guest_threads()).unwrap_or(1),
         disk_mb: args.disk_mb,
         env: BTreeMap::new(),
+        network: Network::None,
     };
     provider.create(ID, &spec).await?;
     let exec = ExecSpec {
@@ -40,7 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         env: args.env.into_iter().collect(),
         workdir: args.workdir,
         timeout: args.timeout.map_or(NO_TIMEOUT, |timeout| timeout.0),
-        stdin: standard_input()?,
+        stdin: Stdin::Bytes(standard_input()?),
     };
     let mut running = provider.exec(ID, exec).await?;
     let mut exit_code = 1;
@@ -63,14 +64,14 @@ fn command(program: ProgramArgs) -> Command {
 }
 
 /// All of standard input, unless it is a terminal.
-fn standard_input() -> anyhow::Result<Option<Bytes>> {
+fn standard_input() -> anyhow::Result<Bytes> {
     let mut input = std::io::stdin();
     if input.is_terminal() {
-        return Ok(None);
+        return Ok(Bytes::new());
     }
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).context("cannot read standard input")?;
-    Ok(Some(bytes.into()))
+    Ok(bytes.into())
 }
 
 fn pass_on(stream: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {

@@ -16,6 +16,7 @@ use crate::kernel::Runtime;
 use crate::provider::Provider;
 use crate::provider::wasm::WasmProvider;
 use crate::sandbox::{Providers, SandboxManager};
+use crate::store::{DataDir, Store};
 
 /// Serves until interrupted.
 ///
@@ -25,11 +26,13 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = Arc::new(configuration(args)?);
     let keys = ApiKeys::new(&config.auth)?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let store = Store::open(&data_dir.database(), config.durability)?;
     let runtime = Runtime::new(guest_threads())?;
-    let store = Arc::new(ImageStore::open_default()?);
-    let wasm = Arc::new(WasmProvider::new(runtime, Arc::clone(&store)));
+    let images = Arc::new(ImageStore::open_default()?);
+    let wasm = Arc::new(WasmProvider::new(runtime, Arc::clone(&images)));
     let providers = Providers::new(vec![Arc::clone(&wasm) as Arc<dyn Provider>], &config.default_provider)?;
-    let sandboxes = SandboxManager::new(Arc::clone(&config), providers);
+    let sandboxes = SandboxManager::new(Arc::clone(&config), providers, store.clone());
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -40,7 +43,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let state = AppState {
         config,
         sandboxes,
-        images: store,
+        store,
+        images,
         keys,
         started,
     };

@@ -13,7 +13,7 @@
 //! | `panic` | panics in the provider |
 //! | `vanish` | closes the channel without an exit |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    ByteStream, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, OutputStream, Provider, ProviderError,
-    SandboxSpec, SandboxUsage,
+    ByteStream, Capabilities, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, NoControl, OutputStream,
+    Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Stdin,
 };
 
 /// Images it knows. `slow` takes 50 ms to create, `broken` fails, `panic` panics.
@@ -117,6 +117,7 @@ fn finished(events: Vec<ExecEvent>, counted: Counted) -> Execution {
     }
     Execution {
         events: receiver,
+        control: Arc::new(NoControl),
         cancel: Box::new(counted),
     }
 }
@@ -137,6 +138,10 @@ fn stdout(bytes: impl Into<Bytes>) -> ExecEvent {
 impl Provider for FakeProvider {
     fn name(&self) -> &'static str {
         "wasm"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     async fn health(&self) -> Result<(), ProviderError> {
@@ -171,6 +176,17 @@ impl Provider for FakeProvider {
         Ok(())
     }
 
+    async fn recover(&self, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
+        self.with(id, |_| Ok(()))
+    }
+
+    async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        let mut sandboxes = self.sandboxes.lock().unwrap();
+        let before = sandboxes.len();
+        sandboxes.retain(|id, _| known.contains(id));
+        Ok(before - sandboxes.len())
+    }
+
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
         self.with(id, |_| Ok(()))?;
         let words: Vec<String> = match &exec.command {
@@ -181,7 +197,7 @@ impl Provider for FakeProvider {
         let rest = words.get(1..).unwrap_or_default();
         let events = match words.first().map_or("", String::as_str) {
             "echo" => vec![stdout(format!("{}\n", rest.join(" "))), ended(0)],
-            "cat" => vec![stdout(exec.stdin.unwrap_or_default()), ended(0)],
+            "cat" => vec![stdout(all_of(exec.stdin).await), ended(0)],
             "exit" => vec![ended(rest[0].parse().unwrap())],
             "flood" => {
                 let bytes: usize = rest[0].parse().unwrap();
@@ -315,6 +331,39 @@ impl Provider for FakeProvider {
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError> {
         self.with(id, |_| Ok(SandboxUsage::default()))
     }
+
+    async fn read_archive(&self, id: &str, _path: &str) -> Result<ByteStream, ProviderError> {
+        self.with(id, |_| Err(ProviderError::Unsupported("no archives here".to_owned())))
+    }
+
+    async fn write_archive(&self, id: &str, _path: &str, _tar: ByteStream) -> Result<(), ProviderError> {
+        self.with(id, |_| Err(ProviderError::Unsupported("no archives here".to_owned())))
+    }
+
+    async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
+        let step = PullProgress {
+            status: format!("pulling {image}"),
+            part: None,
+            current: None,
+            total: None,
+        };
+        let _ = progress.send(step).await;
+        Ok(())
+    }
+}
+
+/// Standard input to its end.
+async fn all_of(stdin: Stdin) -> Bytes {
+    match stdin {
+        Stdin::Bytes(bytes) => bytes,
+        Stdin::Stream(mut pieces) => {
+            let mut all = Vec::new();
+            while let Some(piece) = pieces.recv().await {
+                all.extend_from_slice(&piece);
+            }
+            all.into()
+        }
+    }
 }
 
 /// A command that says one word and then only waits for its timeout.
@@ -336,6 +385,7 @@ fn sleeping(timeout: Duration, counted: Counted) -> Execution {
     });
     Execution {
         events: receiver,
+        control: Arc::new(NoControl),
         cancel: Box::new(guard),
     }
 }

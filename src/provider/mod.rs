@@ -1,4 +1,5 @@
-//! What a sandbox runs on. One trait, two implementations: [`wasm`] (our kernel on wasmtime) and `docker`.
+//! What a sandbox runs on. One trait, two implementations: [`wasm`] (our kernel on wasmtime) and `docker` (a Docker
+//! Engine).
 //!
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
@@ -6,7 +7,7 @@
 pub mod fake;
 pub mod wasm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,10 +29,26 @@ pub struct SandboxSpec {
     pub disk_mb: u64,
     /// Environment of every exec, below the exec's own.
     pub env: BTreeMap<String, String>,
+    /// What it may reach over the network.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// What a sandbox may reach over the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Nothing.
+    #[default]
+    None,
+    /// Named hosts.
+    Allowlist,
+    /// The internet.
+    Public,
 }
 
 /// A command to run in a sandbox.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ExecSpec {
     /// What to run.
     pub command: Command,
@@ -41,8 +58,41 @@ pub struct ExecSpec {
     pub workdir: Option<String>,
     /// Wall-clock limit, counted from the moment the command starts.
     pub timeout: Duration,
-    /// All of standard input; empty when `None`.
-    pub stdin: Option<Bytes>,
+    /// What it reads on descriptor 0.
+    pub stdin: Stdin,
+}
+
+/// Standard input of a command.
+#[derive(Debug)]
+pub enum Stdin {
+    /// All of it at once; may be empty.
+    Bytes(Bytes),
+    /// Piece by piece, as it comes; it ends when the sender is dropped.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Default for Stdin {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+/// A signal a client may send to a command that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Signal {
+    /// Terminal closed, 1.
+    Hup,
+    /// Ctrl-C, 2.
+    Int,
+    /// Ends it at once, 9.
+    Kill,
+    /// Application-defined, 10.
+    Usr1,
+    /// Application-defined, 12.
+    Usr2,
+    /// Asks it to end, 15.
+    Term,
 }
 
 /// The two ways to name a program.
@@ -88,8 +138,28 @@ pub struct ExecOutcome {
 pub struct Execution {
     /// Output and, last, the outcome. The channel is bounded: a reader that stops reading stops the command.
     pub events: mpsc::Receiver<ExecEvent>,
+    /// Sends it signals.
+    pub control: std::sync::Arc<dyn ExecControl>,
     /// Held for its `Drop`, which cancels the command.
     pub cancel: Box<dyn Send + Sync>,
+}
+
+/// A handle on a command that runs.
+#[async_trait]
+pub trait ExecControl: Send + Sync {
+    /// Sends a signal to the command and what it started in the foreground. Not an error when it has ended.
+    async fn signal(&self, signal: Signal) -> Result<(), ProviderError>;
+}
+
+/// The control of a command that has ended already, or that takes no signals.
+#[derive(Debug, Clone, Copy)]
+pub struct NoControl;
+
+#[async_trait]
+impl ExecControl for NoControl {
+    async fn signal(&self, _signal: Signal) -> Result<(), ProviderError> {
+        Ok(())
+    }
 }
 
 /// File contents in pieces of bounded size.
@@ -121,6 +191,33 @@ pub struct SandboxUsage {
     pub disk_bytes: u64,
     /// Live processes.
     pub processes: u32,
+    /// Processor time used since the sandbox began, of all its processes together; `None` when it is not measured.
+    pub cpu_time: Option<Duration>,
+}
+
+/// What a provider can do beyond what the trait demands, and how it differs from the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Short names, such as `exec`, `files`, `network_public`.
+    pub names: Vec<&'static str>,
+    /// One sentence for each known difference from the other providers.
+    pub differences: Vec<&'static str>,
+}
+
+/// One step of a pull, for a progress display.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullProgress {
+    /// What is being done, in a few words.
+    pub status: String,
+    /// Which part, such as a layer's digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// Bytes done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+    /// Bytes in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 /// Why a provider could not do what it was asked.
@@ -171,6 +268,9 @@ pub trait Provider: Send + Sync + 'static {
     /// Name in the API: `wasm`, `docker`.
     fn name(&self) -> &'static str;
 
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
     /// Whether sandboxes can be created now; the error says what is missing.
     async fn health(&self) -> Result<(), ProviderError>;
 
@@ -179,6 +279,16 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Removes a sandbox and all it runs and holds. Not an error when it is gone already.
     async fn destroy(&self, id: &str) -> Result<(), ProviderError>;
+
+    /// Brings back a sandbox that an earlier process of the server made under this id, with its files as of the last
+    /// files call that was answered or the last exec that ended.
+    ///
+    /// [`ProviderError::SandboxNotFound`] when nothing is left of it; any other error when it cannot be brought back.
+    async fn recover(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
+
+    /// Removes everything this provider holds for sandboxes that are not in `known`: left over by an earlier process.
+    /// Returns how many there were.
+    async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError>;
 
     /// Starts a command. A program that does not exist is no error here: it ends with 127.
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError>;
@@ -210,4 +320,13 @@ pub trait Provider: Send + Sync + 'static {
 
     /// What the sandbox uses now.
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError>;
+
+    /// A tar of the tree below a directory, with names relative to it.
+    async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError>;
+
+    /// Unpacks a tar into a directory, which is made if there is none. Nothing lands outside that directory.
+    async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError>;
+
+    /// Fetches and prepares an image, telling progress.
+    async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError>;
 }

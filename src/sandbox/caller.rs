@@ -41,17 +41,59 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Decides which sandboxes a request can see. One that it cannot see does not exist for it.
+/// Whose sandboxes, templates and quotas are kept apart from all others'. The holders of one tenant's keys see the same
+/// things; nobody else sees any of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// The one tenant of a server without keys, and of keys that name none.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Reads a tenant's name; the rule is that of [`UserId::parse`].
+    ///
+    /// # Errors
+    /// [`InvalidUserId`].
+    pub fn parse(text: &str) -> Result<Self, InvalidUserId> {
+        UserId::parse(text).map(|id| Self(id.0))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TenantId {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Decides what a request can see. What it cannot see does not exist for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// Only this user's sandboxes; those of all users when `None`.
+    /// Whose things it sees, and to whom what it makes belongs.
+    pub tenant: TenantId,
+    /// Within the tenant only this user's; those of all users when `None`.
     pub user: Option<UserId>,
+    /// Sees all tenants: the key has the scope `admin`.
+    pub all_tenants: bool,
+    /// Name of the API key, for the log and the audit trail.
+    pub key: Option<String>,
 }
 
 impl Caller {
-    /// Whether a sandbox of this owner exists for the caller.
-    pub(super) fn sees(&self, owner: Option<&UserId>) -> bool {
-        self.user.is_none() || self.user.as_ref() == owner
+    /// Whether something of this tenant and owner exists for the caller.
+    pub(super) fn sees(&self, tenant: &TenantId, owner: Option<&UserId>) -> bool {
+        (self.all_tenants || self.tenant == *tenant) && (self.user.is_none() || self.user.as_ref() == owner)
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, UserId};
+use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, TenantId, UserId};
 use crate::config::Config;
 use crate::provider::{Provider, ProviderError, SandboxSpec};
+use crate::store::Store;
 
 /// The sandboxes of a server. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct SandboxManager {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     providers: Providers,
+    /// What survives a restart.
+    pub(super) store: Store,
     /// Every sandbox that still holds something at its provider. Never locked across an await.
     sandboxes: RwLock<HashMap<SandboxId, Arc<Sandbox>>>,
     /// Cancelled when new sandboxes and commands are refused.
@@ -36,6 +39,7 @@ pub(super) struct Sandbox {
     pub(super) id: SandboxId,
     provider: Arc<dyn Provider>,
     spec: SandboxSpec,
+    tenant: TenantId,
     owner: Option<UserId>,
     metadata: BTreeMap<String, String>,
     created_at: SystemTime,
@@ -156,11 +160,12 @@ impl Sandbox {
 impl SandboxManager {
     /// A manager without sandboxes.
     #[must_use]
-    pub fn new(config: Arc<Config>, providers: Providers) -> Self {
+    pub fn new(config: Arc<Config>, providers: Providers, store: Store) -> Self {
         Self {
             shared: Arc::new(Shared {
                 config,
                 providers,
+                store,
                 sandboxes: RwLock::new(HashMap::new()),
                 closing: CancellationToken::new(),
                 stopping: CancellationToken::new(),
@@ -194,6 +199,7 @@ impl SandboxManager {
             id: id.clone(),
             provider,
             spec,
+            tenant: caller.tenant.clone(),
             owner: caller.user.clone().or(request.owner),
             metadata: request.metadata,
             created_at,
@@ -265,7 +271,7 @@ impl SandboxManager {
     pub fn list(&self, caller: &Caller) -> Vec<SandboxView> {
         let now = SystemTime::now();
         let mut views: Vec<_> = self
-            .select(|sandbox| caller.sees(sandbox.owner.as_ref()))
+            .select(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()))
             .iter()
             .filter_map(|sandbox| sandbox.view(now))
             .collect();
@@ -317,7 +323,8 @@ impl SandboxManager {
     #[must_use]
     pub fn prune(&self, caller: &Caller) -> usize {
         let now = SystemTime::now();
-        let expired = self.select(|sandbox| caller.sees(sandbox.owner.as_ref()) && sandbox.is_expired(now));
+        let expired =
+            self.select(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()) && sandbox.is_expired(now));
         expired
             .into_iter()
             .filter(|sandbox| self.end_in_background(sandbox))
@@ -379,7 +386,7 @@ impl SandboxManager {
         let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
         sandboxes
             .get(id)
-            .filter(|sandbox| caller.sees(sandbox.owner.as_ref()))
+            .filter(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()))
             .cloned()
     }
 

@@ -14,7 +14,7 @@ mod providers;
 mod reaper;
 mod request;
 
-pub use caller::{Caller, InvalidUserId, UserId};
+pub use caller::{Caller, InvalidUserId, TenantId, UserId};
 pub use error::SandboxError;
 pub use execution::{ExecExit, ExecItem, RunningExec};
 pub use id::SandboxId;

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{SandboxError, UserId};
 use crate::config::{Config, Limits};
 use crate::duration::GoDuration;
-use crate::provider::{Command, ExecSpec, SandboxSpec};
+use crate::provider::{Command, ExecSpec, Network, SandboxSpec, Stdin};
 
 /// Most bytes of keys and values of a sandbox's metadata: they are kept for the sandbox's whole life.
 const MAX_METADATA_BYTES: usize = 64 << 10;
@@ -38,12 +36,14 @@ pub struct CreateRequest {
     pub metadata: BTreeMap<String, String>,
     /// Environment of every command.
     pub env: BTreeMap<String, String>,
+    /// What it may reach over the network.
+    pub network: Network,
     /// Who the sandbox is attributed to when the caller is not bound to a user.
     pub owner: Option<UserId>,
 }
 
 /// A command as asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ExecRequest {
     /// What to run.
     pub command: Command,
@@ -53,8 +53,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// Wall-clock limit; the server's default when `None`.
     pub timeout: Option<Duration>,
-    /// All of standard input.
-    pub stdin: Option<Bytes>,
+    /// Standard input.
+    pub stdin: Stdin,
 }
 
 impl CreateRequest {
@@ -79,6 +79,7 @@ impl CreateRequest {
             vcpus,
             disk_mb,
             env: self.env.clone(),
+            network: self.network,
         })
     }
 

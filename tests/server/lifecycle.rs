@@ -287,8 +287,10 @@ async fn a_port_that_is_taken_is_an_error_that_names_it() {
         .url()
         .trim_start_matches("http://")
         .trim_end_matches("/api/v1");
+    let data = tempfile::tempdir().expect("a data directory");
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_wisp"))
         .args(["serve", "--listen", address])
+        .env("WISP_DATA_DIR", data.path())
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_secs(10), output)

@@ -24,6 +24,8 @@ pub struct Server {
     guard: Child,
     /// Closing it stops the server.
     lifeline: Option<ChildStdin>,
+    /// Its data directory, unless the settings name one; removed after the server has ended.
+    _data: tempfile::TempDir,
 }
 
 impl Server {
@@ -31,6 +33,7 @@ impl Server {
     pub fn start(address: &str, settings: &[(&str, &str)]) -> Self {
         images::install();
         let log = tempfile::tempfile().expect("a file for the log");
+        let data = tempfile::tempdir().expect("a data directory");
         let mut command = Command::new("sh");
         command
             .args(["-c", GUARD, env!("CARGO_BIN_EXE_wisp"), "serve", "--listen", address])
@@ -38,6 +41,7 @@ impl Server {
             .current_dir("/")
             .env_remove("WISP_API_KEYS")
             .env("NO_COLOR", "1")
+            .env("WISP_DATA_DIR", data.path())
             .env("WISP_LIMITS_SHUTDOWN_GRACE", "1s")
             .envs(settings.iter().copied())
             .stdin(Stdio::piped())
@@ -54,6 +58,7 @@ impl Server {
             pid: pid.trim().parse().expect("a process number"),
             lifeline: guard.stdin.take(),
             guard,
+            _data: data,
         };
         server.url = server.announced_url();
         server

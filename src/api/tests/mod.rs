@@ -20,6 +20,7 @@ use super::{ApiKeys, AppState, run};
 use crate::config::Config;
 use crate::provider::fake::FakeProvider;
 use crate::sandbox::{NoImages, Providers, SandboxManager};
+use crate::store::Store;
 
 /// A server of its own for each test.
 struct TestServer {
@@ -47,8 +48,10 @@ impl TestServer {
         let provider = Arc::new(FakeProvider::default());
         let providers = Providers::new(vec![provider.clone()], "wasm").unwrap();
         let config = Arc::new(config);
+        let store = Store::in_memory().unwrap();
         let state = AppState {
-            sandboxes: SandboxManager::new(Arc::clone(&config), providers),
+            sandboxes: SandboxManager::new(Arc::clone(&config), providers, store.clone()),
+            store,
             images: Arc::new(NoImages),
             keys: ApiKeys::new(&config.auth).unwrap(),
             started: Instant::now(),

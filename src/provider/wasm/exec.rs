@@ -10,7 +10,9 @@ use tokio::task::AbortHandle;
 
 use super::Machine;
 use crate::kernel::{ExecError, ExecRequest, OutputSink, Stream};
-use crate::provider::{Command, ExecEvent, ExecOutcome, ExecSpec, Execution, OutputStream, ProviderError};
+use crate::provider::{
+    Command, ExecEvent, ExecOutcome, ExecSpec, Execution, NoControl, OutputStream, ProviderError, Stdin,
+};
 
 /// Pieces of output that may wait for the reader before the command is held back.
 const OUTPUT_QUEUE: usize = 16;
@@ -37,7 +39,10 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
         argv: argv.into_iter().map(String::into_bytes).collect(),
         environment: environment(&machine.env, &exec.env)?,
         cwd: cwd.into_bytes(),
-        stdin: exec.stdin.unwrap_or_default(),
+        stdin: match exec.stdin {
+            Stdin::Bytes(bytes) => bytes,
+            Stdin::Stream(_) => return Err(ProviderError::Unsupported("input must be given at once".to_owned())),
+        },
         output: Arc::new(EventSink(sender.clone())),
     };
     let running = match machine.kernel.exec(request) {
@@ -65,6 +70,7 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
     });
     Ok(Execution {
         events,
+        control: Arc::new(NoControl),
         cancel: Box::new(CancelOnDrop(task.abort_handle())),
     })
 }
@@ -107,6 +113,7 @@ fn not_runnable(
     let _ = sender.try_send(ExecEvent::Exit(exit));
     Execution {
         events,
+        control: Arc::new(NoControl),
         cancel: Box::new(()),
     }
 }

@@ -4,12 +4,16 @@ mod exec;
 mod files;
 mod images;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
-use super::{ByteStream, ExecSpec, Execution, FileInfo, Provider, ProviderError, SandboxSpec, SandboxUsage};
+use super::{
+    ByteStream, Capabilities, ExecSpec, Execution, FileInfo, Network, Provider, ProviderError, PullProgress,
+    SandboxSpec, SandboxUsage,
+};
 use crate::image::ImageStore;
 use crate::kernel::{self, Kernel, Runtime};
 use crate::vfs::{self, Fs};
@@ -73,11 +77,24 @@ impl Provider for WasmProvider {
         "wasm"
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            names: vec!["exec", "exec_stream", "files"],
+            differences: vec![],
+        }
+    }
+
     async fn health(&self) -> Result<(), ProviderError> {
         Ok(())
     }
 
     async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        if spec.network != Network::None {
+            return Err(ProviderError::Unsupported(
+                "sandboxes of the provider wasm have no network; use \"network\": \"none\", or the provider docker"
+                    .to_owned(),
+            ));
+        }
         let image = self.images.get(&spec.image).await?;
         let disk_bytes = spec.disk_mb.saturating_mul(1 << 20);
         let files = vfs::Limits {
@@ -112,6 +129,14 @@ impl Provider for WasmProvider {
             machine.kernel.shut_down();
         }
         Ok(())
+    }
+
+    async fn recover(&self, _id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
+        Err(ProviderError::SandboxNotFound)
+    }
+
+    async fn remove_orphans(&self, _known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        Ok(0)
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
@@ -170,7 +195,22 @@ impl Provider for WasmProvider {
             mem_bytes: budget.memory_used(),
             disk_bytes: machine.kernel.fs().usage().bytes,
             processes: u32::try_from(budget.processes_used()).unwrap_or(u32::MAX),
+            cpu_time: None,
         })
+    }
+
+    async fn read_archive(&self, id: &str, _path: &str) -> Result<ByteStream, ProviderError> {
+        self.machine(id)?;
+        Err(ProviderError::Unsupported("archives are not there yet".to_owned()))
+    }
+
+    async fn write_archive(&self, id: &str, _path: &str, _tar: ByteStream) -> Result<(), ProviderError> {
+        self.machine(id)?;
+        Err(ProviderError::Unsupported("archives are not there yet".to_owned()))
+    }
+
+    async fn pull_image(&self, image: &str, _progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
+        self.prepare_image(image).await
     }
 }
 

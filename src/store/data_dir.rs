@@ -1,0 +1,85 @@
+//! The directory a server keeps its data in.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The operating system refuses.
+    #[error("data_dir {path}: {source}", path = path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server uses it.
+    #[error("data_dir {0}: another wisp server uses it; stop that one, or give this one a data_dir of its own", .0.display())]
+    InUse(PathBuf),
+}
+
+/// A data directory that this process alone uses, until this is dropped or the process ends.
+///
+/// It holds `wisp.db`, the database, and `sandboxes/`, a directory for each sandbox with files to keep.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if there is none, for this user only, and takes it.
+    ///
+    /// # Errors
+    /// When it cannot be made or another server uses it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(path.join("sandboxes")).map_err(failed)?;
+        let lock = File::create(path.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let path = fs::canonicalize(path).map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.path.join("wisp.db")
+    }
+
+    /// The directory of the sandboxes' files.
+    #[must_use]
+    pub fn sandboxes(&self) -> PathBuf {
+        self.path.join("sandboxes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_private_and_has_one_user() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a/b");
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
+        drop(first);
+        DataDir::open(&path).unwrap();
+    }
+}

@@ -1,0 +1,249 @@
+//! What must survive a restart of the server: one embedded SQLite database.
+//!
+//! All access goes through one thread of its own, in jobs; jobs that wait at the same time share a transaction, so that
+//! a burst of them costs one commit. A job's answer is sent after the commit. One file here for each kind of record.
+
+mod data_dir;
+mod migrations;
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+pub use data_dir::{DataDir, DataDirError};
+
+/// Most jobs of one transaction; the next ones wait for the next.
+const MAX_BATCH: usize = 256;
+
+/// What an acknowledged change survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The end of the server's process, `kill -9` included: the change is with the operating system.
+    #[default]
+    Process,
+    /// The loss of power as well: the change is on the disk, which costs an `fsync` for every change.
+    Power,
+}
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite reports an error. For the log.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The database was written by a newer wisp.
+    #[error(
+        "the database has version {found}, this wisp knows versions up to {known}: use a newer wisp, or another data_dir"
+    )]
+    TooNew {
+        /// Version in the file.
+        found: usize,
+        /// Newest version known here.
+        known: usize,
+    },
+    /// The store's thread is gone.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// A handle on the database. Cheap to clone; the thread ends with the last one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Work on the database. It runs inside a savepoint and returns what tells its caller the result once all is committed
+/// (`Ok`) or the commit failed.
+type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
+/// Tells the caller.
+type Reply = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
+
+impl Store {
+    /// Opens the database, makes it if there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or a newer wisp wrote it.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Self::start(Connection::open(path)?, durability)
+    }
+
+    /// A database that is gone with its last handle.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::start(Connection::open_in_memory()?, Durability::Process)
+    }
+
+    fn start(mut connection: Connection, durability: Durability) -> Result<Self, StoreError> {
+        let synchronous = match durability {
+            // In WAL mode this is safe against the end of the process: what was written is with the operating system.
+            Durability::Process => "OFF",
+            Durability::Power => "FULL",
+        };
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        migrations::apply(&mut connection)?;
+        let (jobs, waiting) = mpsc::channel();
+        // The thread ends when the last sender is dropped.
+        thread::Builder::new()
+            .name("wisp-store".to_owned())
+            .spawn(move || work(&connection, &waiting))
+            .map_err(|_| StoreError::Stopped)?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in a transaction and waits until it is committed. When `work` fails, nothing it did is kept.
+    ///
+    /// # Errors
+    /// What `work` or the commit reports.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.jobs.send(job(work, sender)).map_err(|_| StoreError::Stopped)?;
+        receiver.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// As [`Store::run`], for threads outside an asynchronous runtime: command-line programs and the start of a server.
+    ///
+    /// # Errors
+    /// See [`Store::run`].
+    pub(crate) fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.jobs.send(job(work, sender)).map_err(|_| StoreError::Stopped)?;
+        receiver.blocking_recv().map_err(|_| StoreError::Stopped)?
+    }
+}
+
+fn job<T: Send + 'static>(
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+) -> Job {
+    Box::new(move |connection| {
+        let result = in_savepoint(connection, work);
+        Box::new(move |committed| {
+            let result = match committed {
+                Ok(()) => result.map_err(StoreError::Sqlite),
+                // rusqlite's errors cannot be cloned; several callers get this one.
+                Err(error) => Err(StoreError::Sqlite(rusqlite::Error::SqliteFailure(
+                    error
+                        .sqlite_error()
+                        .copied()
+                        .unwrap_or(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR)),
+                    Some(error.to_string()),
+                ))),
+            };
+            // The caller may have stopped waiting.
+            let _ = sender.send(result);
+        })
+    })
+}
+
+/// Undoes what a job did when it fails or panics.
+fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("SAVEPOINT job")?;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(connection))).unwrap_or_else(|_| {
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL),
+            Some("a job of the store panicked".to_owned()),
+        ))
+    });
+    let end = if result.is_ok() {
+        "RELEASE job"
+    } else {
+        "ROLLBACK TO job; RELEASE job"
+    };
+    connection.execute_batch(end)?;
+    result
+}
+
+/// The store's thread: takes what waits, does it in one transaction, tells the callers.
+fn work(connection: &Connection, waiting: &mpsc::Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let mut replies = Vec::new();
+        for job in std::iter::once(first).chain(waiting.try_iter().take(MAX_BATCH - 1)) {
+            replies.push(job(connection));
+        }
+        let committed = begun.and_then(|()| connection.execute_batch("COMMIT"));
+        if let Err(error) = &committed {
+            tracing::error!(%error, "the database cannot be written");
+            if !connection.is_autocommit() {
+                // Nothing else can be done about a failing rollback.
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+        }
+        for reply in replies {
+            reply(committed.as_ref().map(|()| ()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(connection: &Connection) -> rusqlite::Result<i64> {
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+    }
+
+    #[tokio::test]
+    async fn a_job_that_fails_or_panics_leaves_nothing_and_the_others_are_kept() {
+        let store = Store::in_memory().unwrap();
+        store
+            .run(|db| db.execute_batch("CREATE TABLE t (n INTEGER)"))
+            .await
+            .unwrap();
+        let insert = |n: i64| move |db: &Connection| db.execute("INSERT INTO t VALUES (?1)", [n]);
+        let failing = store.run(move |db| insert(1)(db).and_then(|_| db.execute_batch("no such statement")));
+        let panicking = store.run(move |db| insert(2)(db).map(|_| panic!("on purpose")));
+        let good = store.run(insert(3));
+        let (failed, panicked, kept) = tokio::join!(failing, panicking, good);
+        assert!(failed.is_err());
+        assert!(panicked.map(|_: ()| ()).is_err());
+        kept.unwrap();
+        assert_eq!(store.run(count).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wisp.db");
+        let store = Store::open(&path, Durability::Power).unwrap();
+        store
+            .run(|db| db.execute_batch("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (1)"))
+            .await
+            .unwrap();
+        // The first handle still lives, as after a crash the files are as they were.
+        let again = Store::open(&path, Durability::Process).unwrap();
+        assert_eq!(again.run(count).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_wisp_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wisp.db");
+        drop(Store::open(&path, Durability::Process).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "user_version", 1_000_000).unwrap();
+        drop(connection);
+        assert!(matches!(
+            Store::open(&path, Durability::Process),
+            Err(StoreError::TooNew { .. })
+        ));
+    }
+}
