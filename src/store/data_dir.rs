@@ -16,7 +16,7 @@ pub enum DataDirError {
         source: std::io::Error,
     },
     /// Another server uses it.
-    #[error("data_dir {0}: another wisp server uses it; stop that one, or give this one a data_dir of its own", .0.display())]
+    #[error("data_dir {}: another wisp server uses it; stop that one, or give this one a data_dir of its own", .0.display())]
     InUse(PathBuf),
 }
 

@@ -59,17 +59,15 @@ const STEPS: &[&str] = &[
 /// Does the steps that were not done yet, all or none.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
-    let done: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let Some(missing) = STEPS.get(done..) else {
-        return Err(StoreError::TooNew {
-            found: done,
-            known: STEPS.len(),
-        });
+    let done: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    let Some(missing) = STEPS.get(done as usize..) else {
+        return Err(StoreError::TooNew { found: done, known });
     };
     for step in missing {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", STEPS.len())?;
+    transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;
     Ok(())
 }

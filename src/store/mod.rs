@@ -42,9 +42,9 @@ pub enum StoreError {
     )]
     TooNew {
         /// Version in the file.
-        found: usize,
+        found: u32,
         /// Newest version known here.
-        known: usize,
+        known: u32,
     },
     /// The store's thread is gone.
     #[error("the store has stopped")]
