@@ -188,7 +188,7 @@ fn work(connection: &Connection, waiting: &mpsc::Receiver<Job>) {
             }
         }
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()));
+            reply(committed.as_ref().copied());
         }
     }
 }
@@ -214,7 +214,7 @@ mod tests {
         let good = store.run(insert(3));
         let (failed, panicked, kept) = tokio::join!(failing, panicking, good);
         assert!(failed.is_err());
-        assert!(panicked.map(|_: ()| ()).is_err());
+        assert!(matches!(panicked, Err::<(), _>(_)));
         kept.unwrap();
         assert_eq!(store.run(count).await.unwrap(), 1);
     }
