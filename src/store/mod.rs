@@ -3,18 +3,23 @@
 //! All access goes through one thread of its own, in jobs; jobs that wait at the same time share a transaction, so that
 //! a burst of them costs one commit. A job's answer is sent after the commit. One file here for each kind of record.
 
+mod audit;
 mod data_dir;
 mod migrations;
+mod templates;
 
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub use audit::{AuditAction, AuditEntry};
 pub use data_dir::{DataDir, DataDirError};
+pub use templates::{Added, TemplateRow};
 
 /// Most jobs of one transaction; the next ones wait for the next.
 const MAX_BATCH: usize = 256;
@@ -169,6 +174,17 @@ fn in_savepoint<T>(
     };
     connection.execute_batch(end)?;
     result
+}
+
+/// A time as the tables hold it: milliseconds since 1970, UTC.
+pub(crate) fn to_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The time a table's milliseconds stand for; 1970 for what is no time.
+pub(crate) fn from_millis(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// The store's thread: takes what waits, does it in one transaction, tells the callers.
