@@ -3,6 +3,7 @@
 //!
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
+pub mod archive;
 #[cfg(test)]
 pub mod fake;
 pub mod wasm;
