@@ -4,13 +4,19 @@
 //! variable of `[limits] max_sandboxes` is `WISP_LIMITS_MAX_SANDBOXES`, and so on for every key. A key that nothing
 //! reads is an error, so that a misspelt limit is never silently unlimited.
 
+mod keys;
+mod load;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use toml::{Table, Value};
+use toml::Table;
+use utoipa::ToSchema;
+
+pub use keys::{Key, Kind, keys};
+pub use load::{LoadedConfig, OTHER_VARIABLES, Origin};
 
 use crate::duration::GoDuration;
 use crate::store::Durability;
@@ -34,19 +40,49 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A key is unknown or a value has the wrong type.
-    #[error("configuration: {0}")]
-    Value(Box<toml::de::Error>),
+    /// Keys or environment variables that nothing reads.
+    #[error("configuration: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unknown(Vec<UnknownName>),
+    /// A value has the wrong type.
+    #[error("configuration: {place}: {reason}")]
+    Value {
+        /// The key, or the environment variable.
+        place: String,
+        /// What is wrong with the value.
+        reason: String,
+    },
     /// Values that contradict each other, or that no server can work with.
     #[error("configuration: {0}")]
     Invalid(String),
 }
 
+/// A name that nothing reads, most likely misspelt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownName {
+    /// `key` or `environment variable`.
+    pub what: &'static str,
+    /// The name.
+    pub name: String,
+    /// The known name most like it.
+    pub nearest: Option<String>,
+}
+
+impl std::fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unknown {} {}", self.what, self.name)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean {nearest}?"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port to listen on. Default `127.0.0.1:7423`. An address other machines can reach needs an API key.
+    #[schema(value_type = String)]
     pub listen: SocketAddr,
     /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
     /// because whoever reaches it can run programs on it.
@@ -101,7 +137,7 @@ fn default_data_dir() -> PathBuf {
 }
 
 /// `[auth]`: with no key at all, authentication is off.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// `[[auth.keys]]`. The environment variable `WISP_API_KEYS` adds keys in plain text, separated by commas, with
@@ -110,7 +146,7 @@ pub struct AuthConfig {
 }
 
 /// One API key. Only its digest is ever kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyConfig {
     /// A name for logs.
@@ -126,7 +162,7 @@ pub struct ApiKeyConfig {
 }
 
 /// What an API key may do. `admin` includes `api`, which includes `read`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Look: every GET.
@@ -148,7 +184,7 @@ impl std::fmt::Display for Scope {
 }
 
 /// `[limits]`: defaults and maxima.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Sandboxes that exist at once. Default 1000.
@@ -214,8 +250,7 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Reads the file, if any, and the environment on top of it. Nothing is checked yet: the command line may still
-    /// change a value; call [`Config::check`] last.
+    /// Reads the file, if any, and the environment on top of it. Nothing is checked yet; [`Config::check`] does.
     ///
     /// # Errors
     /// When the file cannot be read, or a key or a value is not understood.
@@ -223,36 +258,7 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table = match file {
-            Some(path) => read_table(path)?,
-            None => Table::new(),
-        };
-        let mut plain_keys = Vec::new();
-        for (name, value) in environment {
-            if name == "WISP_API_KEYS" {
-                plain_keys.extend(
-                    value
-                        .split(',')
-                        .map(str::trim)
-                        .filter(|key| !key.is_empty())
-                        .map(str::to_owned),
-                );
-            } else {
-                apply_variable(&mut table, &name, &value);
-            }
-        }
-        let mut config: Self = Value::Table(table)
-            .try_into()
-            .map_err(|error| ConfigError::Value(Box::new(error)))?;
-        for (index, key) in plain_keys.iter().enumerate() {
-            config.auth.keys.push(ApiKeyConfig {
-                name: format!("WISP_API_KEYS[{index}]"),
-                sha256: hex(&Sha256::digest(key.as_bytes())),
-                scopes: default_scopes(),
-                user: None,
-            });
-        }
-        Ok(config)
+        LoadedConfig::load(file, environment, Table::new()).map(|loaded| loaded.config)
     }
 
     /// Refuses what cannot work or is dangerous.
@@ -312,59 +318,6 @@ fn default_scopes() -> Vec<Scope> {
     vec![Scope::Read, Scope::Api]
 }
 
-/// The file as a TOML table.
-fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    text.parse().map_err(|source| ConfigError::Syntax {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
-}
-
-/// Puts the value of an environment variable where its key is. Other variables that start with `WISP_` belong to other
-/// parts (the client, the image builders), so an unknown one is no error.
-fn apply_variable(table: &mut Table, name: &str, text: &str) {
-    let Some(key) = name.strip_prefix("WISP_").map(str::to_ascii_lowercase) else {
-        return;
-    };
-    let Ok(defaults) = Table::try_from(Config::default()) else {
-        return;
-    };
-    let (section, key, default) = match defaults.get(&key) {
-        Some(default) => (None, key.as_str(), default),
-        None => match key
-            .strip_prefix("limits_")
-            .and_then(|key| Some((key, defaults.get("limits")?.get(key)?)))
-        {
-            Some((key, default)) => (Some("limits"), key, default),
-            None => return,
-        },
-    };
-    let value = match default {
-        // A value that is no number stays text, and is refused with the name of its key.
-        Value::Integer(_) => text
-            .parse()
-            .map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
-        Value::Boolean(_) => text
-            .parse()
-            .map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
-        _ => Value::String(text.to_owned()),
-    };
-    let target = match section {
-        None => Some(table),
-        Some(section) => table
-            .entry(section.to_owned())
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut(),
-    };
-    if let Some(target) = target {
-        target.insert(key.to_owned(), value);
-    }
-}
-
 /// The 32 bytes that 64 hexadecimal digits stand for.
 pub(crate) fn decode_sha256(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text
@@ -411,39 +364,6 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file() {
-        let config = load(
-            "listen = \"127.0.0.1:1\"\n[limits]\nmax_sandboxes = 5\ndefault_ttl = \"1m\"\n",
-            &[
-                ("WISP_LISTEN", "127.0.0.1:2"),
-                ("WISP_LIMITS_MAX_SANDBOXES", "6"),
-                ("WISP_OTHER", "x"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(config.listen.port(), 2);
-        assert_eq!(config.limits.max_sandboxes, 6);
-        assert_eq!(config.limits.default_ttl.0, Duration::from_secs(60));
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error() {
-        let message = load("[limits]\nmax_sandboxen = 5\n", &[]).unwrap_err().to_string();
-        assert!(message.contains("max_sandboxen"), "{message}");
-        assert!(load("listen = \"x\"\n", &[]).is_err());
-    }
-
-    #[test]
-    fn a_wrong_value_is_an_error_that_names_it() {
-        let message = load("", &[("WISP_LIMITS_MAX_SANDBOXES", "many")])
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("many"), "{message}");
-        assert!(load("[limits]\nmax_ttl = \"banana\"\n", &[]).is_err());
-        assert!(load("[limits]\nmax_sandboxes = -1\n", &[]).is_err());
-    }
-
-    #[test]
     fn a_remote_address_without_keys_is_refused() {
         let config = load("listen = \"0.0.0.0:7423\"\n", &[]).unwrap();
         assert!(
@@ -461,14 +381,6 @@ mod tests {
             .unwrap()
             .check()
             .unwrap();
-    }
-
-    #[test]
-    fn keys_are_kept_as_digests_only() {
-        let config = load("", &[("WISP_API_KEYS", "one, two")]).unwrap();
-        assert_eq!(config.auth.keys.len(), 2);
-        assert_eq!(config.auth.keys[0].sha256, hex(&Sha256::digest(b"one")));
-        assert!(!format!("{config:?}").contains("\"one\""));
     }
 
     #[test]

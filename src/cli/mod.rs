@@ -2,6 +2,10 @@
 
 mod client;
 mod images;
+mod completions;
+mod config;
+mod doctor;
+mod man;
 mod run;
 mod serve;
 
@@ -44,6 +48,15 @@ pub enum Command {
     /// Manage images on this machine.
     #[command(subcommand)]
     Images(images::ImagesCommand),
+    /// Show and check the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Tell what this machine lacks, and what to do about it.
+    Doctor(doctor::DoctorArgs),
+    /// Print a shell's completions for wisp.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write all of them into a directory.
+    Man(man::ManArgs),
 }
 
 /// Arguments of `wisp serve`; each wins over the file and the environment.
@@ -211,6 +224,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::List(args) => client::list(&args).await?,
         Command::Kill(args) => client::kill(&args).await?,
         Command::Images(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
+        Command::Config(command) => command.run()?,
+        Command::Doctor(args) => args.run().await?,
+        Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
+        Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
     })
 }
 

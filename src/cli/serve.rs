@@ -54,11 +54,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
-    let mut config = Config::load(args.config.as_deref(), std::env::vars())?;
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
-    config.allow_unauthenticated_remote |= args.allow_unauthenticated_remote;
+    let config = args.load()?.config;
     config.check()?;
     Ok(config)
 }
