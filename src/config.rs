@@ -97,6 +97,7 @@ pub struct Config {
     pub preview_domain: String,
     /// Directory of the database and of the files of sandboxes. One server uses it at a time. Default: `wisp` in
     /// `$XDG_STATE_HOME`, else in `~/.local/state`.
+    #[schema(value_type = String)]
     pub data_dir: PathBuf,
     /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also the
     /// loss of power; each change then waits for the disk). Default `process`.

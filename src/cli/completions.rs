@@ -39,8 +39,15 @@ mod tests {
             let mut script = Vec::new();
             generate(*shell, &mut Cli::command(), "wisp", &mut script);
             let script = String::from_utf8(script).unwrap();
-            for subcommand in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-                assert!(script.contains(subcommand.get_name()), "{shell}: {}", subcommand.get_name());
+            for subcommand in Cli::command()
+                .get_subcommands()
+                .filter(|command| !command.is_hide_set())
+            {
+                assert!(
+                    script.contains(subcommand.get_name()),
+                    "{shell}: {}",
+                    subcommand.get_name()
+                );
             }
         }
     }

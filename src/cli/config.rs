@@ -45,7 +45,10 @@ impl ConfigCommand {
                 args.load()?.config.check()?;
                 match args.file() {
                     Some(file) => writeln!(stdout, "{} and the environment are fine", file.display())?,
-                    None => writeln!(stdout, "the defaults and the environment are fine; there is no {DEFAULT_FILE} here")?,
+                    None => writeln!(
+                        stdout,
+                        "the defaults and the environment are fine; there is no {DEFAULT_FILE} here"
+                    )?,
                 }
             }
         }
@@ -82,7 +85,9 @@ fn shown(loaded: &LoadedConfig) -> Result<String, toml::ser::Error> {
     let values = Table::try_from(&loaded.config)?;
     let keys = keys();
     let mut text = String::new();
-    let outside = keys.iter().filter(|key| key.section().is_empty() && key.kind != Kind::Section);
+    let outside = keys
+        .iter()
+        .filter(|key| key.section().is_empty() && key.kind != Kind::Section);
     for key in outside {
         push_key(&mut text, key, &values, loaded);
     }
@@ -164,7 +169,9 @@ mod tests {
     fn loaded(toml: &str, environment: &[(&str, &str)]) -> LoadedConfig {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         LoadedConfig::load(Some(file.path()), environment, Table::new()).unwrap()
     }
 
@@ -186,13 +193,20 @@ mod tests {
 
     #[test]
     fn every_key_is_shown_with_its_documentation_and_origin() {
-        let text = shown(&loaded("[limits]\nmax_vcpus = 3\n", &[("WISP_LIMITS_MAX_SANDBOXES", "7")])).unwrap();
+        let text = shown(&loaded(
+            "[limits]\nmax_vcpus = 3\n",
+            &[("WISP_LIMITS_MAX_SANDBOXES", "7")],
+        ))
+        .unwrap();
         for key in keys() {
             assert!(text.contains(key.name()), "{}", key.path);
             let beginning: String = key.doc.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
             assert!(text.contains(&beginning), "{}: {beginning}", key.path);
         }
-        assert!(text.contains("max_sandboxes = 7 # from WISP_LIMITS_MAX_SANDBOXES\n"), "{text}");
+        assert!(
+            text.contains("max_sandboxes = 7 # from WISP_LIMITS_MAX_SANDBOXES\n"),
+            "{text}"
+        );
         assert!(text.contains("max_vcpus = 3 # from /"), "{text}");
         assert!(text.contains("default_provider = \"wasm\" # default\n"), "{text}");
     }
@@ -202,9 +216,15 @@ mod tests {
         let digest = "ab".repeat(32);
         let toml = format!("[[auth.keys]]\nname = \"ci\"\nsha256 = \"{digest}\"\n");
         let text = shown(&loaded(&toml, &[("WISP_API_KEYS", "hunter2")])).unwrap();
-        assert!(text.contains("# name = \"ci\"") && text.contains("WISP_API_KEYS[0]"), "{text}");
+        assert!(
+            text.contains("# name = \"ci\"") && text.contains("WISP_API_KEYS[0]"),
+            "{text}"
+        );
         assert!(!text.contains("abab") && !text.contains("hunter2"), "{text}");
-        assert!(!text.contains("f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7"), "{text}");
+        assert!(
+            !text.contains("f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -212,7 +232,10 @@ mod tests {
         fn visit(command: &clap::Command) {
             for variable in command.get_arguments().filter_map(clap::Arg::get_env) {
                 let variable = variable.to_str().unwrap();
-                assert!(OTHER_VARIABLES.contains(&variable), "{variable} is missing in OTHER_VARIABLES");
+                assert!(
+                    OTHER_VARIABLES.contains(&variable),
+                    "{variable} is missing in OTHER_VARIABLES"
+                );
             }
             command.get_subcommands().for_each(visit);
         }

@@ -118,7 +118,11 @@ impl DoctorArgs {
             rendered(&report)
         };
         std::io::stdout().write_all(text.as_bytes())?;
-        Ok(if report.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.usable {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -128,7 +132,11 @@ fn rendered(report: &Report) -> String {
     for check in &report.checks {
         if check.group != group {
             group = check.group;
-            let note = if group == report.default_provider { " (default provider)" } else { "" };
+            let note = if group == report.default_provider {
+                " (default provider)"
+            } else {
+                ""
+            };
             text.push_str(&format!("{group}{note}\n"));
         }
         let mark = match check.status {
@@ -141,13 +149,13 @@ fn rendered(report: &Report) -> String {
             text.push_str(&format!("           → {fix}\n"));
         }
     }
-    text.push_str(&match report.usable {
-        true => format!("\nwisp serve can work; its default provider is {}.\n", report.default_provider),
-        false => format!(
-            "\nwisp serve cannot work with its default provider, {}: see MISSING above.\n",
-            report.default_provider
-        ),
-    });
+    let can = if report.usable {
+        "can work"
+    } else {
+        "cannot work: see MISSING above"
+    };
+    let provider = &report.default_provider;
+    text.push_str(&format!("\nwisp serve with its default provider, {provider}, {can}.\n"));
     text
 }
 
@@ -164,7 +172,12 @@ mod tests {
         assert!(usable(vec![fine.clone(), lacking("docker")]));
         assert!(!usable(vec![fine.clone(), lacking("wasm")]));
         assert!(!usable(vec![fine, lacking(server::GROUP)]));
-        assert!(usable(vec![Check::warning("wasm", "a thing", "is slow", "buy another")]));
+        assert!(usable(vec![Check::warning(
+            "wasm",
+            "a thing",
+            "is slow",
+            "buy another"
+        )]));
     }
 
     #[test]
@@ -175,7 +188,10 @@ mod tests {
         ];
         let text = rendered(&Report::new("wasm".to_owned(), checks));
         assert!(text.contains("  ok       memory: 8 GiB\n"), "{text}");
-        assert!(text.contains("wasm (default provider)\n  MISSING  npm: not found\n"), "{text}");
+        assert!(
+            text.contains("wasm (default provider)\n  MISSING  npm: not found\n"),
+            "{text}"
+        );
         assert!(text.contains("→ apt-get install npm\n"), "{text}");
         assert!(text.contains("cannot work"), "{text}");
     }

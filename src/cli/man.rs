@@ -49,11 +49,18 @@ mod tests {
             dir: Some(dir.path().join("man1")),
         };
         args.run().unwrap();
-        for subcommand in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for subcommand in Cli::command()
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+        {
             let page = dir.path().join(format!("man1/wisp-{}.1", subcommand.get_name()));
             let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
             assert!(text.contains(".SH"), "{text}");
         }
-        assert!(std::fs::read_to_string(dir.path().join("man1/wisp.1")).unwrap().contains("sandboxes"));
+        assert!(
+            std::fs::read_to_string(dir.path().join("man1/wisp.1"))
+                .unwrap()
+                .contains("sandboxes")
+        );
     }
 }

@@ -1,10 +1,10 @@
 //! The command line.
 
 mod client;
-mod images;
 mod completions;
 mod config;
 mod doctor;
+mod images;
 mod man;
 mod run;
 mod serve;

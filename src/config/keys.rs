@@ -167,7 +167,11 @@ mod tests {
             assert!(!key.doc.trim().is_empty(), "{} has no doc comment", key.path);
             let says_default = key.doc.contains("efault");
             let has_default = !matches!(key.kind, Kind::Section | Kind::Tables);
-            assert!(says_default || !has_default, "the doc comment of {} does not tell its default", key.path);
+            assert!(
+                says_default || !has_default,
+                "the doc comment of {} does not tell its default",
+                key.path
+            );
         }
     }
 

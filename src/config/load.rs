@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize as _;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
@@ -149,7 +148,9 @@ impl Sources {
         let mut table = &mut self.table;
         let mut rest = path;
         while let Some((section, inner)) = rest.split_once('.') {
-            let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::Table(Table::new()));
             // A value where a section belongs; reading the whole refuses it.
             let Value::Table(inner_table) = entry else { return };
             (table, rest) = (inner_table, inner);

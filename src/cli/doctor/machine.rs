@@ -18,8 +18,8 @@ pub(super) fn checks() -> Vec<Check> {
         Some(Check::ok(GROUP, "processors", processors.to_string())),
         memory(),
         overcommit(),
-        address_space(),
-        open_files(),
+        Some(address_space()),
+        Some(open_files()),
         mappings(),
     ]
     .into_iter()
@@ -59,26 +59,26 @@ fn overcommit() -> Option<Check> {
     })
 }
 
-fn address_space() -> Option<Check> {
+fn address_space() -> Check {
     let Some(limit) = getrlimit(Resource::As).current else {
-        return Some(Check::ok(GROUP, "address space", "unlimited"));
+        return Check::ok(GROUP, "address space", "unlimited");
     };
     let found = format!("limited to {} MiB", limit >> 20);
     let fix = "ulimit -v unlimited, before wisp starts: each process of a sandbox reserves 4 GiB of addresses";
-    Some(Check::missing(GROUP, "address space", found, fix))
+    Check::missing(GROUP, "address space", found, fix)
 }
 
-fn open_files() -> Option<Check> {
+fn open_files() -> Check {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
-        return Some(Check::ok(GROUP, "open files", "unlimited"));
+        return Check::ok(GROUP, "open files", "unlimited");
     };
     let found = format!("at most {limit}");
-    Some(if limit < WANTED_FILES {
+    if limit < WANTED_FILES {
         let fix = format!("ulimit -n {WANTED_FILES}, or LimitNOFILE= in the unit, for many connections at once");
         Check::warning(GROUP, "open files", found, fix)
     } else {
         Check::ok(GROUP, "open files", found)
-    })
+    }
 }
 
 fn mappings() -> Option<Check> {

@@ -13,9 +13,14 @@ pub(super) const GROUP: &str = "server";
 
 /// The configuration, or the defaults when it is refused, and what was found.
 pub(super) fn checks(args: &ServeArgs) -> (Config, Vec<Check>) {
-    let loaded = args.load().and_then(|loaded| loaded.config.check().map(|()| loaded.config));
+    let loaded = args
+        .load()
+        .and_then(|loaded| loaded.config.check().map(|()| loaded.config));
     let (config, configuration) = match loaded {
-        Ok(config) => (config, Check::ok(GROUP, "configuration", "valid; `wisp config show` prints it")),
+        Ok(config) => (
+            config,
+            Check::ok(GROUP, "configuration", "valid; `wisp config show` prints it"),
+        ),
         Err(error) => {
             let fix = "correct it; `wisp config show` prints every key with its default";
             (

@@ -38,7 +38,11 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 fn engine() -> Check {
     match Runtime::new(1) {
-        Ok(_) => Check::ok(GROUP, "engine", "wasmtime works here; it needs no root, no KVM and no container engine"),
+        Ok(_) => Check::ok(
+            GROUP,
+            "engine",
+            "wasmtime works here; it needs no root, no KVM and no container engine",
+        ),
         Err(error) => {
             let fix = "wisp needs a 64-bit x86 or ARM processor, threads, and addresses to reserve (see machine)";
             Check::missing(GROUP, "engine", error.to_string(), fix)
