@@ -14,7 +14,7 @@ use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, hex}
 const PLAIN_KEYS: &str = "WISP_API_KEYS";
 
 /// Variables that start with `WISP_` and set no key. Any other that sets no key either is taken for a misspelt one.
-pub const OTHER_VARIABLES: [&str; 11] = [
+pub const OTHER_VARIABLES: [&str; 12] = [
     PLAIN_KEYS,
     // The command line; a test holds them against its definition.
     "WISP_API_KEY",
@@ -27,7 +27,8 @@ pub const OTHER_VARIABLES: [&str; 11] = [
     "WISP_IMAGES_DIR",
     "WISP_OUT",
     "WISP_WASI_SYSROOT",
-    // Tests that record what they find.
+    // Tests: one case of many, and recording what is found.
+    "WISP_CASE",
     "WISP_RECORD",
 ];
 
