@@ -102,6 +102,9 @@ pub struct Config {
     /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also the
     /// loss of power; each change then waits for the disk). Default `process`.
     pub durability: Durability,
+    /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy the
+    /// whole server is, which is no business of one tenant among several. Default `admin`.
+    pub metrics_scope: Scope,
     /// Who may use the API.
     pub auth: AuthConfig,
     /// Limits of sandboxes and requests.
@@ -119,6 +122,7 @@ impl Default for Config {
             preview_domain: "localhost".to_owned(),
             data_dir: default_data_dir(),
             durability: Durability::default(),
+            metrics_scope: Scope::Admin,
             auth: AuthConfig::default(),
             limits: Limits::default(),
         }
@@ -217,6 +221,11 @@ pub struct Limits {
     pub max_output_bytes: usize,
     /// Output the server holds for all running commands of one sandbox that are not streamed, bytes. Default 64 MiB.
     pub max_buffered_output_bytes: usize,
+    /// Console lines the server keeps for `GET /sandboxes/{id}/logs`, of all sandboxes together, bytes; each may have
+    /// its share of it, and at most 64 KiB. Default 64 MiB.
+    pub max_console_log_bytes: usize,
+    /// Connections to `GET /events` at once. Default 256.
+    pub max_event_streams: usize,
     /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
     pub max_json_bytes: usize,
     /// Largest file `PUT /files` takes, bytes. Default 4 GiB; the sandbox's disk limit holds as well.
@@ -243,6 +252,8 @@ impl Default for Limits {
             max_exec_timeout: seconds(3600),
             max_output_bytes: 8 << 20,
             max_buffered_output_bytes: 64 << 20,
+            max_console_log_bytes: 64 << 20,
+            max_event_streams: 256,
             max_json_bytes: 16 << 20,
             max_upload_bytes: 4 << 30,
             shutdown_grace: seconds(10),

@@ -88,6 +88,11 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", message)
     }
 
+    /// 429: a limit was reached.
+    pub fn resource_limit(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message)
+    }
+
     /// 500: a defect of the server. The cause belongs in the log.
     pub fn internal() -> Self {
         let message = "the server failed to handle this request; its log has the details under this request_id";
@@ -144,7 +149,7 @@ impl From<SandboxError> for ApiError {
             SandboxError::NotReady(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
             SandboxError::Invalid(_) => Self::bad_request(message),
             SandboxError::Unsupported(_) => Self::unsupported(message),
-            SandboxError::LimitReached(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message),
+            SandboxError::LimitReached(_) => Self::resource_limit(message),
             SandboxError::ShuttingDown => Self::unavailable(message),
             SandboxError::Provider(error) => Self::from(error),
         }
@@ -159,7 +164,7 @@ impl From<ProviderError> for ApiError {
                 Self::not_found(message)
             }
             ProviderError::BadPath { .. } | ProviderError::Invalid(_) => Self::bad_request(message),
-            ProviderError::LimitReached(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message),
+            ProviderError::LimitReached(_) => Self::resource_limit(message),
             ProviderError::Unsupported(_) => Self::unsupported(message),
             ProviderError::Unavailable(_) => Self::unavailable(message),
             ProviderError::Internal(cause) => {

@@ -258,6 +258,19 @@ impl Query {
             .ok_or_else(|| ApiError::bad_request(format!("query parameter {name} is required")))
     }
 
+    /// A number from 1 to `max`; the default when absent.
+    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, ApiError> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
+        // `parse` would take a sign.
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if plain { text.parse().ok() } else { None };
+        number.filter(|number| (1..=max).contains(number)).ok_or_else(|| {
+            ApiError::bad_request(format!("query parameter {name} must be a whole number from 1 to {max}"))
+        })
+    }
+
     /// `true` or `false`; false when absent.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {

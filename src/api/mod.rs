@@ -4,16 +4,22 @@
 
 mod auth;
 mod error;
+mod events;
 mod exec;
 mod extract;
 mod files;
 mod health;
 mod images;
+mod logs;
+mod metrics;
+mod pool;
 mod providers;
 mod request_id;
 mod router;
 mod sandboxes;
 mod server;
+mod snapshots;
+mod stats;
 mod text;
 
 #[cfg(test)]

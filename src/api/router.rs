@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::auth::{ApiKeys, authenticate};
 use super::error::ApiError;
 use super::request_id::name_request;
-use super::{exec, files, health, images, providers, sandboxes};
+use super::{events, exec, files, health, images, logs, metrics, pool, providers, sandboxes, snapshots, stats};
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
 use crate::store::Store;
@@ -107,6 +107,7 @@ fn routes(state: AppState) -> Routes {
         router: OpenApiRouter::new(),
         rules: Vec::new(),
     };
+    let metrics_scope = none.state.config.metrics_scope;
     none.open(routes!(health::health))
         .open(routes!(health::live))
         .open(routes!(health::ready))
@@ -129,6 +130,13 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Api, routes!(providers::test))
         .needs(Scope::Read, routes!(images::list))
         .needs(Scope::Read, routes!(images::get))
+        .needs(Scope::Read, routes!(logs::logs))
+        .needs(Scope::Read, routes!(stats::stats))
+        .needs(Scope::Read, routes!(events::events))
+        .needs(metrics_scope, routes!(metrics::json))
+        .needs(metrics_scope, routes!(metrics::prometheus))
+        .needs(Scope::Read, routes!(pool::status))
+        .needs(Scope::Read, routes!(snapshots::list))
 }
 
 /// The whole API, under `/api/v1`.

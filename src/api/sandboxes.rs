@@ -12,7 +12,7 @@ use super::extract::{AsCaller, Id, Json};
 use super::router::AppState;
 use crate::duration::GoDuration;
 use crate::provider::Network;
-use crate::sandbox::{CreateRequest, SandboxState, SandboxView, UserId};
+use crate::sandbox::{CreateRequest, SandboxView, UserId};
 
 /// Body of `POST /sandboxes`. Unknown fields are ignored, as StacyVM does, so that newer clients work.
 #[derive(Deserialize)]
@@ -75,10 +75,7 @@ pub(super) fn timestamp(time: SystemTime) -> String {
 fn shown(state: &AppState, view: SandboxView) -> Sandbox {
     Sandbox {
         id: view.id.to_string(),
-        state: match view.state {
-            SandboxState::Creating => "creating",
-            SandboxState::Running => "running",
-        },
+        state: view.state.label(),
         provider: view.provider,
         image: view.spec.image,
         memory_mb: view.spec.memory_mb,

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::exec_record::ExecRecord;
 use super::manager::Sandbox;
+use super::metrics::Rejection;
 use super::{Caller, ExecRequest, SandboxError, SandboxId, SandboxManager};
-use crate::provider::{ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError};
+use crate::provider::{ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
 
 /// Providers enforce the timeout of a command. One that has not done so this long after is given up on.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
@@ -34,6 +36,8 @@ pub struct RunningExec {
     pub(super) max_output_bytes: usize,
     /// Most bytes all running commands of the sandbox may hold.
     pub(super) max_buffered_bytes: usize,
+    /// Where its output and its end are noted.
+    record: ExecRecord,
     /// Held for its `Drop`.
     _slot: ExecSlot,
 }
@@ -101,19 +105,25 @@ impl SandboxManager {
         let spec = request.specify(limits)?;
         let max = limits.max_execs_per_sandbox;
         let slot = ExecSlot::take(&sandbox, max).ok_or_else(|| {
+            self.shared.metrics.rejected(Rejection::Commands);
             SandboxError::LimitReached(format!(
                 "sandbox {id} already runs {max} commands at once; wait for one to end"
             ))
         })?;
         let timeout = spec.timeout;
+        if let Stdin::Bytes(bytes) = &spec.stdin {
+            self.shared.metrics.received(bytes.len() as u64);
+        }
+        let mut record = ExecRecord::open(&self.shared, &sandbox);
         let mut ended = Box::pin(sandbox.ended.clone().cancelled_owned());
-        let execution = tokio::select! {
+        let started = tokio::select! {
             biased;
             result = sandbox.provider().exec(id.as_str(), spec) => {
-                result.map_err(|error| SandboxError::of_provider(id, error))?
+                result.map_err(|error| SandboxError::of_provider(id, error))
             }
-            () = &mut ended => return Err(SandboxError::NotFound(id.clone())),
+            () = &mut ended => Err(SandboxError::NotFound(id.clone())),
         };
+        let execution = started.inspect_err(|error| record.failed(error))?;
         let started = Instant::now();
         Ok(RunningExec {
             execution,
@@ -123,6 +133,7 @@ impl SandboxManager {
             give_up: started + timeout + TIMEOUT_GRACE,
             max_output_bytes: limits.max_output_bytes,
             max_buffered_bytes: limits.max_buffered_output_bytes,
+            record,
             _slot: slot,
             sandbox,
         })
@@ -135,6 +146,16 @@ impl RunningExec {
     /// # Errors
     /// When the runtime loses the command; nothing follows.
     pub async fn next(&mut self) -> Result<ExecItem, SandboxError> {
+        let item = self.report().await;
+        match &item {
+            Ok(ExecItem::Output(stream, bytes)) => self.record.output(*stream, bytes),
+            Ok(ExecItem::Exit(exit)) => self.record.ended(exit),
+            Err(error) => self.record.failed(error),
+        }
+        item
+    }
+
+    async fn report(&mut self) -> Result<ExecItem, SandboxError> {
         let event = tokio::select! {
             // Output that is there already is not lost to an end that comes at the same time.
             biased;

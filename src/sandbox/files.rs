@@ -1,5 +1,7 @@
 //! Files of a sandbox. Paths were checked by the caller: absolute, no `..` component, no NUL.
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
 use super::{Caller, SandboxError, SandboxId, SandboxManager};
 use crate::provider::{ByteStream, FileInfo, ProviderError};
 
@@ -10,7 +12,11 @@ impl SandboxManager {
     /// [`SandboxError::NotFound`] and what the provider reports; so for every method here.
     pub async fn read_file(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<ByteStream, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().read_file(id.as_str(), path).await)
+        let metrics = self.shared.metrics.clone();
+        let content = named(id, sandbox.provider().read_file(id.as_str(), path).await)?;
+        Ok(content
+            .inspect_ok(move |piece| metrics.sent(piece.len() as u64))
+            .boxed())
     }
 
     /// Creates or replaces a file, with its parents. Returns the bytes written.
@@ -26,7 +32,9 @@ impl SandboxManager {
         body: ByteStream,
     ) -> Result<u64, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().write_file(id.as_str(), path, mode, body).await)
+        let written = named(id, sandbox.provider().write_file(id.as_str(), path, mode, body).await)?;
+        self.shared.metrics.received(written);
+        Ok(written)
     }
 
     /// Entries of a directory, in name order.

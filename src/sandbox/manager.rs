@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::console_log::ConsoleLog;
+use super::events::{Event, EventBus, EventKind};
+use super::metrics::{CreateOutcome, Metrics, Rejection};
+use super::usage::CpuMeter;
 use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, TenantId, UserId};
 use crate::config::Config;
 use crate::provider::{Provider, ProviderError, SandboxSpec};
@@ -26,6 +30,10 @@ pub(super) struct Shared {
     providers: Providers,
     /// What survives a restart.
     pub(super) store: Store,
+    /// What was done, in numbers.
+    pub(super) metrics: Metrics,
+    /// What happens, for those who listen.
+    pub(super) events: EventBus,
     /// Every sandbox that still holds something at its provider. Never locked across an await.
     sandboxes: RwLock<HashMap<SandboxId, Arc<Sandbox>>>,
     /// Cancelled when new sandboxes and commands are refused.
@@ -50,6 +58,27 @@ pub(super) struct Sandbox {
     pub(super) running_execs: AtomicUsize,
     /// Bytes of output held for commands that run now.
     pub(super) buffered_output: AtomicUsize,
+    /// Its last output.
+    pub(super) console: ConsoleLog,
+    /// Commands started.
+    execs: AtomicU64,
+    /// Earlier measurements of its use of processors.
+    pub(super) cpu_meter: CpuMeter,
+}
+
+impl Shared {
+    /// Tells those who listen what happened to a sandbox.
+    pub(super) fn tell(&self, sandbox: &Sandbox, kind: EventKind) {
+        self.events.publish(Event {
+            id: 0,
+            at: SystemTime::now(),
+            sandbox: sandbox.id.clone(),
+            tenant: sandbox.tenant.clone(),
+            owner: sandbox.owner.clone(),
+            provider: sandbox.provider.name(),
+            kind,
+        });
+    }
 }
 
 /// The part of a sandbox that changes.
@@ -78,6 +107,28 @@ pub enum SandboxState {
     Creating,
     /// Can be used.
     Running,
+}
+
+impl SandboxState {
+    /// Its name in the API.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// How many sandboxes of one state there are on one provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxCount {
+    /// Name of the provider.
+    pub provider: &'static str,
+    /// State in the API, or `releasing` for those that are gone for clients while the provider frees them.
+    pub state: &'static str,
+    /// How many.
+    pub count: usize,
 }
 
 /// A sandbox as it was when asked for.
@@ -110,6 +161,20 @@ fn locked(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
 impl Sandbox {
     pub(super) fn provider(&self) -> &dyn Provider {
         self.provider.as_ref()
+    }
+
+    pub(super) fn spec(&self) -> &SandboxSpec {
+        &self.spec
+    }
+
+    /// Counts a command that starts, and returns its number.
+    pub(super) fn next_exec(&self) -> u64 {
+        self.execs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Commands started.
+    pub(super) fn exec_count(&self) -> u64 {
+        self.execs.load(Ordering::Relaxed)
     }
 
     /// `None` when it is gone for every client.
@@ -166,6 +231,8 @@ impl SandboxManager {
                 config,
                 providers,
                 store,
+                metrics: Metrics::default(),
+                events: EventBus::default(),
                 sandboxes: RwLock::new(HashMap::new()),
                 closing: CancellationToken::new(),
                 stopping: CancellationToken::new(),
@@ -177,6 +244,23 @@ impl SandboxManager {
     #[must_use]
     pub fn providers(&self) -> &Providers {
         &self.shared.providers
+    }
+
+    /// What was done since the server started.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// What happens to sandboxes.
+    #[must_use]
+    pub fn events(&self) -> &EventBus {
+        &self.shared.events
+    }
+
+    /// Resolves when new sandboxes and commands are refused.
+    pub async fn closed(&self) {
+        self.shared.closing.cancelled().await;
     }
 
     /// Makes a sandbox. When the returned future is dropped before it is done, nothing is left behind.
@@ -210,8 +294,16 @@ impl SandboxManager {
             ended: shared.stopping.child_token(),
             running_execs: AtomicUsize::new(0),
             buffered_output: AtomicUsize::new(0),
+            console: ConsoleLog::new(
+                shared.config.limits.max_console_log_bytes,
+                shared.config.limits.max_sandboxes,
+            ),
+            execs: AtomicU64::new(0),
+            cpu_meter: CpuMeter::new(),
         });
         self.register(&sandbox)?;
+        let started = Instant::now();
+        let provider = sandbox.provider.name();
 
         let unfinished = Unfinished {
             manager: self,
@@ -232,9 +324,18 @@ impl SandboxManager {
                     self.release(&sandbox).await?;
                     return Err(SandboxError::NotFound(id));
                 }
+                shared.metrics.created(provider, CreateOutcome::Ok, started.elapsed());
+                let image = sandbox.spec.image.clone();
+                shared.tell(&sandbox, EventKind::Created { image });
                 sandbox.view(SystemTime::now()).ok_or(SandboxError::NotFound(id))
             }
             Err(error) => {
+                if let ProviderError::Internal(_) | ProviderError::Unavailable(_) = error {
+                    shared
+                        .metrics
+                        .created(provider, CreateOutcome::Error, started.elapsed());
+                    shared.tell(&sandbox, EventKind::Error);
+                }
                 std::mem::forget(unfinished);
                 sandbox.end();
                 self.forget(&id);
@@ -248,6 +349,7 @@ impl SandboxManager {
         let max = self.shared.config.limits.max_sandboxes;
         let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
         if sandboxes.len() >= max {
+            self.shared.metrics.rejected(Rejection::Capacity);
             return Err(SandboxError::LimitReached(format!(
                 "this server runs at most {max} sandboxes at once; destroy one or try again later"
             )));
@@ -279,6 +381,21 @@ impl SandboxManager {
         views
     }
 
+    /// How many sandboxes there are, by provider and state.
+    #[must_use]
+    pub fn counts(&self) -> Vec<SandboxCount> {
+        let now = SystemTime::now();
+        let mut counts = BTreeMap::new();
+        for sandbox in self.select(|_| true) {
+            let state = sandbox.view(now).map_or("releasing", |view| view.state.label());
+            *counts.entry((sandbox.provider.name(), state)).or_default() += 1;
+        }
+        let counts = counts.into_iter();
+        counts
+            .map(|((provider, state), count)| SandboxCount { provider, state, count })
+            .collect()
+    }
+
     /// How many sandboxes a provider holds.
     #[must_use]
     pub fn count_on(&self, provider: &str) -> usize {
@@ -291,7 +408,10 @@ impl SandboxManager {
     /// What the provider reports. The sandbox is gone for clients all the same; freeing it is tried again.
     pub async fn destroy(&self, caller: &Caller, id: &SandboxId) -> Result<(), SandboxError> {
         match self.find(caller, id) {
-            Some(sandbox) if sandbox.end() => self.release(&sandbox).await,
+            Some(sandbox) if sandbox.end() => {
+                self.shared.tell(&sandbox, EventKind::Destroyed);
+                self.release(&sandbox).await
+            }
             _ => Ok(()),
         }
     }
@@ -325,10 +445,7 @@ impl SandboxManager {
         let now = SystemTime::now();
         let expired =
             self.select(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()) && sandbox.is_expired(now));
-        expired
-            .into_iter()
-            .filter(|sandbox| self.end_in_background(sandbox))
-            .count()
+        expired.into_iter().filter(|sandbox| self.expire(sandbox)).count()
     }
 
     /// Destroys all expired sandboxes, and tries again to free those the provider could not.
@@ -336,8 +453,21 @@ impl SandboxManager {
         let now = SystemTime::now();
         let due = self.select(|sandbox| sandbox.is_expired(now) || locked(&sandbox.life).phase == Phase::ReleaseFailed);
         for sandbox in due {
-            self.end_in_background(&sandbox);
+            if sandbox.is_expired(now) {
+                self.expire(&sandbox);
+            } else {
+                self.end_in_background(&sandbox);
+            }
         }
+    }
+
+    /// Ends a sandbox whose time is over; `false` when someone else ended it.
+    fn expire(&self, sandbox: &Arc<Sandbox>) -> bool {
+        let first = self.end_in_background(sandbox);
+        if first {
+            self.shared.tell(sandbox, EventKind::Expired);
+        }
+        first
     }
 
     /// Refuses new sandboxes and commands from now on.
@@ -433,6 +563,7 @@ async fn release(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<(), P
     match &result {
         Ok(()) | Err(ProviderError::SandboxNotFound) => {
             manager.forget(id);
+            manager.shared.metrics.destroyed(sandbox.provider.name());
             Ok(())
         }
         Err(error) => {

@@ -3,24 +3,32 @@
 //! Knows nothing of HTTP; drives a [`Provider`](crate::provider::Provider).
 
 mod caller;
+mod console_log;
 mod error;
+mod events;
+mod exec_record;
 mod execution;
 mod files;
 mod id;
 mod image_catalog;
 mod manager;
+mod metrics;
 mod output;
 mod providers;
 mod reaper;
 mod request;
+mod usage;
 
 pub use caller::{Caller, InvalidUserId, TenantId, UserId};
 pub use error::SandboxError;
+pub use events::{Event, EventBus, EventKind, EventStream, Heard};
 pub use execution::{ExecExit, ExecItem, RunningExec};
 pub use id::SandboxId;
 pub use image_catalog::{ImageCatalog, ImageCatalogError, ImageDescription, NoImages};
-pub use manager::{SandboxManager, SandboxState, SandboxView};
+pub use manager::{SandboxCount, SandboxManager, SandboxState, SandboxView};
+pub use metrics::{CommandOutcome, Metrics, OperationCount, Rejection};
 pub use output::CollectedExec;
 pub use providers::{ProviderStatus, Providers};
 pub use reaper::Reaper;
 pub use request::{CreateRequest, ExecRequest};
+pub use usage::SandboxStats;

@@ -2,10 +2,14 @@
 
 mod auth;
 mod bad_requests;
+mod events;
 mod exec;
 mod files;
 mod lifecycle;
+mod logs;
+mod metrics;
 mod server;
+mod stats;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,0 +1,23 @@
+//! The pool of warm machines, of which there is none: a sandbox starts in less time than it takes to keep one warm.
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// State of the pool.
+#[derive(Serialize, ToSchema)]
+pub struct PoolStatus {
+    /// Always false.
+    enabled: bool,
+}
+
+/// `GET /pool/status`
+#[utoipa::path(
+    get,
+    path = "/pool/status",
+    tag = "system",
+    responses((status = 200, description = "This server keeps no pool", body = PoolStatus))
+)]
+pub async fn status() -> Json<PoolStatus> {
+    Json(PoolStatus { enabled: false })
+}
