@@ -25,8 +25,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    ByteStream, Capabilities, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, NoControl, OutputStream,
-    Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Stdin,
+    ByteStream, Capabilities, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, Network, NoControl,
+    OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Stdin,
 };
 
 /// Images it knows. `slow` takes 50 ms to create, `broken` fails, `panic` panics.
@@ -149,6 +149,11 @@ impl Provider for FakeProvider {
     }
 
     async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        if spec.network != Network::None {
+            return Err(ProviderError::Unsupported(
+                "the fake provider has no network".to_owned(),
+            ));
+        }
         match spec.image.as_str() {
             "slow" => tokio::time::sleep(Duration::from_millis(50)).await,
             "broken" => return Err(ProviderError::Internal("secret detail".to_owned())),
