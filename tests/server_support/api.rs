@@ -39,9 +39,14 @@ impl Api {
         }
     }
 
+    /// The URL of a path below `/api/v1`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     /// A request to a path below `/api/v1`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
+        let request = self.http.request(method, self.url(path));
         match &self.key {
             Some(key) => request.header("X-API-Key", key),
             None => request,
