@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use server_support::api::Api;
+use server_support::engine;
 use server_support::server::Server;
 
 /// Where the snippets and scripts are.
@@ -19,6 +20,8 @@ const SEED_ADDRESS: &str = "127.0.0.1:7423";
 const KEY_PLACEHOLDER: &str = "sk_test_YOUR_API_KEY";
 /// The sandbox in the snippets; a test puts its own in its place.
 const ID_PLACEHOLDER: &str = "sb_a1b2c3d4";
+/// The provider in the snippets; a test may put another in its place.
+const SEED_PROVIDER: &str = "docker";
 /// The key of servers with authentication.
 const KEY: &str = "sk_test_27b7fcf0a9";
 
@@ -75,9 +78,24 @@ fn run(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// A snippet of the seed page, as the page has it but for the provider.
+/// A snippet of the seed page, as the page has it.
 fn snippet(name: &str) -> String {
     fs::read_to_string(Path::new(SOURCES).join("seed").join(name)).expect("the snippet")
+}
+
+/// The page's snippet that creates a sandbox, for a provider; without one, the line that names it is left out.
+fn create_snippet(language: &str, provider: Option<&str>) -> String {
+    let text = snippet(&format!("create.{language}"));
+    let quoted = format!("\"{SEED_PROVIDER}\"");
+    assert!(text.contains(&quoted), "{text}");
+    match provider {
+        Some(provider) => text.replace(&quoted, &format!("\"{provider}\"")),
+        None => text
+            .lines()
+            .filter(|line| !line.contains(&quoted))
+            .map(|line| format!("{line}\n"))
+            .collect(),
+    }
 }
 
 /// Runs the text of a snippet, in the language its file's name ends in, with a key and a sandbox of our own.
@@ -109,11 +127,11 @@ fn create(language: &str, text: &str, key: &str) -> String {
 }
 
 /// Fails unless a sandbox is what the page's "Success Response" shows for the request it was created with.
-fn assert_is_the_pages_sandbox(object: &Value) {
+fn assert_is_the_pages_sandbox(object: &Value, provider: &str) {
     assert!(object["id"].as_str().expect("an id").starts_with("sb_"), "{object}");
     for (field, expected) in [
         ("state", json!("running")),
-        ("provider", json!("wasm")),
+        ("provider", json!(provider)),
         ("image", json!("python:3.12")),
         ("memory_mb", json!(512)),
         ("vcpus", json!(1)),
@@ -139,11 +157,11 @@ fn parsed(printed: &str) -> Value {
 }
 
 /// Creates, runs and destroys with the page's snippets of one language (the page destroys with curl only).
-async fn walk_through_the_page(language: &str, key: &str, api: &Api) {
-    let id = create(language, &snippet(&format!("create.{language}")), key);
+async fn walk_through_the_page(language: &str, key: &str, api: &Api, provider: &str) {
+    let id = create(language, &create_snippet(language, Some(provider)), key);
     let object = api.get(&format!("/sandboxes/{id}")).await;
     assert_eq!(object.status, 200, "{object:?}");
-    assert_is_the_pages_sandbox(&object.json());
+    assert_is_the_pages_sandbox(&object.json(), provider);
 
     let exec = snippet(&format!("exec.{language}"));
     let printed = run_snippet(language, &exec, key, &id);
@@ -174,14 +192,30 @@ async fn walk_through_the_page(language: &str, key: &str, api: &Api) {
 
 #[tokio::test]
 async fn the_seed_pages_snippets_run_as_they_stand() {
+    if !engine::available() {
+        return;
+    }
     let _port = lock_seed_port();
     let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
     let api = Api::new(server.url(), Some(KEY));
     for language in ["sh", "js", "py"] {
-        walk_through_the_page(language, KEY, &api).await;
+        walk_through_the_page(language, KEY, &api, SEED_PROVIDER).await;
     }
     // Curl shows the answer to the create request itself.
-    assert_is_the_pages_sandbox(&parsed(&run_snippet("sh", &snippet("create.sh"), KEY, "")));
+    let created = parsed(&run_snippet("sh", &snippet("create.sh"), KEY, ""));
+    assert_is_the_pages_sandbox(&created, SEED_PROVIDER);
+    let id = created["id"].as_str().expect("an id");
+    run_snippet("sh", &snippet("destroy.sh"), KEY, id);
+}
+
+#[tokio::test]
+async fn the_seed_pages_snippets_run_on_wasm() {
+    let _port = lock_seed_port();
+    let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
+    let api = Api::new(server.url(), Some(KEY));
+    for language in ["sh", "js", "py"] {
+        walk_through_the_page(language, KEY, &api, "wasm").await;
+    }
 }
 
 #[tokio::test]
@@ -189,16 +223,10 @@ async fn the_seed_pages_snippets_need_no_provider_and_no_authentication() {
     let _port = lock_seed_port();
     let server = Server::start(SEED_ADDRESS, &[]);
     let api = Api::new(server.url(), None);
-    for (language, provider) in [
-        ("sh", "    \"provider\": \"wasm\",\n"),
-        ("js", "    provider: \"wasm\",\n"),
-        ("py", "        \"provider\": \"wasm\",\n"),
-    ] {
-        let text = snippet(&format!("create.{language}"));
-        assert!(text.contains(provider), "{text}");
-        let id = create(language, &text.replace(provider, ""), KEY_PLACEHOLDER);
-        assert_is_the_pages_sandbox(&api.get(&format!("/sandboxes/{id}")).await.json());
-        walk_through_the_page(language, KEY_PLACEHOLDER, &api).await;
+    for language in ["sh", "js", "py"] {
+        let id = create(language, &create_snippet(language, None), KEY_PLACEHOLDER);
+        assert_is_the_pages_sandbox(&api.get(&format!("/sandboxes/{id}")).await.json(), "wasm");
+        walk_through_the_page(language, KEY_PLACEHOLDER, &api, "wasm").await;
     }
 }
 
@@ -212,20 +240,47 @@ async fn a_snippet_whose_key_was_not_filled_in_is_refused() {
     assert_eq!(sandboxes.json(), json!([]));
 }
 
-#[tokio::test]
-async fn the_published_python_client_works() {
-    let server = Server::start("127.0.0.1:0", &[("WISP_API_KEYS", KEY)]);
+/// Every public method of the published client, synchronous and asynchronous, on one provider.
+async fn use_the_published_client(provider: &'static str) {
+    let config = tempfile::NamedTempFile::new().expect("a configuration file");
+    let digest = sha256_hex(KEY);
+    let text = format!("[[auth.keys]]\nname = \"test\"\nsha256 = \"{digest}\"\nscopes = [\"admin\"]\n");
+    fs::write(config.path(), text).expect("it is written");
+    let path = config.path().to_str().expect("UTF-8").to_owned();
+    let server = Server::start("127.0.0.1:0", &[("WISP_CONFIG", &path)]);
     let root = server
         .url()
         .strip_suffix("/api/v1")
         .expect("the API's prefix")
         .to_owned();
     let script = Path::new(SOURCES).join("stacyvm_client.py");
-    let client = tokio::task::spawn_blocking(move || run(Command::new(python()).arg(script).args([&root, KEY])));
-    let printed = tokio::time::timeout(Duration::from_secs(120), client)
+    let client =
+        tokio::task::spawn_blocking(move || run(Command::new(python()).arg(script).args([&root, KEY, provider])));
+    let printed = tokio::time::timeout(Duration::from_secs(240), client)
         .await
-        .expect("the client ends");
-    assert_eq!(printed.expect("the client succeeds"), "all calls work\n");
+        .expect("the client ends")
+        .expect("the client succeeds");
+    assert!(printed.ends_with(" calls work\n"), "{printed}");
     let sandboxes = Api::new(server.url(), Some(KEY)).get("/sandboxes").await;
     assert_eq!(sandboxes.json(), json!([]), "the client destroyed what it created");
+}
+
+fn sha256_hex(text: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_published_python_client_works_on_wasm() {
+    use_the_published_client("wasm").await;
+}
+
+#[tokio::test]
+async fn the_published_python_client_works_on_docker() {
+    if engine::available() {
+        use_the_published_client("docker").await;
+    }
 }

@@ -1,18 +1,53 @@
-"""Every call of the published `stacyvm` client that this server implements, against a running server.
+"""Every call of the published `stacyvm` client, against a provider of a running server.
 
-    python stacyvm_client.py URL KEY
+    python stacyvm_client.py URL KEY PROVIDER
 
-Fails with an AssertionError or the client's own exception; prints "all calls work" at the end.
+The key needs the scope `admin`, for the quotas.
+
+Fails with an AssertionError or the client's own exception; prints how many calls work at the end; a public
+method that was not called is a failure too.
 """
 
 import asyncio
+import inspect
 import sys
 
 from stacyvm import AsyncClient, Client
+from stacyvm.async_sandbox import AsyncSandbox
 from stacyvm.exceptions import SandboxNotFound, StacyVMError
+from stacyvm.models import QuotaSummary, Template
 from stacyvm.providers import ProviderManager
+from stacyvm.sandbox import Sandbox
+from stacyvm.templates import TemplateManager
 
-URL, KEY = sys.argv[1:]
+URL, KEY, PROVIDER = sys.argv[1:]
+CALLED = set()
+
+
+def watch(kind):
+    """Notes which public methods and properties of a class are used."""
+    for name, member in list(vars(kind).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            setattr(kind, name, property(noting(f"{kind.__name__}.{name}", member.fget)))
+        elif inspect.isfunction(member):
+            setattr(kind, name, noting(f"{kind.__name__}.{name}", member))
+
+
+def noting(name, function):
+    def noted(*args, **kwargs):
+        CALLED.add(name)
+        return function(*args, **kwargs)
+
+    noted.__name__ = name
+    return noted
+
+
+KINDS = [Client, AsyncClient, Sandbox, AsyncSandbox, TemplateManager, ProviderManager]
+for watched in KINDS:
+    watch(watched)
+PUBLIC = {f"{kind.__name__}.{name}" for kind in KINDS for name in vars(kind) if not name.startswith("_")}
 
 
 def raises(expected, call, *args, **kwargs):
@@ -41,9 +76,39 @@ def use_server(client):
     equal(client.health()["status"], "ok")
     equal([provider["name"] for provider in client.providers() if provider["default"]], ["wasm"])
     providers = ProviderManager(client._http)
-    assert providers.list()[0]["healthy"] is True
-    assert providers.test()["wasm"] is True
+    [this] = [provider for provider in providers.list() if provider["name"] == PROVIDER]
+    assert this["healthy"] is True, this
+    assert providers.test()[PROVIDER] is True
     equal(client.prune(), 0)
+    assert isinstance(client.pool_status()["enabled"], bool)
+    equal(client.quota_summary(), QuotaSummary())
+
+
+def use_admission(decision):
+    assert decision.allowed is True, decision
+    equal(decision.active_sandboxes, 0)
+
+
+def use_templates(client):
+    template = Template(
+        name="small", image="alpine:latest", memory_mb=128, vcpus=1, ttl="5m", provider=PROVIDER, metadata={"a": "b"}
+    )
+    for _ in range(2):
+        equal(client.templates.save(template), template)
+    equal(client.templates.get("small"), template)
+    equal(client.templates.list(), [template])
+    sandbox = client.spawn_template("small")
+    equal((sandbox.provider, sandbox.image), (PROVIDER, "alpine:latest"))
+    [info] = client.list()
+    equal((info.memory_mb, info.metadata), (128, {"a": "b"}))
+    sandbox.destroy()
+    with client.spawn(template="small", memory_mb=256) as sandbox:
+        equal((sandbox.provider, client.list()[0].memory_mb), (PROVIDER, 256))
+    changed = Template(name="small", image="python:3.12", provider=PROVIDER)
+    equal(raises(StacyVMError, client.templates.save, changed).code, "conflict")
+    client.templates.delete("small")
+    raises(SandboxNotFound, client.templates.get, "small")
+    raises(SandboxNotFound, client.spawn_template, "small")
 
 
 def use_commands(sandbox):
@@ -58,7 +123,7 @@ def use_commands(sandbox):
     equal(result.stdout, "['a b', '*']\n")
     result = sandbox.exec("echo $COLOUR; pwd", env={"COLOUR": "red"}, workdir="/tmp")
     equal(result.stdout, "red\n/tmp\n")
-    error = raises(StacyVMError, sandbox.exec, "while :; do :; done", timeout="200ms")
+    error = raises(StacyVMError, sandbox.exec, "while :; do :; done", timeout="1s")
     equal(error.code, "timeout")
 
     chunks = list(sandbox.exec_stream("echo one; echo two >&2; echo three"))
@@ -107,10 +172,12 @@ def use_files(sandbox):
 def use_everything():
     with Client(URL, api_key=KEY, user_id="user_123") as client:
         use_server(client)
+        use_admission(client.admission(image="python:3.12", provider=PROVIDER, memory_mb=256, vcpus=1, ttl="10m"))
+        use_templates(client)
         sandbox = client.spawn(
-            image="python:3.12", provider="wasm", memory_mb=256, vcpus=1, ttl="10m", metadata={"purpose": "test"}
+            image="python:3.12", provider=PROVIDER, memory_mb=256, vcpus=1, ttl="10m", metadata={"purpose": "test"}
         )
-        equal((sandbox.state, sandbox.provider, sandbox.image), ("running", "wasm", "python:3.12"))
+        equal((sandbox.state, sandbox.provider, sandbox.image), ("running", PROVIDER, "python:3.12"))
         [info] = client.list()
         assert info.id == sandbox.id and info.memory_mb == 256 and info.metadata == {"purpose": "test"}, info
         equal(client.get(sandbox.id).id, sandbox.id)
@@ -126,7 +193,7 @@ def use_everything():
         raises(SandboxNotFound, sandbox.exec, "true")
         raises(SandboxNotFound, client.get, sandbox.id)
 
-        with client.spawn() as sandbox:
+        with client.spawn(provider=PROVIDER) as sandbox:
             equal(sandbox.image, "alpine:latest")
             equal(sandbox.exec("echo $((40 + 2))").stdout, "42\n")
         equal(client.list(), [])
@@ -137,8 +204,20 @@ def use_everything():
 async def use_everything_asynchronously():
     async with AsyncClient(URL, api_key=KEY, user_id="user_123") as client:
         equal((await client.health())["status"], "ok")
-        equal((await client.providers())[0]["name"], "wasm")
-        sandbox = await client.spawn(image="python:3.12", ttl="10m")
+        assert PROVIDER in [provider["name"] for provider in await client.providers()]
+        use_admission(await client.admission(image="python:3.12", provider=PROVIDER, ttl="10m"))
+        equal(await client.quota_summary(), QuotaSummary())
+        assert isinstance((await client.pool_status())["enabled"], bool)
+        template = Template(name="async", image="alpine:latest", provider=PROVIDER)
+        with Client(URL, api_key=KEY, user_id="user_123") as synchronous:
+            synchronous.templates.save(template)
+        sandbox = await client.spawn_template("async")
+        equal(sandbox.image, "alpine:latest")
+        await sandbox.destroy()
+        with Client(URL, api_key=KEY, user_id="user_123") as synchronous:
+            synchronous.templates.delete("async")
+        sandbox = await client.spawn(image="python:3.12", provider=PROVIDER, ttl="10m")
+        equal((sandbox.state, sandbox.provider, sandbox.image), ("running", PROVIDER, "python:3.12"))
         equal([info.id for info in await client.list()], [sandbox.id])
         equal((await client.get(sandbox.id)).id, sandbox.id)
 
@@ -153,10 +232,12 @@ async def use_everything_asynchronously():
         await sandbox.move_file("/tmp/a.txt", "/tmp/b.txt")
         await sandbox.chmod_file("/tmp/b.txt", "0640")
         equal((await sandbox.stat_file("/tmp/b.txt"))["mode"], "0640")
-        equal([entry["name"] for entry in await sandbox.list_files("/tmp")], ["b.txt"])
+        assert "b.txt" in [entry["name"] for entry in await sandbox.list_files("/tmp")]
         equal(await sandbox.glob_files("/tmp/*.txt"), ["/tmp/b.txt"])
         await sandbox.delete_file("/tmp/b.txt")
         await sandbox.extend_ttl("1h")
+        await sandbox.refresh()
+        equal(sandbox.get_preview_url(8000), f"http://8000-{sandbox.id}.localhost")
         await sandbox.destroy()
         equal(await client.list(), [])
         equal(await client.prune(), 0)
@@ -164,4 +245,5 @@ async def use_everything_asynchronously():
 
 use_everything()
 asyncio.run(use_everything_asynchronously())
-print("all calls work")
+equal(PUBLIC - CALLED, set())
+print(f"{len(PUBLIC)} calls work")

@@ -56,19 +56,34 @@ async fn an_archive_unpacks_what_was_packed(target: &Target) {
     file(&mut archive, &long, 0o644, b"long");
     file(&mut archive, "big", 0o644, &vec![b'x'; 300_000]);
     let mut link = header(EntryType::Symlink, 0, 0o777);
-    archive.append_link(&mut link, "dir/link", "../a.txt").expect("it is packed");
+    archive
+        .append_link(&mut link, "dir/link", "../a.txt")
+        .expect("it is packed");
     let mut empty = header(EntryType::Directory, 0, 0o700);
-    archive.append_data(&mut empty, "empty/", std::io::empty()).expect("it is packed");
+    archive
+        .append_data(&mut empty, "empty/", std::io::empty())
+        .expect("it is packed");
     let answer = sandbox
-        .put("files/archive?path=/work/unpacked", archive.into_inner().expect("an archive"))
+        .put(
+            "files/archive?path=/work/unpacked",
+            archive.into_inner().expect("an archive"),
+        )
         .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(
-        sandbox.output("cd /work/unpacked && cat a.txt && ./dir/run.sh && cat dir/link && wc -c < big && ls empty").await,
+        sandbox
+            .output("cd /work/unpacked && cat a.txt && ./dir/run.sh && cat dir/link && wc -c < big && ls empty")
+            .await,
         "alpharan\nalpha300000\n"
     );
-    assert_eq!(sandbox.bytes(&format!("files?path=/work/unpacked/{long}")).await, b"long");
-    assert_eq!(sandbox.get("files/stat?path=/work/unpacked/a.txt").await.json()["mode"], json!("0640"));
+    assert_eq!(
+        sandbox.bytes(&format!("files?path=/work/unpacked/{long}")).await,
+        b"long"
+    );
+    assert_eq!(
+        sandbox.get("files/stat?path=/work/unpacked/a.txt").await.json()["mode"],
+        json!("0640")
+    );
 }
 
 async fn a_directory_comes_as_an_archive(target: &Target) {
@@ -84,7 +99,10 @@ async fn a_directory_comes_as_an_archive(target: &Target) {
         let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
         let mut content = String::new();
         entry.read_to_string(&mut content).expect("its content");
-        let link = entry.link_name().expect("a link").map(|link| link.to_string_lossy().into_owned());
+        let link = entry
+            .link_name()
+            .expect("a link")
+            .map(|link| link.to_string_lossy().into_owned());
         found.push((path, entry.header().mode().expect("a mode") & 0o777, content, link));
     }
     found.retain(|(path, ..)| !path.is_empty() && path != ".");
@@ -117,35 +135,59 @@ async fn nothing_leaves_the_target_directory(target: &Target) {
         let answer = sandbox.put("files/archive?path=/t", archive).await;
         // Refused, or put inside the directory.
         assert!([200, 400].contains(&answer.status), "{answer:?}");
-        assert_eq!(sandbox.output("cat /outside/* && ls /outside").await, "old\nfile\n", "{answer:?}");
-        let changed = sandbox.run("echo changed > /t/hard; cat /outside/file; rm -rf /t/hard /t/way").await;
+        assert_eq!(
+            sandbox.output("cat /outside/* && ls /outside").await,
+            "old\nfile\n",
+            "{answer:?}"
+        );
+        let changed = sandbox
+            .run("echo changed > /t/hard; cat /outside/file; rm -rf /t/hard /t/way")
+            .await;
         assert_eq!(changed.stdout, "old\n", "{answer:?}");
     }
     for archive in [
         archive_of(EntryType::Regular, "../x", None),
         archive_of(EntryType::Regular, "a/../../x", None),
     ] {
-        sandbox.put("files/archive?path=/t", archive).await.assert_error(400, "bad_request");
+        sandbox
+            .put("files/archive?path=/t", archive)
+            .await
+            .assert_error(400, "bad_request");
     }
 }
 
 async fn what_is_no_archive_is_a_bad_request(target: &Target) {
     let sandbox = target.sandbox().await;
     for bytes in [b"no archive at all".to_vec(), vec![b'x'; 5000]] {
-        sandbox.put("files/archive?path=/t", bytes).await.assert_error(400, "bad_request");
+        sandbox
+            .put("files/archive?path=/t", bytes)
+            .await
+            .assert_error(400, "bad_request");
     }
     let mut archive = Builder::new(Vec::new());
     file(&mut archive, "whole", 0o644, &[b'x'; 3000]);
     let mut bytes = archive.into_inner().expect("an archive");
     bytes.truncate(1500);
-    sandbox.put("files/archive?path=/t", bytes).await.assert_error(400, "bad_request");
+    sandbox
+        .put("files/archive?path=/t", bytes)
+        .await
+        .assert_error(400, "bad_request");
     for path in ["relative", "/a/../b", ""] {
-        sandbox.put(&format!("files/archive?path={path}"), vec![0; 1024]).await.assert_error(400, "bad_request");
-        sandbox.get(&format!("files/archive?path={path}")).await.assert_error(400, "bad_request");
+        sandbox
+            .put(&format!("files/archive?path={path}"), vec![0; 1024])
+            .await
+            .assert_error(400, "bad_request");
+        sandbox
+            .get(&format!("files/archive?path={path}"))
+            .await
+            .assert_error(400, "bad_request");
     }
 }
 
 async fn an_archive_of_nothing_is_not_found(target: &Target) {
     let sandbox = target.sandbox().await;
-    sandbox.get("files/archive?path=/no/such").await.assert_error(404, "not_found");
+    sandbox
+        .get("files/archive?path=/no/such")
+        .await
+        .assert_error(404, "not_found");
 }

@@ -29,7 +29,11 @@ async fn sandboxes_are_created_and_destroyed_side_by_side(target: &Target) {
         let sandbox = target.sandbox().await;
         sandbox.write("/tmp/n", &n.to_string()).await;
         assert_eq!(sandbox.output("cat /tmp/n").await, n.to_string());
-        target.api.delete(&sandbox.path).await.assert_is(&json!({"status": "destroyed"}));
+        target
+            .api
+            .delete(&sandbox.path)
+            .await
+            .assert_is(&json!({"status": "destroyed"}));
         target.api.get(&sandbox.path).await.assert_error(404, "not_found");
     });
     join_all(lives).await;
@@ -45,5 +49,9 @@ async fn writers_of_one_file_leave_one_whole_version(target: &Target) {
     });
     join_all(writers).await;
     let found = sandbox.bytes("files?path=/tmp/shared").await;
-    assert!((0..4).any(|n| found == content(n)), "a mixture of {} bytes", found.len());
+    assert!(
+        (0..4).any(|n| found == content(n)),
+        "a mixture of {} bytes",
+        found.len()
+    );
 }

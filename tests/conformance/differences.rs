@@ -28,15 +28,26 @@ const DIFFERENCES: &[Difference] = &[
 
 /// Whether the target's provider has this difference. Fails when it has it and does not tell its clients.
 pub async fn applies(target: &Target, name: &str) -> bool {
-    let known: Vec<_> = DIFFERENCES.iter().filter(|difference| difference.name == name).collect();
+    let known: Vec<_> = DIFFERENCES
+        .iter()
+        .filter(|difference| difference.name == name)
+        .collect();
     assert!(!known.is_empty(), "no difference is called {name:?}");
-    let Some(difference) = known.into_iter().find(|difference| difference.provider == target.provider()) else {
+    let Some(difference) = known
+        .into_iter()
+        .find(|difference| difference.provider == target.provider())
+    else {
         return false;
     };
-    let provider = target.api.get(&format!("/providers/{}", target.provider())).await.json();
+    let provider = target
+        .api
+        .get(&format!("/providers/{}", target.provider()))
+        .await
+        .json();
     let told = provider["differences"].as_array().expect("a list of differences");
     assert!(
-        told.iter().any(|text| text.as_str().is_some_and(|text| text.contains(difference.told_as))),
+        told.iter()
+            .any(|text| text.as_str().is_some_and(|text| text.contains(difference.told_as))),
         "the provider does not tell of {name:?}: {provider}"
     );
     true

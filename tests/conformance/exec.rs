@@ -47,7 +47,10 @@ async fn a_command_runs_in_a_shell(target: &Target) {
         .await;
     assert_eq!(answer.ran(), ran(0, "line 2\nline 3\n", ""));
     let duration = answer.text("duration");
-    assert!(duration.ends_with('s') && duration.starts_with(|c: char| c.is_ascii_digit()), "{duration}");
+    assert!(
+        duration.ends_with('s') && duration.starts_with(|c: char| c.is_ascii_digit()),
+        "{duration}"
+    );
     assert!(answer.json().get("truncated").is_none(), "{answer:?}");
 }
 
@@ -106,14 +109,18 @@ async fn a_file_that_is_no_program_is_126(target: &Target) {
 async fn args_are_quoted_in_shell_mode(target: &Target) {
     let sandbox = target.sandbox().await;
     let args = ["a b", "it's", "$HOME", "*", "", "\"q\"", "back\\slash"];
-    let ran = sandbox.run_with(json!({"command": "printf '<%s>'", "args": args})).await;
+    let ran = sandbox
+        .run_with(json!({"command": "printf '<%s>'", "args": args}))
+        .await;
     assert_eq!(ran.stdout, "<a b><it's><$HOME><*><><\"q\"><back\\slash>", "{ran:?}");
 }
 
 async fn args_are_literal_in_argv_mode(target: &Target) {
     let sandbox = target.sandbox().await;
     let args = ["<%s>", "a b", "it's", "$HOME", "*", "", "; exit 3", "-n"];
-    let ran = sandbox.run_with(json!({"command": "printf", "args": args, "mode": "argv"})).await;
+    let ran = sandbox
+        .run_with(json!({"command": "printf", "args": args, "mode": "argv"}))
+        .await;
     assert_eq!(ran.stdout, "<a b><it's><$HOME><*><><; exit 3><-n>", "{ran:?}");
 }
 
@@ -136,8 +143,14 @@ async fn a_command_starts_in_its_working_directory(target: &Target) {
 
 async fn a_working_directory_that_is_not_there_is_a_bad_request(target: &Target) {
     let sandbox = target.sandbox().await;
-    sandbox.exec(json!({"command": "pwd", "workdir": "/no/such"})).await.assert_error(400, "bad_request");
-    sandbox.exec(json!({"command": "pwd", "workdir": "relative"})).await.assert_error(400, "bad_request");
+    sandbox
+        .exec(json!({"command": "pwd", "workdir": "/no/such"}))
+        .await
+        .assert_error(400, "bad_request");
+    sandbox
+        .exec(json!({"command": "pwd", "workdir": "relative"}))
+        .await
+        .assert_error(400, "bad_request");
 }
 
 async fn standard_input_is_passed_on(target: &Target) {
@@ -146,7 +159,9 @@ async fn standard_input_is_passed_on(target: &Target) {
     let ran = sandbox.run_with(json!({"command": "cat", "stdin": text})).await;
     assert_eq!(ran.stdout, text);
     let long = "0123456789abcde\n".repeat(64 << 10);
-    let ran = sandbox.run_with(json!({"command": "wc -c", "mode": "shell", "stdin": long})).await;
+    let ran = sandbox
+        .run_with(json!({"command": "wc -c", "mode": "shell", "stdin": long}))
+        .await;
     assert_eq!(ran.stdout.trim(), long.len().to_string());
     let unread = sandbox.run_with(json!({"command": "echo done", "stdin": long})).await;
     assert_eq!(unread.stdout, "done\n");
@@ -154,7 +169,9 @@ async fn standard_input_is_passed_on(target: &Target) {
 
 async fn without_input_a_reader_meets_the_end(target: &Target) {
     let sandbox = target.sandbox().await;
-    let ran = sandbox.run_with(json!({"command": "cat; echo end", "timeout": "20s"})).await;
+    let ran = sandbox
+        .run_with(json!({"command": "cat; echo end", "timeout": "20s"}))
+        .await;
     assert_eq!(ran.stdout, "end\n");
 }
 
@@ -177,12 +194,19 @@ async fn much_output_arrives_whole(target: &Target) {
     let ran = sandbox.run("seq 1 300000").await;
     let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
     assert_eq!(ran.exit_code, 0);
-    assert!(ran.stdout == expected, "{} bytes instead of {}", ran.stdout.len(), expected.len());
+    assert!(
+        ran.stdout == expected,
+        "{} bytes instead of {}",
+        ran.stdout.len(),
+        expected.len()
+    );
 }
 
 async fn output_beyond_the_cap_is_cut_and_told(target: &Target) {
     let sandbox = target.sandbox().await;
-    let answer = sandbox.exec(json!({"command": "yes 0123456789 | head -c 12000000; echo end >&2"})).await;
+    let answer = sandbox
+        .exec(json!({"command": "yes 0123456789 | head -c 12000000; echo end >&2"}))
+        .await;
     let ran = answer.ran();
     assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, "end\n"));
     assert_eq!(ran.stdout.len(), 8 << 20);
@@ -204,7 +228,10 @@ async fn a_timeout_is_told_with_what_was_written(target: &Target) {
 async fn a_timeout_leaves_no_process(target: &Target) {
     let sandbox = target.sandbox().await;
     let command = "sleep 61 & (sleep 62 & sleep 63) & sleep 64 | cat";
-    sandbox.exec(json!({"command": command, "timeout": "1500ms"})).await.assert_error(408, "timeout");
+    sandbox
+        .exec(json!({"command": command, "timeout": "1500ms"}))
+        .await
+        .assert_error(408, "timeout");
     sandbox.assert_ends("sleep").await;
 }
 
@@ -217,13 +244,17 @@ async fn a_signal_is_128_and_its_number(target: &Target) {
 
 async fn files_stay_between_commands(target: &Target) {
     let sandbox = target.sandbox().await;
-    sandbox.output("mkdir -p /work/deep && echo kept > /work/deep/file && cd /work && export X=1").await;
+    sandbox
+        .output("mkdir -p /work/deep && echo kept > /work/deep/file && cd /work && export X=1")
+        .await;
     assert_eq!(sandbox.output("cat /work/deep/file; echo \"[$X]\"").await, "kept\n[]\n");
 }
 
 async fn a_command_in_the_background_does_not_delay_the_answer(target: &Target) {
     let sandbox = target.sandbox().await;
-    let answer = sandbox.exec(json!({"command": "sleep 60 & echo started", "timeout": "30s"})).await;
+    let answer = sandbox
+        .exec(json!({"command": "sleep 60 & echo started", "timeout": "30s"}))
+        .await;
     assert_eq!(answer.ran().stdout, "started\n");
     assert!(answer.elapsed < Duration::from_secs(10), "{answer:?}");
 }
@@ -245,6 +276,10 @@ async fn malformed_commands_are_bad_requests(target: &Target) {
         json!({"command": "true", "mode": "argv", "args": ["a\u{0}"]}),
     ] {
         let answer = sandbox.exec(request.clone()).await;
-        assert_eq!((answer.status, answer.text("code").as_str()), (400, "bad_request"), "{request}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("code").as_str()),
+            (400, "bad_request"),
+            "{request}: {answer:?}"
+        );
     }
 }

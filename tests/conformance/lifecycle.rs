@@ -25,7 +25,10 @@ async fn a_new_sandbox_is_what_was_asked_for(target: &Target) {
         .await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let object = answer.json();
-    assert!(object["id"].as_str().is_some_and(|id| id.starts_with("sb_")), "{object}");
+    assert!(
+        object["id"].as_str().is_some_and(|id| id.starts_with("sb_")),
+        "{object}"
+    );
     for (field, expected) in [
         ("state", json!("running")),
         ("provider", json!(target.provider())),
@@ -43,7 +46,10 @@ async fn a_new_sandbox_is_what_was_asked_for(target: &Target) {
     };
     let lifetime = time("expires_at").duration_since(time("created_at")).expect("it lives");
     assert_eq!(lifetime, Duration::from_secs(600));
-    let shown = target.api.get(&format!("/sandboxes/{}", object["id"].as_str().unwrap_or_default())).await;
+    let shown = target
+        .api
+        .get(&format!("/sandboxes/{}", object["id"].as_str().unwrap_or_default()))
+        .await;
     shown.assert_is(&object);
 }
 
@@ -51,11 +57,20 @@ async fn a_sandbox_is_listed_until_it_is_destroyed(target: &Target) {
     let sandbox = target.sandbox().await;
     let listed = async || {
         let list = target.api.get("/sandboxes").await.json();
-        let ids: Vec<_> = list.as_array().expect("a list").iter().map(|object| object["id"].clone()).collect();
+        let ids: Vec<_> = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|object| object["id"].clone())
+            .collect();
         ids.contains(&json!(sandbox.id()))
     };
     assert!(listed().await);
-    target.api.delete(&sandbox.path).await.assert_is(&json!({"status": "destroyed"}));
+    target
+        .api
+        .delete(&sandbox.path)
+        .await
+        .assert_is(&json!({"status": "destroyed"}));
     assert!(!listed().await);
 }
 
@@ -86,7 +101,10 @@ async fn more_time_counts_from_now(target: &Target) {
     let expires = humantime::parse_rfc3339(object["expires_at"].as_str().expect("a time")).expect("RFC 3339");
     let left = expires.duration_since(before).expect("later than now");
     assert!((119..=130).contains(&left.as_secs()), "{left:?}");
-    sandbox.post("extend", json!({"ttl": "banana"})).await.assert_error(400, "bad_request");
+    sandbox
+        .post("extend", json!({"ttl": "banana"}))
+        .await
+        .assert_error(400, "bad_request");
 }
 
 async fn a_sandbox_is_gone_when_its_time_is_over(target: &Target) {
@@ -108,7 +126,11 @@ async fn a_sandbox_is_gone_when_its_time_is_over(target: &Target) {
 async fn nothing_can_be_done_with_a_destroyed_sandbox(target: &Target) {
     let sandbox = target.sandbox().await;
     sandbox.write("/tmp/file", "x").await;
-    target.api.delete(&sandbox.path).await.assert_is(&json!({"status": "destroyed"}));
+    target
+        .api
+        .delete(&sandbox.path)
+        .await
+        .assert_is(&json!({"status": "destroyed"}));
     let message = format!("sandbox {} not found", sandbox.id());
     let tar: Vec<u8> = vec![0; 1024];
     for answer in [
@@ -124,8 +146,12 @@ async fn nothing_can_be_done_with_a_destroyed_sandbox(target: &Target) {
         sandbox.get("files/list?path=/").await,
         sandbox.get("files/stat?path=/tmp").await,
         sandbox.get("files/glob?pattern=/*").await,
-        sandbox.post("files/move", json!({"old_path": "/tmp/file", "new_path": "/tmp/y"})).await,
-        sandbox.post("files/chmod", json!({"path": "/tmp/file", "mode": "0600"})).await,
+        sandbox
+            .post("files/move", json!({"old_path": "/tmp/file", "new_path": "/tmp/y"}))
+            .await,
+        sandbox
+            .post("files/chmod", json!({"path": "/tmp/file", "mode": "0600"}))
+            .await,
         sandbox.delete("files?path=/tmp/file").await,
         sandbox.get("stats").await,
         sandbox.get("logs").await,
@@ -138,7 +164,11 @@ async fn nothing_can_be_done_with_a_destroyed_sandbox(target: &Target) {
 async fn destroying_twice_is_no_error(target: &Target) {
     let sandbox = target.sandbox().await;
     for _ in 0..3 {
-        target.api.delete(&sandbox.path).await.assert_is(&json!({"status": "destroyed"}));
+        target
+            .api
+            .delete(&sandbox.path)
+            .await
+            .assert_is(&json!({"status": "destroyed"}));
     }
     let never = target.api.delete("/sandboxes/sb_00000000000000000000").await;
     never.assert_is(&json!({"status": "destroyed"}));
@@ -146,12 +176,21 @@ async fn destroying_twice_is_no_error(target: &Target) {
 
 async fn destroying_ends_the_commands_that_run(target: &Target) {
     let sandbox = target.sandbox().await;
-    let mut lines = crate::streaming::start(&sandbox, json!({"command": "echo ready; sleep 60", "timeout": "50s"})).await;
+    let mut lines =
+        crate::streaming::start(&sandbox, json!({"command": "echo ready; sleep 60", "timeout": "50s"})).await;
     assert_eq!(lines.next().await, Some(json!({"stream": "stdout", "data": "ready\n"})));
-    target.api.delete(&sandbox.path).await.assert_is(&json!({"status": "destroyed"}));
+    target
+        .api
+        .delete(&sandbox.path)
+        .await
+        .assert_is(&json!({"status": "destroyed"}));
     let mut last = Value::Null;
     while let Some(line) = lines.next().await {
         last = line;
     }
-    assert_eq!((&last["type"], &last["exit_code"]), (&json!("exit"), &json!(137)), "{last}");
+    assert_eq!(
+        (&last["type"], &last["exit_code"]),
+        (&json!("exit"), &json!(137)),
+        "{last}"
+    );
 }

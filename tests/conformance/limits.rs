@@ -43,7 +43,9 @@ async fn processes_are_bounded(target: &Target) {
 
 async fn disk_is_bounded(target: &Target) {
     let sandbox = target.create(json!({"disk_mb": 16})).await;
-    let ran = sandbox.run("dd if=/dev/zero of=/tmp/big bs=1048576 count=64 2>&1").await;
+    let ran = sandbox
+        .run("dd if=/dev/zero of=/tmp/big bs=1048576 count=64 2>&1")
+        .await;
     if target.differs("disk_mb is not enforced").await {
         assert_eq!(ran.exit_code, 0, "{ran:?}");
         return;
@@ -87,6 +89,10 @@ async fn values_out_of_range_are_bad_requests(target: &Target) {
         json!({"env": {"A=B": ""}}),
     ] {
         let answer = target.try_create(request.clone()).await;
-        assert_eq!((answer.status, answer.text("code").as_str()), (400, "bad_request"), "{request}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("code").as_str()),
+            (400, "bad_request"),
+            "{request}: {answer:?}"
+        );
     }
 }

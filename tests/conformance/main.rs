@@ -15,7 +15,6 @@
 mod archives;
 mod concurrency;
 mod differences;
-mod engine;
 mod exec;
 mod files;
 mod lifecycle;
@@ -31,7 +30,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use server_support::{api, images, server};
+use server_support::{api, server};
 use target::{Case, Target};
 
 /// Makes a list of cases from the names of their functions.

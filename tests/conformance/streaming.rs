@@ -77,46 +77,76 @@ async fn output_comes_while_the_command_runs(target: &Target) {
     assert_eq!(lines.next().await, Some(json!({"stream": "stdout", "data": "first\n"})));
     // The command cannot end before this.
     sandbox.write("/tmp/go", "").await;
-    assert_eq!(lines.next().await, Some(json!({"stream": "stderr", "data": "second\n"})));
+    assert_eq!(
+        lines.next().await,
+        Some(json!({"stream": "stderr", "data": "second\n"}))
+    );
     let last = lines.next().await.expect("a last line");
-    assert_eq!((&last["type"], &last["exit_code"]), (&json!("exit"), &json!(0)), "{last}");
+    assert_eq!(
+        (&last["type"], &last["exit_code"]),
+        (&json!("exit"), &json!(0)),
+        "{last}"
+    );
     assert_eq!(lines.next().await, None);
 }
 
 async fn the_last_line_tells_the_end(target: &Target) {
     let sandbox = target.sandbox().await;
-    let (text, last) = start(&sandbox, json!({"command": "printf 'no newline'; exit 3"})).await.rest("stdout").await;
+    let (text, last) = start(&sandbox, json!({"command": "printf 'no newline'; exit 3"}))
+        .await
+        .rest("stdout")
+        .await;
     assert_eq!(text, "no newline");
     assert_eq!(
         (&last["type"], &last["exit_code"], &last["timed_out"]),
         (&json!("exit"), &json!(3), &json!(false)),
         "{last}"
     );
-    assert!(last["duration"].as_str().is_some_and(|text| text.ends_with('s')), "{last}");
-    let (_, last) = start(&sandbox, json!({"command": "no-such", "mode": "argv"})).await.rest("stdout").await;
+    assert!(
+        last["duration"].as_str().is_some_and(|text| text.ends_with('s')),
+        "{last}"
+    );
+    let (_, last) = start(&sandbox, json!({"command": "no-such", "mode": "argv"}))
+        .await
+        .rest("stdout")
+        .await;
     assert_eq!(last["exit_code"], json!(127));
 }
 
 async fn a_timeout_is_told_in_the_last_line(target: &Target) {
     let sandbox = target.sandbox().await;
-    let (text, last) = start(&sandbox, json!({"command": "echo early; sleep 60", "timeout": "1500ms"}))
-        .await
-        .rest("stdout")
-        .await;
+    let (text, last) = start(
+        &sandbox,
+        json!({"command": "echo early; sleep 60", "timeout": "1500ms"}),
+    )
+    .await
+    .rest("stdout")
+    .await;
     assert_eq!(text, "early\n");
-    assert_eq!((&last["exit_code"], &last["timed_out"]), (&json!(124), &json!(true)), "{last}");
+    assert_eq!(
+        (&last["exit_code"], &last["timed_out"]),
+        (&json!(124), &json!(true)),
+        "{last}"
+    );
 }
 
 async fn a_long_stream_arrives_whole(target: &Target) {
     let sandbox = target.sandbox().await;
-    let (text, last) = start(&sandbox, json!({"command": "yes 'grüße' | head -n 1000000"})).await.rest("stdout").await;
+    let (text, last) = start(&sandbox, json!({"command": "yes 'grüße' | head -n 1000000"}))
+        .await
+        .rest("stdout")
+        .await;
     assert_eq!(last["exit_code"], json!(0), "{last}");
     assert!(text == "grüße\n".repeat(1_000_000), "{} bytes", text.len());
 }
 
 async fn a_client_that_goes_away_ends_its_command(target: &Target) {
     let sandbox = target.sandbox().await;
-    let mut lines = start(&sandbox, json!({"command": "echo started; sleep 71 | cat", "timeout": "50s"})).await;
+    let mut lines = start(
+        &sandbox,
+        json!({"command": "echo started; sleep 71 | cat", "timeout": "50s"}),
+    )
+    .await;
     assert!(lines.next().await.is_some());
     drop(lines);
     sandbox.assert_ends("sleep").await;

@@ -21,7 +21,10 @@ struct Session(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Session {
     async fn start(sandbox: &Sandbox, request: Value) -> Self {
-        let url = sandbox.api.url(&format!("{}/exec/ws", sandbox.path)).replace("http://", "ws://");
+        let url = sandbox
+            .api
+            .url(&format!("{}/exec/ws", sandbox.path))
+            .replace("http://", "ws://");
         let (socket, _) = connect_async(url).await.expect("a WebSocket");
         let mut session = Self(socket);
         session.send(request).await;
@@ -29,7 +32,10 @@ impl Session {
     }
 
     async fn send(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.expect("it is sent");
+        self.0
+            .send(Message::text(message.to_string()))
+            .await
+            .expect("it is sent");
     }
 
     /// The next message; `None` when the server closed the connection.
@@ -67,7 +73,11 @@ async fn input_is_read_while_the_command_runs(target: &Target) {
     session.send(json!({"eof": true})).await;
     assert_eq!(session.output(4).await, "end\n");
     let last = session.next().await.expect("a last message");
-    assert_eq!((&last["type"], &last["exit_code"]), (&json!("done"), &json!(0)), "{last}");
+    assert_eq!(
+        (&last["type"], &last["exit_code"]),
+        (&json!("done"), &json!(0)),
+        "{last}"
+    );
     assert_eq!(session.next().await, None);
 }
 
@@ -79,14 +89,22 @@ async fn a_signal_reaches_the_command(target: &Target) {
         assert_eq!(session.output(6).await, "ready\n");
         session.send(json!({"signal": signal})).await;
         let last = session.next().await.expect("a last message");
-        assert_eq!((&last["type"], &last["exit_code"]), (&json!("done"), &json!(status)), "{last}");
+        assert_eq!(
+            (&last["type"], &last["exit_code"]),
+            (&json!("done"), &json!(status)),
+            "{last}"
+        );
         sandbox.assert_ends("sleep").await;
     }
 }
 
 async fn a_closed_connection_ends_the_command(target: &Target) {
     let sandbox = target.sandbox().await;
-    let mut session = Session::start(&sandbox, json!({"command": "echo ready; sleep 60 | cat", "timeout": "50s"})).await;
+    let mut session = Session::start(
+        &sandbox,
+        json!({"command": "echo ready; sleep 60 | cat", "timeout": "50s"}),
+    )
+    .await;
     assert_eq!(session.output(6).await, "ready\n");
     drop(session);
     sandbox.assert_ends("sleep").await;

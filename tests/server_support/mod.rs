@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod api;
+pub mod engine;
 pub mod images;
 pub mod server;

@@ -7,7 +7,7 @@ const response = await fetch("http://localhost:7423/api/v1/sandboxes", {
   },
   body: JSON.stringify({
     image: "python:3.12",
-    provider: "wasm",
+    provider: "docker",
     memory_mb: 512,
     vcpus: 1,
     ttl: "10m",

@@ -9,7 +9,7 @@ response = requests.post(
     },
     json={
         "image": "python:3.12",
-        "provider": "wasm",
+        "provider": "docker",
         "memory_mb": 512,
         "vcpus": 1,
         "ttl": "10m",

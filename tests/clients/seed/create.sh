@@ -4,7 +4,7 @@ curl -sS -X POST http://localhost:7423/api/v1/sandboxes \
   -H "X-User-ID: user_123" \
   -d '{
     "image": "python:3.12",
-    "provider": "wasm",
+    "provider": "docker",
     "memory_mb": 512,
     "vcpus": 1,
     "ttl": "10m",
