@@ -21,6 +21,7 @@ mod server;
 mod snapshots;
 mod stats;
 mod text;
+mod unread_body;
 
 #[cfg(test)]
 mod tests;

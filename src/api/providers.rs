@@ -13,9 +13,6 @@ use super::sandboxes::timestamp;
 use crate::provider::ProviderError;
 use crate::sandbox::ProviderStatus;
 
-/// What every provider can do, because the trait demands it.
-const CAPABILITIES: [&str; 3] = ["exec", "exec_stream", "files"];
-
 /// A provider as clients see it.
 #[derive(Serialize)]
 pub struct Provider {
@@ -24,7 +21,8 @@ pub struct Provider {
     default: bool,
     latency_ms: u128,
     last_checked: String,
-    capabilities: [&'static str; 3],
+    capabilities: Vec<&'static str>,
+    differences: Vec<&'static str>,
     runtime_count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -44,7 +42,8 @@ fn shown(state: &AppState, status: ProviderStatus) -> Provider {
         default: status.default,
         latency_ms: status.latency.as_millis(),
         last_checked: timestamp(status.checked_at),
-        capabilities: CAPABILITIES,
+        capabilities: status.capabilities.names,
+        differences: status.capabilities.differences,
         runtime_count: state.sandboxes.count_on(status.name),
         error,
     }

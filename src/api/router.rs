@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::auth::{ApiKeys, authenticate};
 use super::error::ApiError;
 use super::request_id::name_request;
+use super::unread_body::drain_unread_body;
 use super::{events, exec, files, health, images, logs, metrics, pool, providers, sandboxes, snapshots, stats};
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -149,6 +150,7 @@ pub fn router(state: AppState) -> Router {
         // Limits of our own hold for each kind of body.
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(drain_unread_body))
         .layer(from_fn(name_request))
         .with_state(state)
 }

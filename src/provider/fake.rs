@@ -141,7 +141,10 @@ impl Provider for FakeProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities {
+            names: vec!["exec", "exec_stream", "files"],
+            differences: vec!["Nothing is real."],
+        }
     }
 
     async fn health(&self) -> Result<(), ProviderError> {

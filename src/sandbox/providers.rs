@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::SandboxError;
-use crate::provider::{Provider, ProviderError};
+use crate::provider::{Capabilities, Provider, ProviderError};
 
 /// A provider that does not answer a health check in this time is unhealthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub struct ProviderStatus {
     pub latency: Duration,
     /// When the check ended.
     pub checked_at: SystemTime,
+    /// What it can do, and what it does otherwise than the others.
+    pub capabilities: Capabilities,
 }
 
 impl Providers {
@@ -83,6 +85,7 @@ impl Providers {
             health,
             latency: started.elapsed(),
             checked_at: SystemTime::now(),
+            capabilities: provider.capabilities(),
         }
     }
 }

@@ -80,7 +80,12 @@ impl Provider for WasmProvider {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             names: vec!["exec", "exec_stream", "files"],
-            differences: vec![],
+            differences: vec![
+                "There is no network: network must be \"none\".",
+                "Programs are WebAssembly modules of the image: native binaries do not run, and nothing installs packages \
+                 of a distribution.",
+                "Every process is user 0 of its own sandbox, and file modes restrict nobody.",
+            ],
         }
     }
 
