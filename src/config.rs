@@ -226,6 +226,8 @@ pub struct Limits {
     pub max_console_log_bytes: usize,
     /// Connections to `GET /events` at once. Default 256.
     pub max_event_streams: usize,
+    /// Templates of one tenant. Default 200.
+    pub max_templates_per_tenant: usize,
     /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
     pub max_json_bytes: usize,
     /// Largest file `PUT /files` takes, bytes. Default 4 GiB; the sandbox's disk limit holds as well.
@@ -254,6 +256,7 @@ impl Default for Limits {
             max_buffered_output_bytes: 64 << 20,
             max_console_log_bytes: 64 << 20,
             max_event_streams: 256,
+            max_templates_per_tenant: 200,
             max_json_bytes: 16 << 20,
             max_upload_bytes: 4 << 30,
             shutdown_grace: seconds(10),

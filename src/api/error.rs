@@ -78,6 +78,11 @@ impl ApiError {
         }
     }
 
+    /// 409: it is otherwise already, or not ready.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     /// 413: the body is over a limit.
     pub fn payload_too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
@@ -146,11 +151,16 @@ impl From<SandboxError> for ApiError {
             SandboxError::NotFound(_) | SandboxError::ProviderNotFound { .. } | SandboxError::TemplateNotFound(_) => {
                 Self::not_found(message)
             }
-            SandboxError::NotReady(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            SandboxError::TemplateExists(_) => Self::conflict(message),
+            SandboxError::NotReady(_) => Self::conflict(message),
             SandboxError::Invalid(_) => Self::bad_request(message),
             SandboxError::Unsupported(_) => Self::unsupported(message),
             SandboxError::LimitReached(_) => Self::resource_limit(message),
             SandboxError::ShuttingDown => Self::unavailable(message),
+            SandboxError::Store(cause) => {
+                tracing::error!(%cause, "the store failed");
+                Self::unavailable(message)
+            }
             SandboxError::Provider(error) => Self::from(error),
         }
     }

@@ -20,6 +20,7 @@ mod sandboxes;
 mod server;
 mod snapshots;
 mod stats;
+mod templates;
 mod text;
 mod unread_body;
 

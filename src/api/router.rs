@@ -15,7 +15,9 @@ use super::auth::{ApiKeys, authenticate};
 use super::error::ApiError;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
-use super::{events, exec, files, health, images, logs, metrics, pool, providers, sandboxes, snapshots, stats};
+use super::{
+    events, exec, files, health, images, logs, metrics, pool, providers, sandboxes, snapshots, stats, templates,
+};
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
 use crate::store::Store;
@@ -126,6 +128,11 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Read, routes!(files::glob))
         .needs(Scope::Api, routes!(files::rename))
         .needs(Scope::Api, routes!(files::chmod))
+        .needs(Scope::Read, routes!(templates::list))
+        .needs(Scope::Api, routes!(templates::save))
+        .needs(Scope::Read, routes!(templates::get))
+        .needs(Scope::Api, routes!(templates::update, templates::delete))
+        .needs(Scope::Api, routes!(templates::spawn))
         .needs(Scope::Read, routes!(providers::list))
         .needs(Scope::Read, routes!(providers::get))
         .needs(Scope::Api, routes!(providers::test))

@@ -15,13 +15,14 @@ use crate::provider::Network;
 use crate::sandbox::{CreateRequest, SandboxView, UserId};
 
 /// Body of `POST /sandboxes`. Unknown fields are ignored, as StacyVM does, so that newer clients work.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 pub struct CreateBody {
     image: Option<String>,
     provider: Option<String>,
     memory_mb: Option<u64>,
     vcpus: Option<u32>,
     disk_mb: Option<u64>,
+    #[schema(value_type = Option<GoDuration>)]
     ttl: Option<GoDuration>,
     metadata: Option<BTreeMap<String, String>>,
     env: Option<BTreeMap<String, String>>,
@@ -37,7 +38,7 @@ pub struct ExtendBody {
 }
 
 /// A sandbox as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Sandbox {
     id: String,
     state: &'static str,
@@ -61,10 +62,36 @@ pub struct Pruned {
 }
 
 /// Answer of a change that has nothing else to tell.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Done {
     /// What was done, in the past tense.
+    #[schema(value_type = String)]
     pub status: &'static str,
+}
+
+impl CreateBody {
+    /// The request in the words of the sandbox layer.
+    pub(super) fn understood(self) -> Result<CreateRequest, ApiError> {
+        let owner = chosen(self.owner_id).map(|owner| UserId::parse(&owner)).transpose();
+        Ok(CreateRequest {
+            image: self.image,
+            provider: chosen(self.provider),
+            template: chosen(self.template),
+            memory_mb: self.memory_mb,
+            vcpus: self.vcpus,
+            disk_mb: self.disk_mb,
+            ttl: self.ttl.map(|ttl| ttl.0),
+            metadata: self.metadata.unwrap_or_default(),
+            env: self.env.unwrap_or_default(),
+            network: self.network,
+            owner: owner.map_err(|error| ApiError::bad_request(format!("owner_id: {error}")))?,
+        })
+    }
+}
+
+/// StacyVM's clients send "" for what they leave to the server.
+pub(super) fn chosen(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// RFC 3339, UTC, milliseconds.
@@ -72,7 +99,7 @@ pub(super) fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn shown(state: &AppState, view: SandboxView) -> Sandbox {
+pub(super) fn shown(state: &AppState, view: SandboxView) -> Sandbox {
     Sandbox {
         id: view.id.to_string(),
         state: view.state.label(),
@@ -96,23 +123,7 @@ pub async fn create(
     AsCaller(caller): AsCaller,
     Json(body): Json<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
-    // StacyVM's clients send "" for what they leave to the server.
-    let chosen = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let owner = chosen(body.owner_id).map(|owner| UserId::parse(&owner)).transpose();
-    let request = CreateRequest {
-        image: body.image,
-        provider: chosen(body.provider),
-        template: chosen(body.template),
-        memory_mb: body.memory_mb,
-        vcpus: body.vcpus,
-        disk_mb: body.disk_mb,
-        ttl: body.ttl.map(|ttl| ttl.0),
-        metadata: body.metadata.unwrap_or_default(),
-        env: body.env.unwrap_or_default(),
-        network: body.network.unwrap_or_default(),
-        owner: owner.map_err(|error| ApiError::bad_request(format!("owner_id: {error}")))?,
-    };
-    let view = state.sandboxes.create(&caller, request).await?;
+    let view = state.sandboxes.create(&caller, body.understood()?).await?;
     Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
 }
 

@@ -2,6 +2,7 @@
 
 use super::SandboxId;
 use crate::provider::ProviderError;
+use crate::store::StoreError;
 
 /// What the lifecycle layer refuses or fails at. The API decides which status that is.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum SandboxError {
     /// There is no template of this name.
     #[error("template {0} not found")]
     TemplateNotFound(String),
+    /// There is another template of this name.
+    #[error("template {0} exists already, with other values; update or delete it")]
+    TemplateExists(String),
     /// Nothing here can do that; the message says what to do instead.
     #[error("{0}")]
     Unsupported(String),
@@ -35,6 +39,9 @@ pub enum SandboxError {
     /// The server is stopping.
     #[error("the server is shutting down; try again later")]
     ShuttingDown,
+    /// What must survive a restart cannot be written or read. The cause is for the log.
+    #[error("the server cannot record this now; try again later")]
+    Store(#[from] StoreError),
     /// The provider refused or failed.
     #[error(transparent)]
     Provider(ProviderError),

@@ -269,9 +269,7 @@ impl SandboxManager {
     /// A value out of range, an unknown provider or image, a server that is full or stopping, a failing provider.
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<SandboxView, SandboxError> {
         self.refuse_when_closing()?;
-        if let Some(template) = request.template {
-            return Err(SandboxError::TemplateNotFound(template));
-        }
+        let request = self.with_template(caller, request).await?;
         let shared = &self.shared;
         let provider = Arc::clone(shared.providers.resolve(request.provider.as_deref())?);
         let spec = request.specify(&shared.config)?;

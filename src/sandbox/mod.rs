@@ -17,6 +17,7 @@ mod output;
 mod providers;
 mod reaper;
 mod request;
+mod templates;
 mod usage;
 
 pub use caller::{Caller, InvalidUserId, TenantId, UserId};
@@ -31,4 +32,5 @@ pub use output::CollectedExec;
 pub use providers::{ProviderStatus, Providers};
 pub use reaper::Reaper;
 pub use request::{CreateRequest, ExecRequest};
+pub use templates::{Saved, Template, TemplateName, TemplateSpec};
 pub use usage::SandboxStats;

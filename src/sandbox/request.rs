@@ -22,7 +22,7 @@ pub struct CreateRequest {
     pub image: Option<String>,
     /// Provider name.
     pub provider: Option<String>,
-    /// Template to start from.
+    /// Template whose values hold where this request has none.
     pub template: Option<String>,
     /// Memory, MiB.
     pub memory_mb: Option<u64>,
@@ -37,7 +37,7 @@ pub struct CreateRequest {
     /// Environment of every command.
     pub env: BTreeMap<String, String>,
     /// What it may reach over the network.
-    pub network: Network,
+    pub network: Option<Network>,
     /// Who the sandbox is attributed to when the caller is not bound to a user.
     pub owner: Option<UserId>,
 }
@@ -79,7 +79,7 @@ impl CreateRequest {
             vcpus,
             disk_mb,
             env: self.env.clone(),
-            network: self.network,
+            network: self.network.unwrap_or_default(),
         })
     }
 

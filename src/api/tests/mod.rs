@@ -10,6 +10,7 @@ mod logs;
 mod metrics;
 mod server;
 mod stats;
+mod templates;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
