@@ -188,12 +188,32 @@ impl std::fmt::Display for Scope {
     }
 }
 
+/// What happens to a creation for which there is no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AdmissionMode {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It waits for its turn.
+    Queue,
+}
+
 /// `[limits]`: defaults and maxima.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Sandboxes that exist at once. Default 1000.
     pub max_sandboxes: usize,
+    /// Sandboxes that exist at once of one owner whose quota says nothing else; 0 is no limit. Default 0.
+    pub max_sandboxes_per_owner: usize,
+    /// What happens to a creation beyond these limits: `reject` answers 429 at once, `queue` waits for room. Default
+    /// `reject`.
+    pub admission: AdmissionMode,
+    /// How long a creation waits for room, with `admission = "queue"`. Default 30s.
+    pub queue_timeout: GoDuration,
+    /// Creations that wait at once; further ones are rejected. Default 1000.
+    pub max_queued: usize,
     /// Commands that run at once in one sandbox. Default 64.
     pub max_execs_per_sandbox: usize,
     /// Memory of a sandbox that asks for none, MiB. Default 512.
@@ -241,6 +261,10 @@ impl Default for Limits {
         let seconds = |n| GoDuration(Duration::from_secs(n));
         Self {
             max_sandboxes: 1000,
+            max_sandboxes_per_owner: 0,
+            admission: AdmissionMode::default(),
+            queue_timeout: seconds(30),
+            max_queued: 1000,
             max_execs_per_sandbox: 64,
             default_memory_mb: 512,
             max_memory_mb: 4096,

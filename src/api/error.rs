@@ -151,12 +151,14 @@ impl From<SandboxError> for ApiError {
             SandboxError::NotFound(_) | SandboxError::ProviderNotFound { .. } | SandboxError::TemplateNotFound(_) => {
                 Self::not_found(message)
             }
-            SandboxError::TemplateExists(_) => Self::conflict(message),
-            SandboxError::NotReady(_) => Self::conflict(message),
+            SandboxError::QuotaNotFound(_) => Self::not_found(message),
+            SandboxError::TemplateExists(_) | SandboxError::NotReady(_) | SandboxError::Unusable { .. } => {
+                Self::conflict(message)
+            }
             SandboxError::Invalid(_) => Self::bad_request(message),
             SandboxError::Unsupported(_) => Self::unsupported(message),
             SandboxError::LimitReached(_) => Self::resource_limit(message),
-            SandboxError::ShuttingDown => Self::unavailable(message),
+            SandboxError::ShuttingDown | SandboxError::Waiting { .. } => Self::unavailable(message),
             SandboxError::Store(cause) => {
                 tracing::error!(%cause, "the store failed");
                 Self::unavailable(message)

@@ -42,7 +42,10 @@ pub struct ExtendBody {
 pub struct Sandbox {
     id: String,
     state: &'static str,
-    provider: &'static str,
+    /// Why it cannot be used, in the state `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    provider: String,
     image: String,
     memory_mb: u64,
     vcpus: u32,
@@ -103,6 +106,7 @@ pub(super) fn shown(state: &AppState, view: SandboxView) -> Sandbox {
     Sandbox {
         id: view.id.to_string(),
         state: view.state.label(),
+        error: view.error,
         provider: view.provider,
         image: view.spec.image,
         memory_mb: view.spec.memory_mb,
@@ -174,6 +178,6 @@ pub async fn extend(
     Id(id): Id,
     Json(body): Json<ExtendBody>,
 ) -> Result<axum::Json<Sandbox>, ApiError> {
-    let view = state.sandboxes.extend(&caller, &id, body.ttl.0)?;
+    let view = state.sandboxes.extend(&caller, &id, body.ttl.0).await?;
     Ok(axum::Json(shown(&state, view)))
 }

@@ -33,6 +33,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let wasm = Arc::new(WasmProvider::new(runtime, Arc::clone(&images)));
     let providers = Providers::new(vec![Arc::clone(&wasm) as Arc<dyn Provider>], &config.default_provider)?;
     let sandboxes = SandboxManager::new(Arc::clone(&config), providers, store.clone());
+    recover(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -70,6 +71,23 @@ fn announce(address: SocketAddr, started: Instant) {
         "wisp {} serves http://{address}/api/v1",
         env!("CARGO_PKG_VERSION")
     );
+}
+
+/// Takes over what an earlier server left in the data directory.
+async fn recover(sandboxes: &SandboxManager) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let found = sandboxes
+        .recover()
+        .await
+        .context("cannot take over the sandboxes of an earlier server")?;
+    tracing::info!(
+        recovered = found.recovered,
+        in_error = found.in_error,
+        removed = found.removed,
+        ms = started.elapsed().as_millis(),
+        "sandboxes of an earlier server"
+    );
+    Ok(())
 }
 
 /// Installs and loads the images that the configuration names, so that nobody waits for them later.

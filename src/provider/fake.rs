@@ -14,7 +14,7 @@
 //! | `vanish` | closes the channel without an exit |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,14 @@ pub struct FakeProvider {
     pub running: Arc<AtomicUsize>,
     /// The next this many calls of `destroy` fail.
     pub failing_destroys: AtomicUsize,
+    /// Its name, when it is not `wasm`.
+    other_name: Option<&'static str>,
+    /// Whether it cannot be reached.
+    pub away: AtomicBool,
+    /// Sandboxes it cannot bring back.
+    pub damaged: Mutex<BTreeSet<String>>,
+    /// When it says no, the process is dead: nothing has an effect any more, and no call returns.
+    is_alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 type Files = BTreeMap<String, File>;
@@ -54,6 +62,54 @@ impl FakeProvider {
     /// How many sandboxes it holds.
     pub fn count(&self) -> usize {
         self.sandboxes.lock().unwrap().len()
+    }
+
+    /// One of another name.
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            other_name: Some(name),
+            ..Self::default()
+        }
+    }
+
+    /// One whose process can be made to die.
+    pub fn mortal(is_alive: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            is_alive: Some(Box::new(is_alive)),
+            ..Self::default()
+        }
+    }
+
+    /// The ids it holds.
+    pub fn ids(&self) -> BTreeSet<String> {
+        self.sandboxes.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// Loses a sandbox.
+    pub fn lose(&self, id: &str) {
+        self.sandboxes.lock().unwrap().remove(id);
+    }
+
+    /// A provider of a new process that holds what this one does.
+    pub fn reopened(&self) -> Self {
+        Self {
+            sandboxes: Mutex::new(self.sandboxes.lock().unwrap().clone()),
+            ..Self::default()
+        }
+    }
+
+    fn reachable(&self) -> Result<(), ProviderError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(ProviderError::Unavailable("the provider is away".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A moment at which the process may die.
+    async fn step(&self) {
+        if self.is_alive.as_ref().is_some_and(|is_alive| !is_alive()) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn with<T>(&self, id: &str, act: impl FnOnce(&mut Files) -> Result<T, ProviderError>) -> Result<T, ProviderError> {
@@ -137,7 +193,7 @@ fn stdout(bytes: impl Into<Bytes>) -> ExecEvent {
 #[async_trait]
 impl Provider for FakeProvider {
     fn name(&self) -> &'static str {
-        "wasm"
+        self.other_name.unwrap_or("wasm")
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -148,7 +204,7 @@ impl Provider for FakeProvider {
     }
 
     async fn health(&self) -> Result<(), ProviderError> {
-        Ok(())
+        self.reachable()
     }
 
     async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
@@ -157,6 +213,7 @@ impl Provider for FakeProvider {
                 "the fake provider has no network".to_owned(),
             ));
         }
+        self.reachable()?;
         match spec.image.as_str() {
             "slow" => tokio::time::sleep(Duration::from_millis(50)).await,
             "broken" => return Err(ProviderError::Internal("secret detail".to_owned())),
@@ -169,7 +226,9 @@ impl Provider for FakeProvider {
                 });
             }
         }
+        self.step().await;
         self.sandboxes.lock().unwrap().insert(id.to_owned(), Files::new());
+        self.step().await;
         Ok(())
     }
 
@@ -180,15 +239,24 @@ impl Provider for FakeProvider {
         if failing.is_ok() {
             return Err(ProviderError::Unavailable("the provider is away".to_owned()));
         }
+        self.reachable()?;
+        self.step().await;
         self.sandboxes.lock().unwrap().remove(id);
+        self.step().await;
         Ok(())
     }
 
     async fn recover(&self, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
+        self.reachable()?;
+        if self.damaged.lock().unwrap().contains(id) {
+            return Err(ProviderError::Internal("secret detail".to_owned()));
+        }
         self.with(id, |_| Ok(()))
     }
 
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        self.reachable()?;
+        self.step().await;
         let mut sandboxes = self.sandboxes.lock().unwrap();
         let before = sandboxes.len();
         sandboxes.retain(|id, _| known.contains(id));

@@ -63,6 +63,11 @@ impl TenantId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A tenant that no key can name: of what is nobody's any more.
+    pub(super) fn nobody() -> Self {
+        Self(String::new())
+    }
 }
 
 impl Default for TenantId {
@@ -75,6 +80,15 @@ impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whose something is, and to whom of theirs it is attributed. Quotas are counted by this.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Holder {
+    /// Whose it is.
+    pub(super) tenant: TenantId,
+    /// To whom it is attributed, if to anybody.
+    pub(super) owner: Option<UserId>,
 }
 
 /// Decides what a request can see. What it cannot see does not exist for it.
@@ -91,8 +105,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether something of this tenant and owner exists for the caller.
-    pub(super) fn sees(&self, tenant: &TenantId, owner: Option<&UserId>) -> bool {
+    /// Whether something of this holder exists for the caller.
+    pub(super) fn sees(&self, holder: &Holder) -> bool {
+        self.sees_of(&holder.tenant, holder.owner.as_ref())
+    }
+
+    /// Whether something of this tenant exists for the caller, attributed to this owner.
+    pub(super) fn sees_of(&self, tenant: &TenantId, owner: Option<&UserId>) -> bool {
         (self.all_tenants || self.tenant == *tenant) && (self.user.is_none() || self.user.as_ref() == owner)
     }
 }

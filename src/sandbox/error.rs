@@ -1,6 +1,6 @@
 //! Why a request about a sandbox fails.
 
-use super::SandboxId;
+use super::{SandboxId, UserId};
 use crate::provider::ProviderError;
 use crate::store::StoreError;
 
@@ -13,6 +13,22 @@ pub enum SandboxError {
     /// Exists, but cannot be used yet.
     #[error("sandbox {0} is still being created")]
     NotReady(SandboxId),
+    /// Its provider has not brought it back since the server was restarted.
+    #[error("sandbox {id} cannot be used yet: {reason}")]
+    Waiting {
+        /// The sandbox.
+        id: SandboxId,
+        /// What is missing.
+        reason: String,
+    },
+    /// It was not brought back when the server was restarted, and will not be.
+    #[error("sandbox {id} cannot be used: {reason}; destroy it and create another")]
+    Unusable {
+        /// The sandbox.
+        id: SandboxId,
+        /// Why.
+        reason: String,
+    },
     /// A value of the request is out of range or malformed; the message names it.
     #[error("{0}")]
     Invalid(String),
@@ -30,6 +46,9 @@ pub enum SandboxError {
     /// There is another template of this name.
     #[error("template {0} exists already, with other values; update or delete it")]
     TemplateExists(String),
+    /// No quota was set for this owner.
+    #[error("no quota is set for owner {0}")]
+    QuotaNotFound(UserId),
     /// Nothing here can do that; the message says what to do instead.
     #[error("{0}")]
     Unsupported(String),

@@ -179,7 +179,7 @@ impl EventStream {
 }
 
 fn sees(caller: &Caller, event: &Event) -> bool {
-    caller.sees(&event.tenant, event.owner.as_ref())
+    caller.sees_of(&event.tenant, event.owner.as_ref())
 }
 
 #[cfg(test)]

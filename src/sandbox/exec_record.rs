@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::events::EventKind;
-use super::manager::{Sandbox, Shared};
+use super::life::Sandbox;
+use super::manager::Shared;
 use super::metrics::CommandOutcome;
 use super::{ExecExit, SandboxError};
 use crate::provider::{OutputStream, ProviderError};
@@ -72,7 +73,7 @@ impl ExecRecord {
 
     fn close(&mut self, outcome: CommandOutcome, duration: Duration, kind: EventKind) {
         if !std::mem::replace(&mut self.closed, true) {
-            let provider = self.sandbox.provider().name();
+            let provider = self.sandbox.provider_label();
             self.shared.metrics.command_ended(provider, outcome, duration);
             self.shared.tell(&self.sandbox, kind);
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::exec_record::ExecRecord;
-use super::manager::Sandbox;
+use super::life::Sandbox;
 use super::metrics::Rejection;
 use super::{Caller, ExecRequest, SandboxError, SandboxId, SandboxManager};
 use crate::provider::{ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
@@ -102,7 +102,7 @@ impl SandboxManager {
         self.refuse_when_closing()?;
         let sandbox = self.running(caller, id)?;
         let limits = &self.shared.config.limits;
-        let spec = request.specify(limits)?;
+        let spec = request.specify(limits, &self.shared.quotas.of(&sandbox.holder))?;
         let max = limits.max_execs_per_sandbox;
         let slot = ExecSlot::take(&sandbox, max).ok_or_else(|| {
             self.shared.metrics.rejected(Rejection::Commands);
@@ -118,7 +118,7 @@ impl SandboxManager {
         let mut ended = Box::pin(sandbox.ended.clone().cancelled_owned());
         let started = tokio::select! {
             biased;
-            result = sandbox.provider().exec(id.as_str(), spec) => {
+            result = sandbox.provider()?.exec(id.as_str(), spec) => {
                 result.map_err(|error| SandboxError::of_provider(id, error))
             }
             () = &mut ended => Err(SandboxError::NotFound(id.clone())),

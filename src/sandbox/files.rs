@@ -13,7 +13,7 @@ impl SandboxManager {
     pub async fn read_file(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<ByteStream, SandboxError> {
         let sandbox = self.running(caller, id)?;
         let metrics = self.shared.metrics.clone();
-        let content = named(id, sandbox.provider().read_file(id.as_str(), path).await)?;
+        let content = named(id, sandbox.provider()?.read_file(id.as_str(), path).await)?;
         Ok(content
             .inspect_ok(move |piece| metrics.sent(piece.len() as u64))
             .boxed())
@@ -32,7 +32,7 @@ impl SandboxManager {
         body: ByteStream,
     ) -> Result<u64, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        let written = named(id, sandbox.provider().write_file(id.as_str(), path, mode, body).await)?;
+        let written = named(id, sandbox.provider()?.write_file(id.as_str(), path, mode, body).await)?;
         self.shared.metrics.received(written);
         Ok(written)
     }
@@ -43,7 +43,7 @@ impl SandboxManager {
     /// See [`SandboxManager::read_file`].
     pub async fn list_dir(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<Vec<FileInfo>, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().list_dir(id.as_str(), path).await)
+        named(id, sandbox.provider()?.list_dir(id.as_str(), path).await)
     }
 
     /// One file or directory.
@@ -52,7 +52,7 @@ impl SandboxManager {
     /// See [`SandboxManager::read_file`].
     pub async fn stat(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<FileInfo, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().stat(id.as_str(), path).await)
+        named(id, sandbox.provider()?.stat(id.as_str(), path).await)
     }
 
     /// Removes a file, an empty directory, or with `recursive` a whole tree.
@@ -67,7 +67,7 @@ impl SandboxManager {
         recursive: bool,
     ) -> Result<(), SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().delete(id.as_str(), path, recursive).await)
+        named(id, sandbox.provider()?.delete(id.as_str(), path, recursive).await)
     }
 
     /// Renames, as `rename(2)`.
@@ -76,7 +76,7 @@ impl SandboxManager {
     /// See [`SandboxManager::read_file`].
     pub async fn rename(&self, caller: &Caller, id: &SandboxId, from: &str, to: &str) -> Result<(), SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().rename(id.as_str(), from, to).await)
+        named(id, sandbox.provider()?.rename(id.as_str(), from, to).await)
     }
 
     /// Sets permission bits, at most `0o7777`.
@@ -85,7 +85,7 @@ impl SandboxManager {
     /// See [`SandboxManager::read_file`].
     pub async fn chmod(&self, caller: &Caller, id: &SandboxId, path: &str, mode: u32) -> Result<(), SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().chmod(id.as_str(), path, mode).await)
+        named(id, sandbox.provider()?.chmod(id.as_str(), path, mode).await)
     }
 
     /// Paths that match an absolute pattern, in order.
@@ -94,7 +94,7 @@ impl SandboxManager {
     /// See [`SandboxManager::read_file`].
     pub async fn glob(&self, caller: &Caller, id: &SandboxId, pattern: &str) -> Result<Vec<String>, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider().glob(id.as_str(), pattern).await)
+        named(id, sandbox.provider()?.glob(id.as_str(), pattern).await)
     }
 }
 

@@ -1,22 +1,28 @@
 //! All sandboxes of a server, and how each begins and ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::console_log::ConsoleLog;
+use super::admission::{Admission, Slot};
+use super::detached::Detached;
 use super::events::{Event, EventBus, EventKind};
-use super::metrics::{CreateOutcome, Metrics, Rejection};
-use super::usage::CpuMeter;
-use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, TenantId, UserId};
+use super::life::{Origin, Phase, Sandbox};
+use super::metrics::{CreateOutcome, Metrics};
+use super::quota::Quotas;
+use super::recovery::{self, nanos};
+use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, SandboxView};
 use crate::config::Config;
-use crate::provider::{Provider, ProviderError, SandboxSpec};
+use crate::provider::ProviderError;
 use crate::store::Store;
+
+/// Sandboxes that are freed at the same time after many expired at once.
+const RELEASES_AT_ONCE: usize = 32;
 
 /// The sandboxes of a server. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -27,43 +33,43 @@ pub struct SandboxManager {
 /// What all clones of a manager have in common.
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
-    providers: Providers,
+    pub(super) providers: Providers,
     /// What survives a restart.
     pub(super) store: Store,
     /// What was done, in numbers.
     pub(super) metrics: Metrics,
     /// What happens, for those who listen.
     pub(super) events: EventBus,
+    /// What each owner may use.
+    pub(super) quotas: Arc<Quotas>,
+    /// Who may create a sandbox now.
+    pub(super) admission: Arc<Admission>,
     /// Every sandbox that still holds something at its provider. Never locked across an await.
-    sandboxes: RwLock<HashMap<SandboxId, Arc<Sandbox>>>,
+    sandboxes: RwLock<HashMap<SandboxId, Entry>>,
+    /// Providers that may still hold what an earlier process left. They make no sandboxes until that is known.
+    unreconciled: RwLock<BTreeSet<&'static str>>,
     /// Cancelled when new sandboxes and commands are refused.
-    closing: CancellationToken,
+    pub(super) closing: CancellationToken,
     /// Parent of every sandbox's `ended`: cancelled when commands that still run are killed.
     pub(super) stopping: CancellationToken,
 }
 
-/// One sandbox.
-pub(super) struct Sandbox {
-    pub(super) id: SandboxId,
-    provider: Arc<dyn Provider>,
-    spec: SandboxSpec,
-    tenant: TenantId,
-    owner: Option<UserId>,
-    metadata: BTreeMap<String, String>,
-    created_at: SystemTime,
-    life: Mutex<Life>,
-    /// Cancelled when the sandbox ends, for the commands that run in it.
-    pub(super) ended: CancellationToken,
-    /// Commands that run now.
-    pub(super) running_execs: AtomicUsize,
-    /// Bytes of output held for commands that run now.
-    pub(super) buffered_output: AtomicUsize,
-    /// Its last output.
-    pub(super) console: ConsoleLog,
-    /// Commands started.
-    execs: AtomicU64,
-    /// Earlier measurements of its use of processors.
-    pub(super) cpu_meter: CpuMeter,
+/// How many sandboxes of one state there are on one provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxCount {
+    /// Name of the provider; `unknown` for those this server does not have.
+    pub provider: &'static str,
+    /// State in the API, or `releasing` for those that are gone for clients while the provider frees them.
+    pub state: &'static str,
+    /// How many.
+    pub count: usize,
+}
+
+/// A sandbox and the room it takes.
+struct Entry {
+    sandbox: Arc<Sandbox>,
+    /// Held for its `Drop`.
+    _slot: Slot,
 }
 
 impl Shared {
@@ -73,152 +79,48 @@ impl Shared {
             id: 0,
             at: SystemTime::now(),
             sandbox: sandbox.id.clone(),
-            tenant: sandbox.tenant.clone(),
-            owner: sandbox.owner.clone(),
-            provider: sandbox.provider.name(),
+            tenant: sandbox.holder.tenant.clone(),
+            owner: sandbox.holder.owner.clone(),
+            provider: sandbox.provider_label(),
             kind,
         });
     }
-}
 
-/// The part of a sandbox that changes.
-struct Life {
-    phase: Phase,
-    expires_at: SystemTime,
-}
-
-/// Where a sandbox is in its life. It only moves downwards in this list, but for the last two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The provider is making it.
-    Creating,
-    /// It can be used until it expires.
-    Running,
-    /// Gone for every client; the provider is freeing it.
-    Releasing,
-    /// Gone for every client; the provider could not free it and is asked again.
-    ReleaseFailed,
-}
-
-/// State of a sandbox in the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SandboxState {
-    /// Cannot be used yet.
-    Creating,
-    /// Can be used.
-    Running,
-}
-
-impl SandboxState {
-    /// Its name in the API.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Running => "running",
-        }
-    }
-}
-
-/// How many sandboxes of one state there are on one provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SandboxCount {
-    /// Name of the provider.
-    pub provider: &'static str,
-    /// State in the API, or `releasing` for those that are gone for clients while the provider frees them.
-    pub state: &'static str,
-    /// How many.
-    pub count: usize,
-}
-
-/// A sandbox as it was when asked for.
-#[derive(Debug, Clone)]
-pub struct SandboxView {
-    /// Its name.
-    pub id: SandboxId,
-    /// Whether it can be used.
-    pub state: SandboxState,
-    /// Name of its provider.
-    pub provider: &'static str,
-    /// What it is made of.
-    pub spec: SandboxSpec,
-    /// Who it is attributed to.
-    pub owner: Option<UserId>,
-    /// Labels.
-    pub metadata: BTreeMap<String, String>,
-    /// When creation began.
-    pub created_at: SystemTime,
-    /// When it ceases to exist.
-    pub expires_at: SystemTime,
-}
-
-/// A poisoned lock means that a thread panicked while it held it; every update under these locks is a single
-/// assignment, so the data is whole.
-fn locked(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
-    life.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Sandbox {
-    pub(super) fn provider(&self) -> &dyn Provider {
-        self.provider.as_ref()
-    }
-
-    pub(super) fn spec(&self) -> &SandboxSpec {
-        &self.spec
-    }
-
-    /// Counts a command that starts, and returns its number.
-    pub(super) fn next_exec(&self) -> u64 {
-        self.execs.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Commands started.
-    pub(super) fn exec_count(&self) -> u64 {
-        self.execs.load(Ordering::Relaxed)
-    }
-
-    /// `None` when it is gone for every client.
-    fn view(&self, now: SystemTime) -> Option<SandboxView> {
-        let (phase, expires_at) = {
-            let life = locked(&self.life);
-            (life.phase, life.expires_at)
+    /// Counts a sandbox in.
+    pub(super) fn insert(&self, sandbox: &Arc<Sandbox>, slot: Slot) {
+        let entry = Entry {
+            sandbox: Arc::clone(sandbox),
+            _slot: slot,
         };
-        let state = match phase {
-            Phase::Creating => SandboxState::Creating,
-            Phase::Running if now < expires_at => SandboxState::Running,
-            Phase::Running | Phase::Releasing | Phase::ReleaseFailed => return None,
-        };
-        Some(SandboxView {
-            id: self.id.clone(),
-            state,
-            provider: self.provider.name(),
-            spec: self.spec.clone(),
-            owner: self.owner.clone(),
-            metadata: self.metadata.clone(),
-            created_at: self.created_at,
-            expires_at,
-        })
+        let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+        sandboxes.insert(sandbox.id.clone(), entry);
     }
 
-    /// Whether it reached its time.
-    pub(super) fn is_expired(&self, now: SystemTime) -> bool {
-        let life = locked(&self.life);
-        life.phase == Phase::Running && now >= life.expires_at
+    /// Drops a sandbox that holds nothing any more, and gives its room to whoever waits.
+    fn forget(&self, id: &SandboxId) {
+        let entry = {
+            let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+            sandboxes.remove(id)
+        };
+        drop(entry);
     }
 
-    /// Ends it for every client and kills what runs in it. The first of several callers gets `true`, and must have
-    /// the provider free it.
-    fn end(&self) -> bool {
-        let first = {
-            let mut life = locked(&self.life);
-            let first = matches!(life.phase, Phase::Creating | Phase::Running | Phase::ReleaseFailed);
-            if first {
-                life.phase = Phase::Releasing;
-            }
-            first
-        };
-        self.ended.cancel();
-        first
+    /// Has a provider make no sandboxes until it is [reconciled](Self::reconciled).
+    pub(super) fn block_until_reconciled(&self, provider: &'static str) {
+        let mut unreconciled = self.unreconciled.write().unwrap_or_else(PoisonError::into_inner);
+        unreconciled.insert(provider);
+    }
+
+    /// Whether nothing of an earlier process is left at a provider but known sandboxes.
+    pub(super) fn is_reconciled(&self, provider: &str) -> bool {
+        let unreconciled = self.unreconciled.read().unwrap_or_else(PoisonError::into_inner);
+        !unreconciled.contains(provider)
+    }
+
+    /// Notes that nothing of an earlier process is left at a provider but known sandboxes.
+    pub(super) fn reconciled(&self, provider: &str) {
+        let mut unreconciled = self.unreconciled.write().unwrap_or_else(PoisonError::into_inner);
+        unreconciled.remove(provider);
     }
 }
 
@@ -226,14 +128,19 @@ impl SandboxManager {
     /// A manager without sandboxes.
     #[must_use]
     pub fn new(config: Arc<Config>, providers: Providers, store: Store) -> Self {
+        let quotas = Arc::new(Quotas::new(config.limits.max_sandboxes_per_owner));
+        let metrics = Metrics::default();
         Self {
             shared: Arc::new(Shared {
+                admission: Arc::new(Admission::new(&config.limits, Arc::clone(&quotas), metrics.clone())),
                 config,
                 providers,
                 store,
-                metrics: Metrics::default(),
+                metrics,
                 events: EventBus::default(),
-                sandboxes: RwLock::new(HashMap::new()),
+                quotas,
+                sandboxes: RwLock::default(),
+                unreconciled: RwLock::default(),
                 closing: CancellationToken::new(),
                 stopping: CancellationToken::new(),
             }),
@@ -266,94 +173,45 @@ impl SandboxManager {
     /// Makes a sandbox. When the returned future is dropped before it is done, nothing is left behind.
     ///
     /// # Errors
-    /// A value out of range, an unknown provider or image, a server that is full or stopping, a failing provider.
+    /// A value out of range, an unknown provider or image, a server that is full or stopping, a failing provider or store.
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<SandboxView, SandboxError> {
         self.refuse_when_closing()?;
         let request = self.with_template(caller, request).await?;
         let shared = &self.shared;
         let provider = Arc::clone(shared.providers.resolve(request.provider.as_deref())?);
+        self.refuse_before_reconciliation(provider.name())?;
         let spec = request.specify(&shared.config)?;
-        let lifetime = request.lifetime(&shared.config.limits)?;
+        let holder = request.holder(caller);
+        let lifetime = request.lifetime(&shared.config.limits, &shared.quotas.of(&holder))?;
         let id = SandboxId::random()
             .map_err(|error| SandboxError::Provider(ProviderError::Internal(format!("no random bytes: {error}"))))?;
+        let slot = shared.admission.enter(&holder, &shared.closing).await?;
         let created_at = SystemTime::now();
-        let sandbox = Arc::new(Sandbox {
-            id: id.clone(),
-            provider,
+        let origin = Origin {
+            id,
+            provider_name: provider.name().to_owned(),
+            provider: Some(provider),
             spec,
-            tenant: caller.tenant.clone(),
-            owner: caller.user.clone().or(request.owner),
+            holder,
             metadata: request.metadata,
             created_at,
-            life: Mutex::new(Life {
-                phase: Phase::Creating,
-                expires_at: created_at + lifetime,
-            }),
-            ended: shared.stopping.child_token(),
-            running_execs: AtomicUsize::new(0),
-            buffered_output: AtomicUsize::new(0),
-            console: ConsoleLog::new(
-                shared.config.limits.max_console_log_bytes,
-                shared.config.limits.max_sandboxes,
-            ),
-            execs: AtomicU64::new(0),
-            cpu_meter: CpuMeter::new(),
-        });
-        self.register(&sandbox)?;
-        let started = Instant::now();
-        let provider = sandbox.provider.name();
-
-        let unfinished = Unfinished {
-            manager: self,
-            sandbox: &sandbox,
+            expires_at: created_at + lifetime,
         };
-        match sandbox.provider.create(id.as_str(), &sandbox.spec).await {
-            Ok(()) => {
-                let destroyed_meanwhile = {
-                    let mut life = locked(&sandbox.life);
-                    if life.phase == Phase::Creating {
-                        life.phase = Phase::Running;
-                    }
-                    life.phase != Phase::Running
-                };
-                std::mem::forget(unfinished);
-                if destroyed_meanwhile {
-                    // Whoever ended it may have asked the provider before the provider had it: ask once more.
-                    self.release(&sandbox).await?;
-                    return Err(SandboxError::NotFound(id));
-                }
-                shared.metrics.created(provider, CreateOutcome::Ok, started.elapsed());
-                let image = sandbox.spec.image.clone();
-                shared.tell(&sandbox, EventKind::Created { image });
-                sandbox.view(SystemTime::now()).ok_or(SandboxError::NotFound(id))
-            }
-            Err(error) => {
-                if let ProviderError::Internal(_) | ProviderError::Unavailable(_) = error {
-                    shared
-                        .metrics
-                        .created(provider, CreateOutcome::Error, started.elapsed());
-                    shared.tell(&sandbox, EventKind::Error);
-                }
-                std::mem::forget(unfinished);
+        let sandbox = Arc::new(Sandbox::new(
+            origin,
+            Phase::Creating,
+            &shared.config.limits,
+            &shared.stopping,
+        ));
+        shared.insert(&sandbox, slot);
+        let abandoned = {
+            let sandbox = Arc::clone(&sandbox);
+            move || {
+                // Nobody has it freed but `make`, which goes on.
                 sandbox.end();
-                self.forget(&id);
-                Err(SandboxError::of_provider(&id, error))
             }
-        }
-    }
-
-    /// Counts a new sandbox in, if there is room for it.
-    fn register(&self, sandbox: &Arc<Sandbox>) -> Result<(), SandboxError> {
-        let max = self.shared.config.limits.max_sandboxes;
-        let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
-        if sandboxes.len() >= max {
-            self.shared.metrics.rejected(Rejection::Capacity);
-            return Err(SandboxError::LimitReached(format!(
-                "this server runs at most {max} sandboxes at once; destroy one or try again later"
-            )));
-        }
-        sandboxes.insert(sandbox.id.clone(), Arc::clone(sandbox));
-        Ok(())
+        };
+        Detached::new(make(self.clone(), sandbox), abandoned).await
     }
 
     /// One sandbox.
@@ -371,7 +229,7 @@ impl SandboxManager {
     pub fn list(&self, caller: &Caller) -> Vec<SandboxView> {
         let now = SystemTime::now();
         let mut views: Vec<_> = self
-            .select(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()))
+            .select(|sandbox| caller.sees(&sandbox.holder))
             .iter()
             .filter_map(|sandbox| sandbox.view(now))
             .collect();
@@ -386,7 +244,7 @@ impl SandboxManager {
         let mut counts = BTreeMap::new();
         for sandbox in self.select(|_| true) {
             let state = sandbox.view(now).map_or("releasing", |view| view.state.label());
-            *counts.entry((sandbox.provider.name(), state)).or_default() += 1;
+            *counts.entry((sandbox.provider_label(), state)).or_default() += 1;
         }
         let counts = counts.into_iter();
         counts
@@ -397,41 +255,44 @@ impl SandboxManager {
     /// How many sandboxes a provider holds.
     #[must_use]
     pub fn count_on(&self, provider: &str) -> usize {
-        self.select(|sandbox| sandbox.provider.name() == provider).len()
+        self.select(|sandbox| sandbox.provider_name == provider).len()
     }
 
     /// Destroys a sandbox and kills what runs in it. Not an error when it is gone already, or was never there.
     ///
     /// # Errors
-    /// What the provider reports. The sandbox is gone for clients all the same; freeing it is tried again.
+    /// What the provider or the store reports. The sandbox is gone for clients all the same; freeing it is tried again.
     pub async fn destroy(&self, caller: &Caller, id: &SandboxId) -> Result<(), SandboxError> {
         match self.find(caller, id) {
+            None => Ok(()),
             Some(sandbox) if sandbox.end() => {
                 self.shared.tell(&sandbox, EventKind::Destroyed);
-                self.release(&sandbox).await
+                Detached::new(release(self.clone(), sandbox), || {}).await
             }
-            _ => Ok(()),
+            // Somebody else frees it. What this caller is told must be true after a crash, too.
+            Some(_) => Ok(self.shared.store.delete_sandbox(id.to_string()).await?),
         }
     }
 
-    /// Lets a sandbox live this much longer, counted from now, up to the server's maximum.
+    /// Lets a sandbox live this much longer, counted from now, up to the maximum of the server and of its owner.
     ///
     /// # Errors
-    /// [`SandboxError::NotFound`]; [`SandboxError::Invalid`] for no time at all.
-    pub fn extend(&self, caller: &Caller, id: &SandboxId, ttl: Duration) -> Result<SandboxView, SandboxError> {
+    /// [`SandboxError::NotFound`]; [`SandboxError::Invalid`] for no time at all; a failing store.
+    pub async fn extend(&self, caller: &Caller, id: &SandboxId, ttl: Duration) -> Result<SandboxView, SandboxError> {
         if ttl.is_zero() {
             return Err(SandboxError::Invalid("ttl must be longer than 0s".to_owned()));
         }
-        let ttl = ttl.min(self.shared.config.limits.max_ttl.0);
         let sandbox = self.running(caller, id)?;
-        {
-            let now = SystemTime::now();
-            let mut life = locked(&sandbox.life);
-            // It may have ended or expired since it was looked up; the dead are not raised.
-            if life.phase == Phase::Running && now < life.expires_at {
-                life.expires_at = now + ttl;
-            }
-        }
+        let quota = self.shared.quotas.of(&sandbox.holder);
+        let ttl = ttl.min(self.shared.config.limits.max_ttl.0);
+        let ttl = quota.max_ttl.map_or(ttl, |own| own.min(ttl));
+        let expires_at = SystemTime::now() + ttl;
+        let committed = {
+            let sandbox = Arc::clone(&sandbox);
+            move || sandbox.extend_to(expires_at, SystemTime::now())
+        };
+        let store = &self.shared.store;
+        store.set_expiry(id.to_string(), nanos(expires_at), committed).await?;
         sandbox
             .view(SystemTime::now())
             .ok_or_else(|| SandboxError::NotFound(id.clone()))
@@ -441,31 +302,23 @@ impl SandboxManager {
     #[must_use]
     pub fn prune(&self, caller: &Caller) -> usize {
         let now = SystemTime::now();
-        let expired =
-            self.select(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()) && sandbox.is_expired(now));
-        expired.into_iter().filter(|sandbox| self.expire(sandbox)).count()
+        self.expire(self.select(|sandbox| caller.sees(&sandbox.holder) && sandbox.is_expired(now)))
     }
 
-    /// Destroys all expired sandboxes, and tries again to free those the provider could not.
+    /// Destroys all expired sandboxes, and tries again to free those that could not be.
     pub(super) fn sweep(&self) {
-        let now = SystemTime::now();
-        let due = self.select(|sandbox| sandbox.is_expired(now) || locked(&sandbox.life).phase == Phase::ReleaseFailed);
-        for sandbox in due {
-            if sandbox.is_expired(now) {
-                self.expire(&sandbox);
-            } else {
-                self.end_in_background(&sandbox);
-            }
-        }
+        let (now, instant) = (SystemTime::now(), Instant::now());
+        self.expire(self.select(|sandbox| sandbox.is_expired(now)));
+        self.end_in_background(self.select(|sandbox| sandbox.is_release_due(instant)));
     }
 
-    /// Ends a sandbox whose time is over; `false` when someone else ended it.
-    fn expire(&self, sandbox: &Arc<Sandbox>) -> bool {
-        let first = self.end_in_background(sandbox);
-        if first {
+    /// Ends sandboxes whose time is over. Says how many of them nobody else had ended.
+    fn expire(&self, sandboxes: Vec<Arc<Sandbox>>) -> usize {
+        let ended = self.end_in_background(sandboxes);
+        for sandbox in &ended {
             self.shared.tell(sandbox, EventKind::Expired);
         }
-        first
+        ended.len()
     }
 
     /// Refuses new sandboxes and commands from now on.
@@ -495,92 +348,136 @@ impl SandboxManager {
         }
     }
 
+    /// # Errors
+    /// [`ProviderError::Unavailable`] while a provider may hold what an earlier process left.
+    pub(super) fn refuse_before_reconciliation(&self, provider: &str) -> Result<(), SandboxError> {
+        if self.shared.is_reconciled(provider) {
+            return Ok(());
+        }
+        let message = format!("provider {provider} could not be reached since the server started; try again later");
+        Err(SandboxError::Provider(ProviderError::Unavailable(message)))
+    }
+
     /// A sandbox that can be used now.
     pub(super) fn running(&self, caller: &Caller, id: &SandboxId) -> Result<Arc<Sandbox>, SandboxError> {
-        let not_found = || SandboxError::NotFound(id.clone());
-        let sandbox = self.find(caller, id).ok_or_else(not_found)?;
-        let (phase, expires_at) = {
-            let life = locked(&sandbox.life);
-            (life.phase, life.expires_at)
-        };
-        match phase {
-            Phase::Running if SystemTime::now() < expires_at => Ok(sandbox),
-            Phase::Creating => Err(SandboxError::NotReady(id.clone())),
-            Phase::Running | Phase::Releasing | Phase::ReleaseFailed => Err(not_found()),
-        }
+        let sandbox = self
+            .find(caller, id)
+            .ok_or_else(|| SandboxError::NotFound(id.clone()))?;
+        sandbox.usable(SystemTime::now())?;
+        Ok(sandbox)
     }
 
     fn find(&self, caller: &Caller, id: &SandboxId) -> Option<Arc<Sandbox>> {
         let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        sandboxes
-            .get(id)
-            .filter(|sandbox| caller.sees(&sandbox.tenant, sandbox.owner.as_ref()))
-            .cloned()
+        let sandbox = &sandboxes.get(id)?.sandbox;
+        caller.sees(&sandbox.holder).then(|| Arc::clone(sandbox))
     }
 
-    fn select(&self, wanted: impl Fn(&Sandbox) -> bool) -> Vec<Arc<Sandbox>> {
+    pub(super) fn select(&self, wanted: impl Fn(&Sandbox) -> bool) -> Vec<Arc<Sandbox>> {
         let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        sandboxes.values().filter(|sandbox| wanted(sandbox)).cloned().collect()
+        let all = sandboxes.values().map(|entry| &entry.sandbox);
+        all.filter(|sandbox| wanted(sandbox)).cloned().collect()
     }
 
-    fn forget(&self, id: &SandboxId) {
-        self.shared
-            .sandboxes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-    }
-
-    /// Ends a sandbox now and has it freed later; `false` when someone else did.
-    fn end_in_background(&self, sandbox: &Arc<Sandbox>) -> bool {
-        let first = sandbox.end();
-        if first {
-            tokio::spawn(release(self.clone(), Arc::clone(sandbox)));
+    /// Ends sandboxes now and has them freed later. Returns those that nobody else had ended.
+    fn end_in_background(&self, sandboxes: Vec<Arc<Sandbox>>) -> Vec<Arc<Sandbox>> {
+        let ended: Vec<_> = sandboxes.into_iter().filter(|sandbox| sandbox.end()).collect();
+        if !ended.is_empty() {
+            let manager = self.clone();
+            tokio::spawn(
+                stream::iter(ended.clone()).for_each_concurrent(RELEASES_AT_ONCE, move |sandbox| {
+                    // Failures are logged, and tried again.
+                    release(manager.clone(), sandbox).map(drop)
+                }),
+            );
         }
-        first
-    }
-
-    /// Has the provider free a sandbox that ended. Runs to its end even when the caller does not wait for it.
-    async fn release(&self, sandbox: &Arc<Sandbox>) -> Result<(), SandboxError> {
-        let id = &sandbox.id;
-        let freeing = tokio::spawn(release(self.clone(), Arc::clone(sandbox)));
-        let result = freeing
-            .await
-            .unwrap_or_else(|error| Err(ProviderError::Internal(error.to_string())));
-        result.map_err(|error| SandboxError::of_provider(id, error))
+        ended
     }
 }
 
-/// Frees a sandbox at its provider and drops it from the manager, or leaves it to be tried again.
-async fn release(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<(), ProviderError> {
+/// Has the provider make a sandbox, and records it: from then on it survives the server. When somebody ends the sandbox
+/// meanwhile, all of it is undone.
+async fn make(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<SandboxView, SandboxError> {
     let id = &sandbox.id;
-    let freeing = AssertUnwindSafe(sandbox.provider.destroy(id.as_str())).catch_unwind();
-    let result = freeing
-        .await
-        .unwrap_or_else(|_| Err(ProviderError::Internal("the provider panicked".to_owned())));
+    let shared = &manager.shared;
+    let provider = sandbox.provider()?;
+    let started = Instant::now();
+    if let Err(error) = guarded(provider.create(id.as_str(), &sandbox.spec)).await {
+        if let ProviderError::Internal(_) | ProviderError::Unavailable(_) = error {
+            let outcome = CreateOutcome::Error;
+            shared.metrics.created(provider.name(), outcome, started.elapsed());
+            shared.tell(&sandbox, EventKind::Error);
+        }
+        sandbox.end();
+        shared.forget(id);
+        return Err(SandboxError::of_provider(id, error));
+    }
+    let recorded = match recovery::row(&sandbox) {
+        Ok(row) => {
+            let wanted = {
+                let sandbox = Arc::clone(&sandbox);
+                // Whoever ends a sandbox does so before deleting its row: no row is added after that.
+                move || sandbox.is_creating()
+            };
+            shared
+                .store
+                .insert_sandbox(row, wanted)
+                .await
+                .map_err(SandboxError::Store)
+        }
+        Err(error) => Err(error),
+    };
+    if recorded.is_ok() && sandbox.created() {
+        let outcome = CreateOutcome::Ok;
+        shared.metrics.created(provider.name(), outcome, started.elapsed());
+        let image = sandbox.spec.image.clone();
+        shared.tell(&sandbox, EventKind::Created { image });
+        return sandbox
+            .view(SystemTime::now())
+            .ok_or_else(|| SandboxError::NotFound(id.clone()));
+    }
+    sandbox.end();
+    let released = release(manager.clone(), Arc::clone(&sandbox)).await;
+    Err(recorded
+        .and(released)
+        .err()
+        .unwrap_or_else(|| SandboxError::NotFound(id.clone())))
+}
+
+/// Forgets a sandbox that ended and has its provider free it, or leaves it to be tried again. The row goes first: what a
+/// client was told is destroyed never comes back, and what a provider holds without a row is freed at the next start.
+async fn release(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<(), SandboxError> {
+    let id = &sandbox.id;
+    let unrecorded = manager.shared.store.delete_sandbox(id.to_string()).await;
+    // Also when the row is still there: it may be what this sandbox holds that leaves no room to write.
+    let freed = match sandbox.provider() {
+        Ok(provider) => match guarded(provider.destroy(id.as_str())).await {
+            Err(ProviderError::SandboxNotFound) => Ok(()),
+            other => other,
+        },
+        // Nothing of it can be reached from here.
+        Err(_) => Ok(()),
+    };
+    let result = unrecorded
+        .map_err(SandboxError::Store)
+        .and(freed.map_err(SandboxError::Provider));
     match &result {
-        Ok(()) | Err(ProviderError::SandboxNotFound) => {
-            manager.forget(id);
-            manager.shared.metrics.destroyed(sandbox.provider.name());
-            Ok(())
+        Ok(()) => {
+            manager.shared.forget(id);
+            manager.shared.metrics.destroyed(sandbox.provider_label());
         }
         Err(error) => {
             tracing::warn!(sandbox = %id, %error, "cannot free the sandbox; trying again");
-            locked(&sandbox.life).phase = Phase::ReleaseFailed;
-            result
+            sandbox.release_failed();
         }
     }
+    result
 }
 
-/// A creation that is under way. Dropped only when the creation was cancelled or panicked: then what the provider
-/// made so far is freed.
-struct Unfinished<'a> {
-    manager: &'a SandboxManager,
-    sandbox: &'a Arc<Sandbox>,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        self.manager.end_in_background(self.sandbox);
-    }
+/// A provider's answer; that it panicked is one as well.
+pub(super) async fn guarded<T>(asked: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    AssertUnwindSafe(asked)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(ProviderError::Internal("the provider panicked".to_owned())))
 }

@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of HTTP; drives a [`Provider`](crate::provider::Provider).
 
+mod admission;
 mod caller;
 mod console_log;
+mod detached;
 mod error;
 mod events;
 mod exec_record;
@@ -11,26 +13,36 @@ mod execution;
 mod files;
 mod id;
 mod image_catalog;
+mod life;
 mod manager;
 mod metrics;
 mod output;
 mod providers;
+mod quota;
 mod reaper;
+mod recovery;
 mod request;
+mod spawn_queue;
 mod templates;
+#[cfg(test)]
+mod tests;
 mod usage;
 
+pub use admission::{AdmissionDecision, DenialReason};
 pub use caller::{Caller, InvalidUserId, TenantId, UserId};
 pub use error::SandboxError;
 pub use events::{Event, EventBus, EventKind, EventStream, Heard};
 pub use execution::{ExecExit, ExecItem, RunningExec};
 pub use id::SandboxId;
 pub use image_catalog::{ImageCatalog, ImageCatalogError, ImageDescription, NoImages};
-pub use manager::{SandboxCount, SandboxManager, SandboxState, SandboxView};
+pub use life::{SandboxState, SandboxView};
+pub use manager::{SandboxCount, SandboxManager};
 pub use metrics::{CommandOutcome, Metrics, OperationCount, Rejection};
 pub use output::CollectedExec;
 pub use providers::{ProviderStatus, Providers};
+pub use quota::{OwnerQuota, OwnerUsage, Quota, QuotaSummary};
 pub use reaper::Reaper;
+pub use recovery::Recovered;
 pub use request::{CreateRequest, ExecRequest};
 pub use templates::{Saved, Template, TemplateName, TemplateSpec};
 pub use usage::SandboxStats;

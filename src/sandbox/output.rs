@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::execution::reserve;
-use super::manager::Sandbox;
+use super::life::Sandbox;
 use super::{ExecExit, ExecItem, RunningExec, SandboxError};
 use crate::provider::OutputStream;
 

@@ -53,12 +53,19 @@ impl Providers {
             None => Ok(&self.default),
             Some(name) => {
                 super::request::check_name("provider", name)?;
-                self.all
-                    .iter()
-                    .find(|provider| provider.name() == name)
-                    .ok_or_else(|| not_found(&self.all, name))
+                self.find(name).ok_or_else(|| not_found(&self.all, name))
             }
         }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Arc<dyn Provider>] {
+        &self.all
+    }
+
+    /// The provider of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+        self.all.iter().find(|provider| provider.name() == name)
     }
 
     /// Asks one provider how it is.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{SandboxError, UserId};
+use super::caller::Holder;
+use super::{Caller, Quota, SandboxError, UserId};
 use crate::config::{Config, Limits};
 use crate::duration::GoDuration;
 use crate::provider::{Command, ExecSpec, Network, SandboxSpec, Stdin};
@@ -83,15 +84,23 @@ impl CreateRequest {
         })
     }
 
-    /// The time to live, within the server's maximum.
-    pub(super) fn lifetime(&self, limits: &Limits) -> Result<Duration, SandboxError> {
-        bounded_duration("ttl", self.ttl, limits.default_ttl, limits.max_ttl)
+    /// The time to live, within the maximum of the server and of the owner.
+    pub(super) fn lifetime(&self, limits: &Limits, quota: &Quota) -> Result<Duration, SandboxError> {
+        bounded_duration("ttl", self.ttl, limits.default_ttl, limits.max_ttl, quota.max_ttl)
+    }
+
+    /// Whose the sandbox will be.
+    pub(super) fn holder(&self, caller: &Caller) -> Holder {
+        Holder {
+            tenant: caller.tenant.clone(),
+            owner: caller.user.clone().or_else(|| self.owner.clone()),
+        }
     }
 }
 
 impl ExecRequest {
-    /// Applies defaults and maxima.
-    pub(super) fn specify(self, limits: &Limits) -> Result<ExecSpec, SandboxError> {
+    /// Applies defaults and maxima, of the server and of the sandbox's owner.
+    pub(super) fn specify(self, limits: &Limits, quota: &Quota) -> Result<ExecSpec, SandboxError> {
         let invalid = |message: &str| Err(SandboxError::Invalid(message.to_owned()));
         match &self.command {
             Command::Shell(script) if script.contains('\0') => return invalid("command must not contain a NUL byte"),
@@ -110,6 +119,7 @@ impl ExecRequest {
             self.timeout,
             limits.default_exec_timeout,
             limits.max_exec_timeout,
+            quota.max_exec_timeout,
         )?;
         Ok(ExecSpec {
             command: self.command,
@@ -138,21 +148,29 @@ fn within<T: PartialOrd + Default + std::fmt::Display + Copy>(
     }
 }
 
-/// A duration above zero and up to the maximum, or the default.
+/// A duration above zero and up to the server's maximum and the owner's, or the default.
 fn bounded_duration(
     name: &str,
     asked: Option<Duration>,
     default: GoDuration,
     max: GoDuration,
+    owners_max: Option<Duration>,
 ) -> Result<Duration, SandboxError> {
     match asked {
-        None => Ok(default.0),
+        None => Ok(owners_max.map_or(default.0, |own| own.min(default.0))),
         Some(value) if value.is_zero() => Err(SandboxError::Invalid(format!("{name} must be longer than 0s"))),
         Some(value) if value > max.0 => Err(SandboxError::Invalid(format!(
             "{name} is {}; this server allows at most {max}",
             GoDuration(value)
         ))),
-        Some(value) => Ok(value),
+        Some(value) => match owners_max.filter(|own| value > *own) {
+            Some(own) => Err(SandboxError::LimitReached(format!(
+                "{name} is {}; the owner's quota allows at most {}",
+                GoDuration(value),
+                GoDuration(own)
+            ))),
+            None => Ok(value),
+        },
     }
 }
 

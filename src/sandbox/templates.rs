@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, CreateRequest, SandboxError, SandboxManager, SandboxView};
+use super::{Caller, CreateRequest, Quota, SandboxError, SandboxManager, SandboxView};
 use crate::duration::GoDuration;
 use crate::provider::Network;
 use crate::store::{Added, TemplateRow};
@@ -249,7 +249,7 @@ impl SandboxManager {
         let request = spec.clone().below(CreateRequest::default())?;
         self.providers().resolve(request.provider.as_deref())?;
         request.specify(&self.shared.config)?;
-        request.lifetime(&self.shared.config.limits)?;
+        request.lifetime(&self.shared.config.limits, &Quota::default())?;
         let body = serde_json::to_string(spec)
             .ok()
             .filter(|body| body.len() <= MAX_TEMPLATE_BYTES);

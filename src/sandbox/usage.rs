@@ -78,13 +78,13 @@ impl SandboxManager {
     /// [`SandboxError::NotFound`] and what the provider reports.
     pub async fn stats(&self, caller: &Caller, id: &SandboxId) -> Result<SandboxStats, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        let usage = match sandbox.provider().usage(id.as_str()).await {
+        let usage = match sandbox.provider()?.usage(id.as_str()).await {
             Ok(usage) => Some(usage),
             Err(ProviderError::Unsupported(_)) => None,
             Err(error) => return Err(SandboxError::of_provider(id, error)),
         };
         let cpu_time = usage.and_then(|usage| usage.cpu_time);
-        let spec = sandbox.spec();
+        let spec = &sandbox.spec;
         Ok(SandboxStats {
             usage,
             cpu_percent: cpu_time.map(|used| sandbox.cpu_meter.percent(Instant::now(), used)),

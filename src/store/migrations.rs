@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// One step after the other; a step that was released is never changed.
 const STEPS: &[&str] = &[
-    // Sandboxes: what the lifecycle layer knows of each that is not gone.
+    // Sandboxes: what the lifecycle layer knows of each that is not gone. Times are nanoseconds since 1970, UTC.
     "CREATE TABLE sandboxes (
         id TEXT PRIMARY KEY,
         tenant TEXT NOT NULL,
@@ -14,7 +14,6 @@ const STEPS: &[&str] = &[
         provider TEXT NOT NULL,
         spec TEXT NOT NULL,
         metadata TEXT NOT NULL,
-        phase TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL
     ) STRICT",
@@ -29,7 +28,10 @@ const STEPS: &[&str] = &[
     "CREATE TABLE quotas (
         tenant TEXT NOT NULL,
         owner TEXT NOT NULL,
-        body TEXT NOT NULL,
+        max_sandboxes INTEGER,
+        max_ttl INTEGER,
+        max_exec_timeout INTEGER,
+        created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
         PRIMARY KEY (tenant, owner)
     ) STRICT",

@@ -6,6 +6,8 @@
 mod audit;
 mod data_dir;
 mod migrations;
+mod quotas;
+mod sandboxes;
 mod templates;
 
 use std::path::Path;
@@ -19,6 +21,8 @@ use tokio::sync::oneshot;
 
 pub use audit::{AuditAction, AuditEntry};
 pub use data_dir::{DataDir, DataDirError};
+pub use quotas::QuotaRow;
+pub use sandboxes::SandboxRow;
 pub use templates::{Added, TemplateRow};
 
 /// Most jobs of one transaction; the next ones wait for the next.
@@ -74,7 +78,14 @@ impl Store {
     /// # Errors
     /// When the file cannot be used, or a newer wisp wrote it.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        Self::start(Connection::open(path)?, durability)
+        Self::start(Connection::open(path)?, durability, || true)
+    }
+
+    /// A database whose process can be made to die: from the moment `is_alive` says no, nothing is written and nobody is
+    /// told anything. It is asked before and after each commit.
+    #[cfg(test)]
+    pub(crate) fn mortal(path: &Path, is_alive: impl Fn() -> bool + Send + 'static) -> Result<Self, StoreError> {
+        Self::start(Connection::open(path)?, Durability::Process, is_alive)
     }
 
     /// A database that is gone with its last handle.
@@ -82,10 +93,14 @@ impl Store {
     /// # Errors
     /// When memory runs out.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Self::start(Connection::open_in_memory()?, Durability::Process)
+        Self::start(Connection::open_in_memory()?, Durability::Process, || true)
     }
 
-    fn start(mut connection: Connection, durability: Durability) -> Result<Self, StoreError> {
+    fn start(
+        mut connection: Connection,
+        durability: Durability,
+        is_alive: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let synchronous = match durability {
             // In WAL mode this is safe against the end of the process: what was written is with the operating system.
             Durability::Process => "OFF",
@@ -99,7 +114,7 @@ impl Store {
         // The thread ends when the last sender is dropped.
         thread::Builder::new()
             .name("wisp-store".to_owned())
-            .spawn(move || work(&connection, &waiting))
+            .spawn(move || work(&connection, &waiting, is_alive))
             .map_err(|_| StoreError::Stopped)?;
         Ok(Self { jobs })
     }
@@ -112,8 +127,23 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run_then(work, |_| {}).await
+    }
+
+    /// As [`Store::run`]; what `work` returned goes to `committed`, on the store's thread and in the order of the commits:
+    /// what is kept in memory of the database can follow it without a lock.
+    ///
+    /// # Errors
+    /// See [`Store::run`]; `committed` is not called then.
+    pub(crate) async fn run_then<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.jobs.send(job(work, sender)).map_err(|_| StoreError::Stopped)?;
+        self.jobs
+            .send(job(work, committed, sender))
+            .map_err(|_| StoreError::Stopped)?;
         receiver.await.map_err(|_| StoreError::Stopped)?
     }
 
@@ -126,13 +156,16 @@ impl Store {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.jobs.send(job(work, sender)).map_err(|_| StoreError::Stopped)?;
+        self.jobs
+            .send(job(work, |_| {}, sender))
+            .map_err(|_| StoreError::Stopped)?;
         receiver.blocking_recv().map_err(|_| StoreError::Stopped)?
     }
 }
 
 fn job<T: Send + 'static>(
     work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    then: impl FnOnce(&T) + Send + 'static,
     sender: oneshot::Sender<Result<T, StoreError>>,
 ) -> Job {
     Box::new(move |connection| {
@@ -149,6 +182,9 @@ fn job<T: Send + 'static>(
                     Some(error.to_string()),
                 ))),
             };
+            if let Ok(value) = &result {
+                then(value);
+            }
             // The caller may have stopped waiting.
             let _ = sender.send(result);
         })
@@ -160,6 +196,14 @@ fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
+    if connection.is_autocommit() {
+        // There is no transaction to be part of: it could not begin, or an earlier job met a full disk and SQLite gave the
+        // transaction up. What is done now would stay although its caller is told that it failed.
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
+            Some("the transaction is gone".to_owned()),
+        ));
+    }
     connection.execute_batch("SAVEPOINT job")?;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(connection))).unwrap_or_else(|_| {
         Err(rusqlite::Error::SqliteFailure(
@@ -188,8 +232,11 @@ pub(crate) fn from_millis(millis: i64) -> SystemTime {
 }
 
 /// The store's thread: takes what waits, does it in one transaction, tells the callers.
-fn work(connection: &Connection, waiting: &mpsc::Receiver<Job>) {
+fn work(connection: &Connection, waiting: &mpsc::Receiver<Job>, is_alive: impl Fn() -> bool) {
     while let Ok(first) = waiting.recv() {
+        if !is_alive() {
+            continue;
+        }
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         let mut replies = Vec::new();
         for job in std::iter::once(first).chain(waiting.try_iter().take(MAX_BATCH - 1)) {
@@ -202,6 +249,9 @@ fn work(connection: &Connection, waiting: &mpsc::Receiver<Job>) {
                 // Nothing else can be done about a failing rollback.
                 let _ = connection.execute_batch("ROLLBACK");
             }
+        }
+        if !is_alive() {
+            continue;
         }
         for reply in replies {
             reply(committed.as_ref().copied());
@@ -233,6 +283,41 @@ mod tests {
         assert!(matches!(panicked, Err::<(), _>(_)));
         kept.unwrap();
         assert_eq!(store.run(count).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_after_a_lost_transaction_fails_and_leaves_nothing() {
+        let store = Store::in_memory().unwrap();
+        store
+            .run(|db| db.execute_batch("CREATE TABLE t (n INTEGER)"))
+            .await
+            .unwrap();
+        // What SQLite does by itself when the disk is full.
+        let losing = store.run(|db| db.execute_batch("ROLLBACK"));
+        let next = store.run(|db| db.execute("INSERT INTO t VALUES (1)", []));
+        let (lost, next) = tokio::join!(losing, next);
+        assert!(lost.is_err());
+        // It may have come in time for the same transaction, or not.
+        let kept = i64::from(next.is_ok());
+        assert_eq!(store.run(count).await.unwrap(), kept);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_in_memory_follows_the_commits() {
+        let store = Store::in_memory().unwrap();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let note = |n: i64| {
+            let seen = std::sync::Arc::clone(&seen);
+            store.run_then(move |_| Ok(n), move |n| seen.lock().unwrap().push(*n))
+        };
+        let failing = store.run_then(
+            |_| Err::<i64, _>(rusqlite::Error::QueryReturnedNoRows),
+            |_| unreachable!(),
+        );
+        let (one, two, failed) = tokio::join!(note(1), note(2), failing);
+        assert_eq!((one.unwrap(), two.unwrap()), (1, 2));
+        assert!(failed.is_err());
+        assert_eq!(*seen.lock().unwrap(), [1, 2]);
     }
 
     #[tokio::test]

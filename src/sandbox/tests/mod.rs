@@ -1,0 +1,90 @@
+//! The lifecycle layer against the fake provider, without HTTP.
+
+mod crash;
+mod many;
+mod queue;
+mod quota;
+mod recovery;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Caller, CreateRequest, Providers, SandboxError, SandboxManager, SandboxView, UserId};
+use crate::config::{Config, Limits};
+use crate::provider::Provider;
+use crate::provider::fake::FakeProvider;
+use crate::store::{Durability, Store};
+
+/// A server's files and its provider, which outlive its process.
+struct Machine {
+    dir: tempfile::TempDir,
+    provider: Arc<FakeProvider>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            provider: Arc::default(),
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.dir.path().join("wisp.db"), Durability::Process).unwrap()
+    }
+
+    /// A new process. What the last one knew is lost.
+    fn boot(&self) -> SandboxManager {
+        self.boot_with(Limits::default(), Vec::new())
+    }
+
+    fn boot_with(&self, limits: Limits, others: Vec<Arc<dyn Provider>>) -> SandboxManager {
+        let mut providers: Vec<Arc<dyn Provider>> = vec![self.provider.clone()];
+        providers.extend(others);
+        manager(limits, providers, self.store())
+    }
+}
+
+fn manager(limits: Limits, providers: Vec<Arc<dyn Provider>>, store: Store) -> SandboxManager {
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    SandboxManager::new(Arc::new(config), Providers::new(providers, "wasm").unwrap(), store)
+}
+
+/// A manager of nothing yet, and its provider.
+fn fresh(limits: Limits) -> (SandboxManager, Arc<FakeProvider>) {
+    let provider = Arc::new(FakeProvider::default());
+    let manager = manager(limits, vec![provider.clone()], Store::in_memory().unwrap());
+    (manager, provider)
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+fn caller() -> Caller {
+    Caller::default()
+}
+
+/// A request for a sandbox of this owner; of nobody when it is empty.
+fn of(owner: &str) -> CreateRequest {
+    CreateRequest {
+        owner: (!owner.is_empty()).then(|| user(owner)),
+        ..CreateRequest::default()
+    }
+}
+
+async fn create(manager: &SandboxManager) -> SandboxView {
+    manager.create(&caller(), CreateRequest::default()).await.unwrap()
+}
+
+/// Waits until something becomes true, for ten seconds at most.
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never became true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
