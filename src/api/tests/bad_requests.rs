@@ -263,7 +263,7 @@ async fn a_failing_runtime_tells_no_internals() {
 async fn a_panic_is_answered_and_survived() {
     let server = TestServer::start().await;
     let panicked = server.post("/sandboxes", r#"{"image":"panic"}"#).await;
-    panicked.assert_error(500, "internal_error");
+    panicked.assert_error(500, "provider_error");
     assert!(!panicked.text.contains("fake"), "{panicked:?}");
     let path = format!("{}/exec", server.sandbox().await);
     server
