@@ -16,7 +16,7 @@ use crate::kernel::Runtime;
 use crate::provider::Provider;
 use crate::provider::wasm::WasmProvider;
 use crate::sandbox::{Providers, SandboxManager};
-use crate::store::{DataDir, Store};
+use crate::store::{DataDir, Durability, Store};
 
 /// Serves until interrupted.
 ///
@@ -30,7 +30,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let store = Store::open(&data_dir.database(), config.durability)?;
     let runtime = Runtime::new(guest_threads())?;
     let images = Arc::new(ImageStore::open_default()?);
-    let wasm = Arc::new(WasmProvider::new(runtime, Arc::clone(&images)));
+    let wasm = WasmProvider::new(runtime, Arc::clone(&images))
+        .keeping_files_in(data_dir.sandboxes(), config.durability == Durability::Power);
+    let wasm = Arc::new(wasm);
     let providers = Providers::new(vec![Arc::clone(&wasm) as Arc<dyn Provider>], &config.default_provider)?;
     let sandboxes = SandboxManager::new(Arc::clone(&config), providers, store.clone());
     recover(&sandboxes).await?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{Engine, Module};
 
-use super::digest::Digest;
+use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 use super::record::{LaunchRecord, ProgramRecord, Record};
 use super::store::ImageStore;
@@ -27,6 +27,8 @@ pub struct Image {
     pub record: Record,
     /// All its files, the parent's below.
     pub tree: Tree,
+    /// Says which files these are: the same for another image only if its tree is the same, numbers of inodes included.
+    pub identity: Digest,
     /// Its programs and the parent's.
     pub programs: Vec<LoadedProgram>,
     /// Environment of its processes.
@@ -70,6 +72,7 @@ impl Loader {
     pub fn load(&self, name: &str) -> Result<Image, ImageError> {
         let records = self.store.installed_chain(name)?;
         let tree = tree(&self.store, &records)?;
+        let identity = identity(&records, &tree);
         let mut programs: Vec<LoadedProgram> = Vec::new();
         let mut env = BTreeMap::new();
         let mut workdir = DEFAULT_WORKDIR.to_owned();
@@ -93,6 +96,7 @@ impl Loader {
         Ok(Image {
             record,
             tree,
+            identity,
             programs,
             env,
             workdir,
@@ -135,6 +139,19 @@ pub(super) fn tree(store: &ImageStore, records: &[Record]) -> Result<Tree, Image
         }
     }
     Ok(fs.freeze())
+}
+
+/// The digest of all that the files of a tree made from these records consist of.
+fn identity(records: &[Record], tree: &Tree) -> Digest {
+    let mut hasher = Hasher::default();
+    for record in records {
+        let programs = record.programs.iter().map(|program| &program.digest);
+        for digest in record.layers.iter().chain(programs) {
+            hasher.field(&digest.bytes());
+        }
+    }
+    tree.describe(|part| hasher.update(part));
+    hasher.finish()
 }
 
 fn wrong_layer(record: &Record, error: &dyn std::fmt::Display) -> ImageError {

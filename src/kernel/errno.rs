@@ -68,6 +68,7 @@ impl From<vfs::Error> for Errno {
             Error::NotPermitted => Self::Perm,
             Error::TooManyLinks => Self::Mlink,
             Error::NotSupported => Self::Notsup,
+            Error::Io => Self::Io,
         }
     }
 }

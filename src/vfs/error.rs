@@ -45,6 +45,9 @@ pub enum Error {
     /// `ENOTSUP`
     #[error("operation not supported")]
     NotSupported,
+    /// `EIO`: the host's file behind stored data cannot be read
+    #[error("input/output error")]
+    Io,
 }
 
 /// The result of an operation on an inode.

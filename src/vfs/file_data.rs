@@ -6,6 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::charge;
+use super::chunk_file::Slot;
 use super::error::{Error, Result};
 
 /// Read-only bytes that many files can share, for example a mapped image file.
@@ -15,19 +16,86 @@ pub type Blob = Arc<dyn AsRef<[u8]> + Send + Sync>;
 pub const MAX_FILE_SIZE: u64 = 1 << 40;
 
 /// Bytes of a file that one chunk holds.
-const CHUNK: u64 = 64 * 1024;
+pub(super) const CHUNK: u64 = 64 * 1024;
 
 /// Private data of one 64 KiB stretch of a file. It replaces the blob there entirely; past its end are zeros.
 #[derive(Clone)]
-struct Chunk {
+pub(super) struct Chunk {
     /// The layer that is charged for it.
-    layer: u64,
-    bytes: Arc<Vec<u8>>,
+    pub(super) layer: u64,
+    pub(super) data: ChunkData,
+}
+
+/// Where the bytes of a chunk are.
+#[derive(Clone)]
+pub(super) enum ChunkData {
+    Memory(Arc<Vec<u8>>),
+    /// The first `len` bytes of a slot on the host's disk.
+    Stored {
+        slot: Arc<Slot>,
+        len: u32,
+    },
+}
+
+impl ChunkData {
+    /// All of a slot.
+    pub(super) fn whole(slot: Arc<Slot>) -> Self {
+        let len = slot.len();
+        Self::Stored { slot, len }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::Stored { len, .. } => *len as usize,
+        }
+    }
+
+    /// Whether both are the very same bytes at the same place. Equal bytes elsewhere do not count.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Memory(a), Self::Memory(b)) => Arc::ptr_eq(a, b),
+            (Self::Stored { slot: a, len }, Self::Stored { slot: b, len: other }) => Arc::ptr_eq(a, b) && len == other,
+            _ => false,
+        }
+    }
+
+    /// A copy of the bytes that can be changed; its memory is what is charged for.
+    pub(super) fn load(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Memory(bytes) => Ok((**bytes).clone()),
+            Self::Stored { slot, len } => {
+                let mut bytes = Vec::new();
+                extend(&mut bytes, *len as usize);
+                slot.read_at(0, &mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Copies from byte `from` on, at most to byte `to`, and returns how much there was.
+    fn read(&self, from: usize, to: usize, out: &mut [u8]) -> Result<usize> {
+        let (from, to) = (from.min(self.len()), to.min(self.len()));
+        let out = &mut out[..to - from];
+        match self {
+            Self::Memory(bytes) => out.copy_from_slice(&bytes[from..to]),
+            Self::Stored { slot, .. } if !out.is_empty() => slot.read_at(from as u64, out)?,
+            Self::Stored { .. } => {}
+        }
+        Ok(to - from)
+    }
 }
 
 impl Chunk {
     fn charge(&self) -> u64 {
-        charge::blocks(self.bytes.len() as u64)
+        charge::blocks(self.data.len() as u64)
+    }
+}
+
+/// Identity, for finding what two versions of a file do not share.
+impl PartialEq for Chunk {
+    fn eq(&self, other: &Self) -> bool {
+        self.layer == other.layer && self.data.is(&other.data)
     }
 }
 
@@ -40,6 +108,11 @@ struct Extent {
 }
 
 impl Extent {
+    /// Whether both show the same blob from the same byte on.
+    fn begins_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.blob, &other.blob) && self.start == other.start
+    }
+
     /// The part of the file's bytes `range` that the extent covers.
     fn slice(&self, range: Range<u64>) -> &[u8] {
         let from = range.start.min(self.len);
@@ -103,6 +176,74 @@ impl FileData {
         self.charged = 0;
     }
 
+    /// Tells what is known of the contents without reading them.
+    pub(super) fn describe(&self, mut tell: impl FnMut(u64)) {
+        tell(self.size);
+        if let Some(extent) = &self.extent {
+            tell(extent.start as u64);
+            tell(extent.len);
+        }
+        for (index, chunk) in &self.chunks {
+            tell(u64::from(*index));
+            tell(chunk.data.len() as u64);
+        }
+    }
+
+    /// Whether both are the same version.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.size == other.size && self.extent_len() == other.extent_len() && self.chunks.ptr_eq(&other.chunks)
+    }
+
+    pub(super) fn chunks(&self) -> &OrdMap<u32, Chunk> {
+        &self.chunks
+    }
+
+    /// How many bytes of its blob it shows at most.
+    pub(super) fn extent_len(&self) -> Option<u64> {
+        self.extent.as_ref().map(|extent| extent.len)
+    }
+
+    /// Whether it shows the beginning of what `original` shows of its blob.
+    pub(super) fn extent_is_of(&self, original: &Self) -> bool {
+        matches!((&self.extent, &original.extent), (Some(own), Some(other)) if own.begins_as(other) && own.len <= other.len)
+    }
+
+    /// Puts other bytes, equal to those of `old`, in the place of chunk `index`, if that is still `old`.
+    pub(super) fn replace_chunk(&mut self, index: u32, old: &ChunkData, new: &ChunkData) {
+        if let Some(chunk) = self.chunks.get_mut(&index)
+            && chunk.data.is(old)
+        {
+            chunk.data = new.clone();
+        }
+    }
+
+    /// Sets the size and the extent's length as they were kept. `None` if the extent was shorter already.
+    pub(super) fn restore(&mut self, size: u64, extent_len: Option<u64>) -> Option<()> {
+        match (&mut self.extent, extent_len) {
+            (Some(extent), Some(len)) if len <= extent.len => extent.len = len,
+            (extent, None) => *extent = None,
+            _ => return None,
+        }
+        self.size = size;
+        Some(())
+    }
+
+    /// Sets or removes a chunk as it was kept. `None` if there is none to be removed, or none can be there.
+    pub(super) fn restore_chunk(&mut self, layer: u64, index: u32, chunk: Option<Chunk>) -> Option<()> {
+        if u64::from(index) >= MAX_FILE_SIZE / CHUNK {
+            return None;
+        }
+        let removes = chunk.is_none();
+        let charge = |chunk: &Chunk| if chunk.layer == layer { chunk.charge() } else { 0 };
+        self.charged += chunk.as_ref().map_or(0, charge);
+        let before = match chunk {
+            Some(chunk) => self.chunks.insert(index, chunk),
+            None => self.chunks.remove(&index),
+        };
+        self.charged -= before.as_ref().map_or(0, charge);
+        (before.is_some() || !removes).then_some(())
+    }
+
     /// What [`Self::charged`] has to be, counted anew.
     #[cfg(test)]
     pub(super) fn recount(&self, layer: u64) -> u64 {
@@ -127,7 +268,7 @@ impl FileData {
     }
 
     /// Copies from `offset` on; the number of bytes is short at the end of the file.
-    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> usize {
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
         let len = self.size.saturating_sub(offset).min(out.len() as u64);
         let end = offset.saturating_add(len);
         let mut at = offset;
@@ -137,27 +278,27 @@ impl FileData {
             let stretch = at..(start + CHUNK).min(end);
             let count = index_of(stretch.end - stretch.start);
             let out = &mut out[filled..filled + count];
-            let found: &[u8] = match (self.chunks.get(&index), &self.extent) {
-                (Some(chunk), _) => {
-                    let from = index_of(at - start).min(chunk.bytes.len());
-                    let to = index_of(stretch.end - start).min(chunk.bytes.len());
-                    &chunk.bytes[from..to]
+            let found = match (self.chunks.get(&index), &self.extent) {
+                (Some(chunk), _) => chunk
+                    .data
+                    .read(index_of(at - start), index_of(stretch.end - start), out)?,
+                (None, Some(extent)) => {
+                    let found = extent.slice(stretch.clone());
+                    out[..found.len()].copy_from_slice(found);
+                    found.len()
                 }
-                (None, Some(extent)) => extent.slice(stretch.clone()),
-                (None, None) => &[],
+                (None, None) => 0,
             };
-            let (data, hole) = out.split_at_mut(found.len());
-            data.copy_from_slice(found);
-            hole.fill(0);
+            out[found..].fill(0);
             filled += count;
             at = stretch.end;
         }
-        filled
+        Ok(filled)
     }
 
     /// Writes as much of `data` at `offset` as `available` further bytes of charge allow, and returns how much.
     /// The caller has checked that the end is within [`MAX_FILE_SIZE`].
-    pub(super) fn write(&mut self, layer: u64, offset: u64, data: &[u8], available: u64) -> usize {
+    pub(super) fn write(&mut self, layer: u64, offset: u64, data: &[u8], available: u64) -> Result<usize> {
         let allowed = self.charged.saturating_add(available);
         let mut written = 0;
         while written < data.len() {
@@ -169,11 +310,16 @@ impl FileData {
             if end <= begin {
                 break;
             }
-            self.edit(layer, index, |bytes| {
+            let replaces = begin == 0 && end >= self.held(layer, index).0;
+            let edited = self.edit(layer, index, replaces, |bytes| {
                 extend(bytes, end);
                 bytes[begin..end].copy_from_slice(&data[written..written + end - begin]);
             });
-            written += end - begin;
+            match edited {
+                Ok(()) => written += end - begin,
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error),
+            }
             if end < wanted {
                 break;
             }
@@ -181,7 +327,7 @@ impl FileData {
         if written > 0 {
             self.size = self.size.max(offset + written as u64);
         }
-        written
+        Ok(written)
     }
 
     /// Stores zeros wherever `offset..offset + len` holds nothing yet, so that writing there needs no further charge.
@@ -204,7 +350,10 @@ impl FileData {
             return Err(Error::NoSpace);
         }
         for (index, stop) in stretches(offset, end) {
-            self.edit(layer, index, |bytes| extend(bytes, stop));
+            let (held, charged) = self.held(layer, index);
+            if held < stop || charged == 0 {
+                self.edit(layer, index, false, |bytes| extend(bytes, stop))?;
+            }
         }
         self.size = self.size.max(end);
         Ok(())
@@ -225,11 +374,8 @@ impl FileData {
             self.chunks = below;
             if let Some(chunk) = at.filter(|_| keep > 0) {
                 self.charged += if chunk.layer == layer { chunk.charge() } else { 0 };
-                let len = chunk.bytes.len();
                 self.chunks.insert(index, chunk);
-                if len > keep {
-                    self.edit(layer, index, |bytes| shorten(bytes, keep));
-                }
+                self.shorten(layer, index, keep);
             }
             match &mut self.extent {
                 Some(_) if size == 0 => self.extent = None,
@@ -243,8 +389,8 @@ impl FileData {
     /// How many bytes chunk `index` holds (or would, once copied from the blob) and how many are charged for it.
     fn held(&self, layer: u64, index: u32) -> (usize, u64) {
         match self.chunks.get(&index) {
-            Some(chunk) if chunk.layer == layer => (chunk.bytes.len(), chunk.charge()),
-            Some(chunk) => (chunk.bytes.len(), 0),
+            Some(chunk) if chunk.layer == layer => (chunk.data.len(), chunk.charge()),
+            Some(chunk) => (chunk.data.len(), 0),
             None => (self.original(index).len(), 0),
         }
     }
@@ -269,19 +415,47 @@ impl FileData {
         if whole_blocks < held { 0 } else { whole_blocks }
     }
 
-    /// Lets `change` edit chunk `index`, which becomes private to `layer`, and keeps the charge right.
-    fn edit(&mut self, layer: u64, index: u32, change: impl FnOnce(&mut Vec<u8>)) {
-        if !self.chunks.contains_key(&index) {
-            // A layer that no filesystem has, so that the copy counts as uncharged until below.
-            let bytes = Arc::new(self.original(index).to_vec());
-            self.chunks.insert(index, Chunk { layer: 0, bytes });
+    /// Lets `change` edit chunk `index`, which becomes private to `layer`, and keeps the charge right. With `replaces`
+    /// the edit begins with no bytes instead of the present ones.
+    fn edit(&mut self, layer: u64, index: u32, replaces: bool, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let present = self.chunks.get(&index);
+        let before = present.filter(|chunk| chunk.layer == layer).map_or(0, Chunk::charge);
+        let fresh = match present {
+            Some(Chunk {
+                data: ChunkData::Memory(_),
+                ..
+            }) => None,
+            _ if replaces => Some(Vec::new()),
+            Some(chunk) => Some(chunk.data.load()?),
+            None => Some(self.original(index).to_vec()),
+        };
+        if let Some(bytes) = fresh {
+            let data = ChunkData::Memory(Arc::new(bytes));
+            self.chunks.insert(index, Chunk { layer, data });
         }
         let Some(chunk) = self.chunks.get_mut(&index) else {
+            return Ok(());
+        };
+        chunk.layer = layer;
+        if let ChunkData::Memory(bytes) = &mut chunk.data {
+            change(Arc::make_mut(bytes));
+        }
+        self.charged = self.charged - before + chunk.charge();
+        Ok(())
+    }
+
+    /// Cuts chunk `index`, which becomes private to `layer`, to at most `keep` bytes. Needs nothing from the disk, so
+    /// that it cannot fail.
+    fn shorten(&mut self, layer: u64, index: u32, keep: usize) {
+        let Some(chunk) = self.chunks.get_mut(&index).filter(|chunk| chunk.data.len() > keep) else {
             return;
         };
         let before = if chunk.layer == layer { chunk.charge() } else { 0 };
         chunk.layer = layer;
-        change(Arc::make_mut(&mut chunk.bytes));
+        match &mut chunk.data {
+            ChunkData::Memory(bytes) => shorten(Arc::make_mut(bytes), keep),
+            ChunkData::Stored { len, .. } => *len = u32::try_from(keep).unwrap_or(*len),
+        }
         self.charged = self.charged - before + chunk.charge();
     }
 }
@@ -305,7 +479,7 @@ fn index_of(len: u64) -> usize {
 }
 
 /// Lengthens `bytes` with zeros to at least `len`, never holding more memory than is charged for the length.
-fn extend(bytes: &mut Vec<u8>, len: usize) {
+pub(super) fn extend(bytes: &mut Vec<u8>, len: usize) {
     if len <= bytes.len() {
         return;
     }

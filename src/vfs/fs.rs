@@ -95,6 +95,13 @@ impl Fs {
         Self::from_state(State::new(tree.clone(), next_layer(), limits, system_time))
     }
 
+    /// A filesystem that an earlier process left; what has this `layer` is charged, `charge` bytes and inodes in all.
+    pub(super) fn restored(tree: Tree, layer: u64, limits: Limits, charge: (u64, u64)) -> Self {
+        let mut state = State::new(tree, layer, limits, system_time);
+        (state.account.bytes, state.account.inodes) = charge;
+        Self::from_state(state)
+    }
+
     fn from_state(state: State) -> Self {
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -199,6 +206,22 @@ impl Fs {
         let mut state = self.state();
         state.tree.existing(ino)?;
         Ok(Handle::new(self, &mut state, ino))
+    }
+
+    /// Makes a regular file without a name (`O_TMPFILE`): nobody sees it until [`Fs::give_name`], and without that it is
+    /// gone when it is closed.
+    pub fn open_unnamed(&self, mode: u32) -> Result<Handle> {
+        let mut state = self.state();
+        let ino = state.create_unnamed(mode)?;
+        Ok(Handle::new(self, &mut state, ino))
+    }
+
+    /// Gives a file that has none a name. What has that name now is replaced in the same instant.
+    ///
+    /// # Errors
+    /// [`Error::IsDir`] when that is a directory, [`Error::Exists`] when the file has a name.
+    pub fn give_name(&self, file: &Handle, dir: Ino, path: &[u8]) -> PathResult<()> {
+        self.state().give_name(file.ino(), dir, path)
     }
 
     /// Makes a directory.

@@ -51,12 +51,22 @@ impl Handle {
         self.fs.stat(self.ino)
     }
 
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::IsDir`]; [`Error::Invalid`] if it is no regular file.
+    pub fn size(&self) -> Result<u64> {
+        Ok(file(&self.fs.state(), self.ino)?.size())
+    }
+
     /// Reads from byte `offset` on, and returns the number of bytes, 0 at the end.
     ///
     /// # Errors
     /// [`Error::IsDir`]; [`Error::Invalid`] if it is no regular file.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
-        self.fs.state().read(self.ino, offset, out)
+        // The bytes are copied without the lock: they may have to come from the disk.
+        let file = self.fs.state().file_to_read(self.ino, !out.is_empty())?;
+        file.read(offset, out)
     }
 
     /// Writes at byte `offset`, and returns how many bytes the quota had room for.
@@ -179,15 +189,16 @@ fn file(state: &State, ino: Ino) -> Result<&FileData> {
 }
 
 impl State {
-    fn read(&mut self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let count = file(self, ino)?.read(offset, out);
+    /// The contents of a file as they are now; with `accessed` the time of the last access is set.
+    fn file_to_read(&mut self, ino: Ino, accessed: bool) -> Result<FileData> {
+        let data = file(self, ino)?.clone();
         let node = self.tree.existing(ino)?;
         // As mount option relatime. An inode of the image is not made private, and charged, for having been read.
-        if node.layer == self.layer && (node.atime <= node.mtime || node.atime <= node.ctime) && !out.is_empty() {
+        if node.layer == self.layer && (node.atime <= node.mtime || node.atime <= node.ctime) && accessed {
             let now = self.now();
             self.node_mut(ino, Quota::Exempt)?.atime = now;
         }
-        Ok(count)
+        Ok(data)
     }
 
     fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
@@ -201,7 +212,7 @@ impl State {
             .ok_or(Error::TooBig)?;
         let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
         let written = self.change_data(ino, Quota::Enforced, |file, layer, available| {
-            match file.write(layer, offset, &data[..len], available) {
+            match file.write(layer, offset, &data[..len], available)? {
                 0 => Err(Error::NoSpace),
                 written => Ok(written),
             }

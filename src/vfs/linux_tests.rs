@@ -89,6 +89,7 @@ fn errno(error: Error) -> i32 {
         Error::NotPermitted => libc::EPERM,
         Error::TooManyLinks => libc::EMLINK,
         Error::NotSupported => libc::ENOTSUP,
+        Error::Io => libc::EIO,
     }
 }
 

@@ -8,6 +8,8 @@
 //! root inside its own sandbox.
 
 mod charge;
+mod chunk_file;
+mod durable;
 mod error;
 mod file_data;
 mod fs;
@@ -25,6 +27,7 @@ mod model_tests;
 mod tests;
 
 pub use charge::{Limits, Usage};
+pub use durable::{Durable, DurableError, Identity, Place, RecoverError, remove as remove_durable};
 pub use error::{Error, MountId, PathError, PathResult, Result};
 pub use file_data::{Blob, MAX_FILE_SIZE};
 pub use fs::{Fs, NodeKind, OpenOptions, TimeChange};

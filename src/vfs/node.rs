@@ -63,7 +63,7 @@ pub struct Stat {
 pub(super) type Name = Arc<[u8]>;
 
 /// A directory entry. The kind is kept here so that listing and path walks need not touch the inode.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) ino: Ino,
     pub(super) kind: FileKind,
@@ -89,6 +89,21 @@ impl Directory {
             entries: Entries::new(),
             entries_charge: 0,
         }
+    }
+
+    /// Puts an entry that was kept back in its place.
+    pub(super) fn restore_entry(&mut self, name: Name, entry: Entry) {
+        let charge = charge::entry(&name);
+        if self.entries.insert(name, entry).is_none() {
+            self.entries_charge += charge;
+        }
+    }
+
+    /// Removes an entry, as was kept; `None` if there is none.
+    pub(super) fn restore_removal(&mut self, name: &[u8]) -> Option<()> {
+        self.entries.remove_with_key(name)?;
+        self.entries_charge -= charge::entry(name);
+        Some(())
     }
 }
 
@@ -126,6 +141,13 @@ pub(super) struct Node {
     pub(super) mtime: u64,
     pub(super) ctime: u64,
     pub(super) content: Content,
+}
+
+/// Identity, for finding what two versions of a tree do not share.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
 }
 
 impl Node {
@@ -184,6 +206,37 @@ pub struct Tree {
 impl Tree {
     pub(super) fn node(&self, ino: Ino) -> Option<&Node> {
         self.nodes.get(&ino.0).map(|node| &**node)
+    }
+
+    /// Whether both are the very same version.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.nodes.ptr_eq(&other.nodes)
+    }
+
+    /// Tells what another tree must have in common with this one for changes of the one to fit the other: numbers, types,
+    /// attributes and names of all inodes, and which bytes of its blob each file shows. What the blobs hold is not told,
+    /// and times are not.
+    pub fn describe(&self, mut tell: impl FnMut(&[u8])) {
+        for (ino, node) in &self.nodes {
+            let attributes = [node.mode, node.uid, node.gid, node.nlink];
+            tell(&ino.to_le_bytes());
+            attributes.iter().for_each(|number| tell(&number.to_le_bytes()));
+            match &node.content {
+                Content::File(data) => data.describe(|number| tell(&number.to_le_bytes())),
+                Content::Directory(directory) => {
+                    for (name, entry) in &directory.entries {
+                        tell(&entry.ino.0.to_le_bytes());
+                        tell(name);
+                        // No name has one, so that neighbouring names cannot run into each other.
+                        tell(b"/");
+                    }
+                }
+                Content::Symlink(target) => tell(target),
+                Content::Device(rdev) => tell(&rdev.to_le_bytes()),
+                Content::Fifo => {}
+            }
+            tell(format!("/{:?}", node.content.kind()).as_bytes());
+        }
     }
 
     /// The number of inodes, the root included.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::charge::{self, Account, Limits, Quota};
 use super::error::{Error, PathResult, Result};
+use super::file_data::FileData;
 use super::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, ROOT, Tree};
 use super::path::{Follow, Found, Last, Mounts};
 
@@ -210,6 +211,61 @@ impl State {
         self.tree.next += 1;
         self.tree.nodes.insert(ino.0, Arc::new(node));
         Ok(ino)
+    }
+
+    /// Makes a regular file without a name. The caller opens it.
+    pub(super) fn create_unnamed(&mut self, mode: u32) -> Result<Ino> {
+        let now = self.now();
+        let node = Node {
+            layer: self.layer,
+            mode: mode & 0o7777,
+            uid: 0,
+            gid: 0,
+            nlink: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            content: Content::File(FileData::default()),
+        };
+        self.account.charge(node.fixed_charge(), 1, Quota::Enforced)?;
+        let ino = Ino(self.tree.next);
+        self.tree.next += 1;
+        self.tree.nodes.insert(ino.0, Arc::new(node));
+        self.orphans.insert(ino);
+        Ok(ino)
+    }
+
+    /// Gives an open file without a name one, in place of what has it.
+    pub(super) fn give_name(&mut self, ino: Ino, dir: Ino, path: &[u8]) -> PathResult<()> {
+        if !self.orphans.contains(&ino) {
+            return Err(Error::Exists.into());
+        }
+        let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
+        let kind = self.tree.existing(ino)?.content.kind();
+        if found.last != Last::Name || found.slash || matches!(found.ino, Some((_, FileKind::Directory))) {
+            return Err(Error::IsDir.into());
+        }
+        self.check_accepts(found.parent, kind)?;
+        self.node_mut(found.parent, Quota::Enforced)?;
+        let quota = match found.ino {
+            Some((victim, _)) => {
+                self.remove_entry(found.parent, &found.name)?;
+                self.drop_link(victim)?;
+                Quota::Exempt
+            }
+            None => Quota::Enforced,
+        };
+        let name: Name = (*found.name).into();
+        self.insert_entry(found.parent, name, Entry { ino, kind }, quota)?;
+        let above = self.tree.existing(found.parent)?;
+        let inherited_group = (above.mode & 0o2000 != 0).then_some(above.gid);
+        let now = self.now();
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        node.nlink = 1;
+        node.ctime = now;
+        node.gid = inherited_group.unwrap_or(node.gid);
+        self.orphans.remove(&ino);
+        Ok(())
     }
 
     /// Walks to where a new entry shall be made.

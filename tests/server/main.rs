@@ -3,6 +3,7 @@
 
 mod bad_requests;
 mod command_line;
+mod durability;
 mod files;
 mod isolation;
 mod lifecycle;

@@ -89,6 +89,13 @@ impl Server {
         self.guard.wait().expect("the guard ends")
     }
 
+    /// Ends it at once (SIGKILL), as a crash does, and waits until it is gone.
+    pub fn kill(self) {
+        let pid = self.pid.to_string();
+        let killed = Command::new("kill").args(["-9", &pid]).status().expect("kill starts");
+        assert!(killed.success(), "{killed}");
+    }
+
     /// Waits for the line of the log that says where it listens.
     fn announced_url(&self) -> String {
         let deadline = Instant::now() + START_TIME;

@@ -53,8 +53,18 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
         Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
         Err(error @ ExecError::LimitReached(_)) => return Err(ProviderError::LimitReached(error.to_string())),
     };
+    let files = machine.files.clone();
     let task = tokio::spawn(async move {
         let outcome = running.wait(exec.timeout).await;
+        // Whoever is told that the command has ended finds its files again after a restart.
+        match files.sync().await {
+            // Of a sandbox that was destroyed meanwhile nothing is to be kept.
+            Ok(()) | Err(ProviderError::SandboxNotFound) => {}
+            Err(error) => {
+                tracing::error!(%error, "the files of a command that ended cannot be kept");
+                return;
+            }
+        }
         let exit_code = if outcome.timed_out {
             TIMED_OUT
         } else {

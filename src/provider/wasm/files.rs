@@ -1,12 +1,14 @@
 //! Files of a sandbox, straight from its file system.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use globset::{GlobBuilder, GlobSet};
 
+use super::blocking;
+use super::kept_files::Files;
 use crate::provider::{ByteStream, FileInfo, ProviderError};
 use crate::vfs::{Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
 
@@ -15,19 +17,30 @@ const CHUNK: usize = 64 << 10;
 /// Most paths a pattern may find.
 const MAX_MATCHES: usize = 10_000;
 
+/// Bytes of an upload that may be in memory before they go to the disk.
+const MAX_RESIDENT: u64 = 1 << 20;
+
 /// A file's contents.
 pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
     let handle = fs
         .open(ROOT, path.as_bytes(), &OpenOptions::default())
         .map_err(|error| failure(path, error))?;
     must_be_regular(path, &handle)?;
-    let path = path.to_owned();
-    let chunks = stream::try_unfold((handle, 0), move |(handle, offset)| {
-        let chunk = next_chunk(&handle, offset).map_err(|error| failure(&path, error.into()));
+    let size = handle.size().map_err(|error| failure(path, error.into()))?;
+    let (path, handle) = (path.to_owned(), Arc::new(handle));
+    let chunks = stream::try_unfold(0, move |offset| {
+        let (path, handle) = (path.clone(), Arc::clone(&handle));
+        let next = move || next_chunk(&handle, offset).map_err(|error| failure(&path, error.into()));
         async move {
-            Ok(chunk?.map(|bytes| {
+            // A large file may have to come from the disk; a small one is not worth the way to another thread.
+            let chunk = if size > CHUNK as u64 {
+                blocking(next).await?
+            } else {
+                next()?
+            };
+            Ok(chunk.map(|bytes| {
                 let end = offset + bytes.len() as u64;
-                (bytes, (handle, end))
+                (bytes, end)
             }))
         }
     });
@@ -43,7 +56,7 @@ fn must_be_regular(path: &str, handle: &Handle) -> Result<(), ProviderError> {
 }
 
 fn next_chunk(handle: &Handle, offset: u64) -> Result<Option<Bytes>, Error> {
-    let left = usize::try_from(handle.stat()?.size.saturating_sub(offset))
+    let left = usize::try_from(handle.size()?.saturating_sub(offset))
         .unwrap_or(CHUNK)
         .min(CHUNK);
     let mut buffer = BytesMut::zeroed(left);
@@ -52,10 +65,10 @@ fn next_chunk(handle: &Handle, offset: u64) -> Result<Option<Bytes>, Error> {
     Ok((count > 0).then(|| buffer.freeze()))
 }
 
-/// Creates or replaces a file. It is written beside the old one and then takes its place, so that a transfer that
-/// breaks off leaves the old one as it was.
-pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream) -> Result<u64, ProviderError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Creates or replaces a file. A file that is replaced keeps its contents until all of the new ones are there, so that a
+/// transfer that breaks off leaves it as it was.
+pub async fn write(files: &Files, path: &str, mode: Option<u32>, mut body: ByteStream) -> Result<u64, ProviderError> {
+    let fs = files.fs();
     let failed = |error: PathError| failure(path, error);
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if name.is_empty() || name == "." {
@@ -77,27 +90,21 @@ pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream)
         // A link is written through; what it leads to, and anything else, is looked at once it is open.
         Some(_) => false,
     };
-    let target = if replaces {
-        format!(".wisp-upload-{}", NEXT.fetch_add(1, Ordering::Relaxed))
-    } else {
-        name.to_owned()
-    };
     let new_mode = mode.or(existing.map(|stat| stat.mode)).unwrap_or(0o644);
-    let options = OpenOptions {
-        create: true,
-        exclusive: replaces,
-        truncate: !replaces,
-        mode: new_mode,
-        ..OpenOptions::default()
+    let handle = if replaces {
+        fs.open_unnamed(new_mode).map_err(|error| failed(error.into()))?
+    } else {
+        let options = OpenOptions {
+            create: true,
+            truncate: true,
+            mode: new_mode,
+            ..OpenOptions::default()
+        };
+        fs.open(directory, name.as_bytes(), &options).map_err(failed)?
     };
-    let handle = fs.open(directory, target.as_bytes(), &options).map_err(failed)?;
     must_be_regular(path, &handle)?;
-    let unfinished = replaces.then(|| Unfinished {
-        fs,
-        directory,
-        name: target.as_bytes(),
-    });
-    let mut written = 0;
+    let handle = Arc::new(handle);
+    let (mut written, mut spilled) = (0, 0);
     while let Some(bytes) = body.next().await {
         let mut rest = &bytes?[..];
         while !rest.is_empty() {
@@ -105,30 +112,17 @@ pub async fn write(fs: &Fs, path: &str, mode: Option<u32>, mut body: ByteStream)
             written += count as u64;
             rest = &rest[count..];
         }
+        if written - spilled >= MAX_RESIDENT {
+            files.spill(&handle, spilled).await?;
+            spilled = written;
+        }
     }
-    if replaces || mode.is_some() {
+    if replaces {
+        fs.give_name(&handle, directory, name.as_bytes()).map_err(failed)?;
+    } else if mode.is_some() {
         fs.chmod(handle.ino(), new_mode).map_err(|error| failed(error.into()))?;
     }
-    if let Some(unfinished) = unfinished {
-        fs.rename(directory, target.as_bytes(), directory, name.as_bytes())
-            .map_err(failed)?;
-        std::mem::forget(unfinished);
-    }
     Ok(written)
-}
-
-/// A file being written beside the one it will replace; removed if it does not get that far.
-struct Unfinished<'a> {
-    fs: &'a Fs,
-    directory: crate::vfs::Ino,
-    name: &'a [u8],
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        // The guest may have removed it or its directory already.
-        let _ = self.fs.unlink(self.directory, self.name);
-    }
 }
 
 /// Entries of a directory, in name order.
@@ -284,6 +278,7 @@ fn failure(path: &str, error: PathError) -> ProviderError {
         PathError::Fs(Error::NoSpace) => {
             ProviderError::LimitReached(format!("{path}: no space left: the sandbox has used its disk_mb"))
         }
+        PathError::Fs(Error::Io) => ProviderError::Internal(format!("{path}: stored file data cannot be read")),
         PathError::Fs(error) => bad_path(path, &error.to_string()),
         PathError::Mounted { .. } => bad_path(path, "is made up by the kernel; read it with a command"),
     }
@@ -301,13 +296,13 @@ mod tests {
     use super::*;
     use crate::vfs::{Limits, NodeKind};
 
-    fn files() -> Fs {
+    fn files() -> (Fs, Files) {
         let fs = Fs::new(Limits {
             max_bytes: 1 << 20,
             max_inodes: 1000,
         });
         fs.mkdir(ROOT, b"/dir", 0o755).unwrap();
-        fs
+        (fs.clone(), Files::in_memory(fs))
     }
 
     fn body(chunks: Vec<Result<Bytes, ProviderError>>) -> ByteStream {
@@ -325,12 +320,12 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_written_through_a_link_to_what_is_no_file() {
-        let fs = files();
+        let (fs, files) = files();
         fs.symlink(b"/dir", ROOT, b"/to-dir").unwrap();
         fs.mknod(ROOT, b"/pipe", NodeKind::Fifo, 0o644).unwrap();
         for path in ["/to-dir", "/pipe"] {
             // An empty body as well, which never gets as far as a write; and the mode is not set either.
-            let result = write(&fs, path, Some(0o600), body(Vec::new())).await;
+            let result = write(&files, path, Some(0o600), body(Vec::new())).await;
             assert!(
                 matches!(result, Err(ProviderError::BadPath { .. })),
                 "{path}: {result:?}"
@@ -341,23 +336,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_to_a_file_is_written_through() {
-        let fs = files();
-        write(&fs, "/dir/file", None, body(vec![Ok("old".into())]))
+        let (fs, files) = files();
+        write(&files, "/dir/file", None, body(vec![Ok("old".into())]))
             .await
             .unwrap();
         fs.symlink(b"/dir/file", ROOT, b"/link").unwrap();
-        write(&fs, "/link", None, body(vec![Ok("new".into())])).await.unwrap();
+        write(&files, "/link", None, body(vec![Ok("new".into())]))
+            .await
+            .unwrap();
         assert_eq!(contents(&fs, "/dir/file").await, b"new");
     }
 
     #[tokio::test]
     async fn a_transfer_that_breaks_off_leaves_the_old_file() {
-        let fs = files();
-        write(&fs, "/dir/file", None, body(vec![Ok("old".into())]))
+        let (fs, files) = files();
+        write(&files, "/dir/file", None, body(vec![Ok("old".into())]))
             .await
             .unwrap();
         let broken = vec![Ok("new".into()), Err(ProviderError::Invalid("gone".to_owned()))];
-        assert!(write(&fs, "/dir/file", None, body(broken)).await.is_err());
+        assert!(write(&files, "/dir/file", None, body(broken)).await.is_err());
         assert_eq!(contents(&fs, "/dir/file").await, b"old");
         assert_eq!(list(&fs, "/dir").unwrap().len(), 1);
     }

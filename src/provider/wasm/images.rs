@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::blocking;
-use crate::image::{ImageError, ImageStore, Loader, LogProgress};
+use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress};
 use crate::kernel::{Program, Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
@@ -13,6 +13,8 @@ use crate::vfs::Tree;
 pub struct ReadyImage {
     /// All its files.
     pub tree: Tree,
+    /// Says which files these are.
+    pub identity: Digest,
     /// All its programs.
     pub programs: Arc<Programs>,
     /// Environment of its processes.
@@ -96,6 +98,7 @@ impl Images {
         }
         let ready = Arc::new(ReadyImage {
             tree: image.tree,
+            identity: image.identity,
             programs: Arc::new(programs),
             env: image.env,
             workdir: image.workdir,

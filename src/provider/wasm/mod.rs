@@ -3,8 +3,10 @@
 mod exec;
 mod files;
 mod images;
+mod kept_files;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -17,7 +19,8 @@ use super::{
 use crate::image::ImageStore;
 use crate::kernel::{self, Kernel, Runtime};
 use crate::vfs::{self, Fs};
-use images::Images;
+use images::{Images, ReadyImage};
+use kept_files::{Files, Keeper};
 
 /// Bytes of quota behind each inode a sandbox may have: what ext4 would give it at its densest.
 const BYTES_PER_INODE: u64 = 4096;
@@ -26,12 +29,15 @@ const BYTES_PER_INODE: u64 = 4096;
 pub struct WasmProvider {
     runtime: Arc<Runtime>,
     images: Arc<Images>,
+    /// Where files are kept; without it they are gone with the process.
+    keeper: Option<Keeper>,
     machines: RwLock<HashMap<String, Arc<Machine>>>,
 }
 
 /// One sandbox.
 struct Machine {
     kernel: Arc<Kernel>,
+    files: Files,
     /// Environment of every exec: the image's, then the sandbox's.
     env: BTreeMap<String, String>,
     /// Where an exec starts.
@@ -53,8 +59,17 @@ impl WasmProvider {
         Self {
             runtime,
             images,
+            keeper: None,
             machines: RwLock::default(),
         }
+    }
+
+    /// Keeps the files of sandboxes in a directory of their own each, below `root`, which this provider alone uses. With
+    /// `fsync` they survive the loss of power, too, and each change waits for the disk.
+    #[must_use]
+    pub fn keeping_files_in(mut self, root: PathBuf, fsync: bool) -> Self {
+        self.keeper = Some(Keeper { root, fsync });
+        self
     }
 
     /// Installs and loads an image ahead of its first use.
@@ -63,6 +78,31 @@ impl WasmProvider {
     /// When there is no such image or it cannot be installed.
     pub async fn prepare_image(&self, name: &str) -> Result<(), ProviderError> {
         self.images.get(name).await.map(|_| ())
+    }
+
+    /// Makes the machine of a sandbox with these files.
+    fn add(&self, id: &str, spec: &SandboxSpec, image: &ReadyImage, files: Files) -> Result<(), ProviderError> {
+        let limits = kernel::Limits {
+            memory_bytes: spec.memory_mb.saturating_mul(1 << 20),
+            vcpus: spec.vcpus as usize,
+            ..kernel::Limits::default()
+        };
+        let programs = Arc::clone(&image.programs);
+        let kernel = Kernel::new(&self.runtime, files.fs().clone(), programs, limits, id)
+            .map_err(|error| ProviderError::Internal(format!("image {}: {error}", spec.image)))?;
+        let mut env = image.env.clone();
+        env.extend(spec.env.clone());
+        let machine = Arc::new(Machine {
+            kernel,
+            files,
+            env,
+            workdir: image.workdir.clone(),
+        });
+        self.machines
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.to_owned(), machine);
+        Ok(())
     }
 
     fn machine(&self, id: &str) -> Result<Arc<Machine>, ProviderError> {
@@ -101,47 +141,48 @@ impl Provider for WasmProvider {
             ));
         }
         let image = self.images.get(&spec.image).await?;
-        let disk_bytes = spec.disk_mb.saturating_mul(1 << 20);
-        let files = vfs::Limits {
-            max_bytes: disk_bytes,
-            max_inodes: disk_bytes / BYTES_PER_INODE,
+        let files = match &self.keeper {
+            Some(keeper) => keeper.create(id, &image.tree, image.identity.bytes(), disk_limits(spec))?,
+            None => Files::in_memory(Fs::from_tree(&image.tree, disk_limits(spec))),
         };
-        let limits = kernel::Limits {
-            memory_bytes: spec.memory_mb.saturating_mul(1 << 20),
-            vcpus: spec.vcpus as usize,
-            ..kernel::Limits::default()
-        };
-        let fs = Fs::from_tree(&image.tree, files);
-        let kernel = Kernel::new(&self.runtime, fs, Arc::clone(&image.programs), limits, id)
-            .map_err(|error| ProviderError::Internal(format!("image {}: {error}", spec.image)))?;
-        let mut env = image.env.clone();
-        env.extend(spec.env.clone());
-        let machine = Arc::new(Machine {
-            kernel,
-            env,
-            workdir: image.workdir.clone(),
-        });
-        self.machines
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned(), machine);
-        Ok(())
+        self.add(id, spec, &image, files)
     }
 
     async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
         let machine = self.machines.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-        if let Some(machine) = machine {
-            machine.kernel.shut_down();
+        match (machine, &self.keeper) {
+            (Some(machine), _) => {
+                machine.kernel.shut_down();
+                machine.files.remove().await
+            }
+            // It may be one that could not be brought back, or not be removed before.
+            (None, Some(keeper)) => keeper.remove(id).await,
+            (None, None) => Ok(()),
         }
-        Ok(())
     }
 
-    async fn recover(&self, _id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
-        Err(ProviderError::SandboxNotFound)
+    async fn recover(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        let keeper = self.keeper.as_ref().ok_or(ProviderError::SandboxNotFound)?;
+        if self.machine(id).is_ok() {
+            return Ok(());
+        }
+        let image = self.images.get(&spec.image).await?;
+        let (tree, identity) = (image.tree.clone(), image.identity.bytes());
+        let files = keeper.recover(id, tree, identity, disk_limits(spec)).await?;
+        self.add(id, spec, &image, files)
     }
 
-    async fn remove_orphans(&self, _known: &BTreeSet<String>) -> Result<usize, ProviderError> {
-        Ok(0)
+    async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        let Some(keeper) = &self.keeper else { return Ok(0) };
+        let mut known = known.clone();
+        known.extend(
+            self.machines
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .keys()
+                .cloned(),
+        );
+        keeper.remove_unknown(known).await
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
@@ -161,7 +202,9 @@ impl Provider for WasmProvider {
         body: ByteStream,
     ) -> Result<u64, ProviderError> {
         let machine = self.machine(id)?;
-        files::write(machine.kernel.fs(), path, mode, body).await
+        let written = files::write(&machine.files, path, mode, body).await?;
+        machine.files.sync().await?;
+        Ok(written)
     }
 
     async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
@@ -176,15 +219,21 @@ impl Provider for WasmProvider {
         let machine = self.machine(id)?;
         let path = path.to_owned();
         // A large tree takes a while.
-        blocking(move || files::delete(machine.kernel.fs(), &path, recursive)).await
+        let files = machine.files.clone();
+        blocking(move || files::delete(machine.kernel.fs(), &path, recursive)).await?;
+        files.sync().await
     }
 
     async fn rename(&self, id: &str, from: &str, to: &str) -> Result<(), ProviderError> {
-        files::rename(self.machine(id)?.kernel.fs(), from, to)
+        let machine = self.machine(id)?;
+        files::rename(machine.files.fs(), from, to)?;
+        machine.files.sync().await
     }
 
     async fn chmod(&self, id: &str, path: &str, mode: u32) -> Result<(), ProviderError> {
-        files::chmod(self.machine(id)?.kernel.fs(), path, mode)
+        let machine = self.machine(id)?;
+        files::chmod(machine.files.fs(), path, mode)?;
+        machine.files.sync().await
     }
 
     async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError> {
@@ -216,6 +265,15 @@ impl Provider for WasmProvider {
 
     async fn pull_image(&self, image: &str, _progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
         self.prepare_image(image).await
+    }
+}
+
+/// What the files of a sandbox may hold.
+fn disk_limits(spec: &SandboxSpec) -> vfs::Limits {
+    let max_bytes = spec.disk_mb.saturating_mul(1 << 20);
+    vfs::Limits {
+        max_bytes,
+        max_inodes: max_bytes / BYTES_PER_INODE,
     }
 }
 
