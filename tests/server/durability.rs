@@ -151,6 +151,7 @@ fn piece(number: u64) -> Bytes {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the measured memory is a result")]
 async fn a_file_of_a_gibibyte_goes_up_and_down_without_living_in_memory() {
     const PIECES: u64 = 1024;
     let data = tempfile::tempdir().expect("a data directory");
