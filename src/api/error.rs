@@ -6,6 +6,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::exec::ExecAnswer;
 use crate::provider::ProviderError;
@@ -24,13 +25,21 @@ pub struct ApiError {
     partial: Option<Box<ExecAnswer>>,
 }
 
-/// The JSON of an [`ApiError`].
-#[derive(Serialize)]
-struct Body<'a> {
+/// Every error: what kind of failure it is, for programs, and what happened, for people.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody<'a> {
+    /// One word per class of failures.
+    #[schema(pattern = "^[a-z_]+$", example = "not_found")]
     code: &'a str,
+    /// What happened, to which value, and what to do.
+    #[schema(min_length = 1, example = "sandbox sb_a1b2c3d4 not found")]
     message: &'a str,
+    /// The request's id, which the server's log has as well.
+    #[schema(min_length = 1, example = "req_0123456789abcdef")]
     request_id: &'a str,
     #[serde(flatten)]
+    #[schema(ignore)]
     partial: Option<&'a ExecAnswer>,
 }
 
@@ -117,7 +126,7 @@ impl ApiError {
     /// The answer, once the request's id is known.
     pub(super) fn render(&self, request_id: &str) -> Response {
         let partial = self.partial.as_deref();
-        let body = Body {
+        let body = ErrorBody {
             code: self.code,
             message: &self.message,
             request_id,

@@ -93,7 +93,9 @@ pub struct EventData {
     reason: Option<&'static str>,
 }
 
-/// `GET /events`: server-sent events about the caller's sandboxes, from now on. With the header `Last-Event-ID` first
+/// Streams events about the caller's sandboxes.
+///
+/// Server-sent events, from now on. With the header `Last-Event-ID` first
 /// those since then which the server still has.
 #[utoipa::path(
     get,

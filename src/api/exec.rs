@@ -8,30 +8,43 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Id, Json, check_path};
 use super::router::AppState;
+use super::schemas::FilePath;
 use super::text::{Decoder, lossy, lossy_truncated};
 use crate::duration::GoDuration;
 use crate::provider::{Command, OutputStream, Stdin};
 use crate::sandbox::{CollectedExec, ExecExit, ExecItem, ExecRequest, RunningExec, SandboxError};
 
-/// Body of `POST /sandboxes/{id}/exec`.
-#[derive(Deserialize)]
+/// A command to run.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ExecRequest, example = json!({"command": "echo hello; uname -a", "timeout": "10s"}))]
 pub struct ExecBody {
+    /// A script for the sandbox's shell; in the mode `argv`, a program.
     command: String,
+    /// Arguments: of the program, or appended to the script, each as one word.
     args: Option<Vec<String>>,
+    /// Whether `command` is a script (`shell`, the default) or a program (`argv`).
     mode: Option<Mode>,
+    /// Environment variables, on top of the sandbox's own.
     env: Option<BTreeMap<String, String>>,
+    /// The directory to start in; the image's own when absent.
+    #[schema(value_type = Option<FilePath>)]
     workdir: Option<String>,
+    /// How long it may take; the server's default when absent.
     timeout: Option<GoDuration>,
+    /// Answer line by line, as the output comes.
     stream: Option<bool>,
+    /// What it reads on standard input.
     stdin: Option<String>,
 }
 
 /// How `command` is meant.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
+#[schema(as = ExecMode)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
     /// A script for `sh -c`, to which `args` are appended quoted.
@@ -41,30 +54,52 @@ enum Mode {
     Argv,
 }
 
-/// Answer of a command that is not streamed.
-#[derive(Debug, Clone, Serialize)]
+/// How a command ended and what it wrote. Bytes that are no UTF-8 are U+FFFD in the texts.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ExecResult, example = json!({"exit_code": 0, "stdout": "42\n", "stderr": "", "duration": "1.9ms"}))]
 pub struct ExecAnswer {
+    /// 0 for success; 126 and 127 as a shell has them; 124 when it passed its timeout; 137 when it was killed.
     exit_code: i32,
+    /// What it wrote on standard output.
     stdout: String,
+    /// What it wrote on standard error; the last line tells the reason when it was killed for a limit.
     stderr: String,
+    /// How long it ran.
     duration: GoDuration,
+    /// Whether output beyond the server's limit was dropped; absent when not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
 
-/// A line of a stream.
-#[derive(Serialize)]
+/// A line of a stream: a piece of output, or the end, which comes once and last.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = ExecLine)]
+enum Line<'a> {
+    /// A piece of output.
+    Output(OutputLine<'a>),
+    /// The end.
+    Exit(ExitLine<'a>),
+}
+
+/// A piece of output, as it comes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExecOutput)]
 struct OutputLine<'a> {
+    #[schema(inline)]
     stream: OutputStream,
     data: &'a str,
 }
 
-/// The last line of a stream.
-#[derive(Serialize)]
+/// How a streamed command ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExecExit)]
 struct ExitLine<'a> {
+    /// `exit`.
     r#type: &'static str,
     exit_code: i32,
     duration: GoDuration,
+    /// Whether it was killed because it passed its timeout.
     timed_out: bool,
     /// Who killed the command, or what failed, when it did not end by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,8 +109,25 @@ struct ExitLine<'a> {
 /// Exit status in the last line when the runtime lost the command: 128 + SIGKILL.
 const LOST: i32 = 137;
 
-/// `POST /sandboxes/{id}/exec`
-#[utoipa::path(post, path = "/sandboxes/{id}/exec")]
+/// Runs a command.
+///
+/// A command that ends, however it does, is a 200. With `stream` the answer comes as lines of JSON while the command
+/// runs, and a client that goes away cancels it.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/exec",
+    request_body = ExecBody,
+    responses(
+        (status = 200, description = "The command ended.", content(
+            (ExecAnswer = "application/json"),
+            (Line = "application/x-ndjson"),
+        )),
+        (status = 408, description = "The command passed its timeout and was killed; the body also has what an \
+            answer has, with what it wrote until then.", body = ErrorBody),
+        (status = 409, description = "The sandbox is not running.", body = ErrorBody),
+        (status = 422, description = "The provider cannot do this.", body = ErrorBody),
+    )
+)]
 pub async fn exec(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -215,20 +267,20 @@ impl NdjsonStream {
 
 fn push_output(lines: &mut Vec<u8>, stream: OutputStream, data: &str) {
     if !data.is_empty() {
-        push_line(lines, &OutputLine { stream, data });
+        push_line(lines, &Line::Output(OutputLine { stream, data }));
     }
 }
 
 fn push_exit(lines: &mut Vec<u8>, exit: &ExecExit) {
     push_line(
         lines,
-        &ExitLine {
+        &Line::Exit(ExitLine {
             r#type: "exit",
             exit_code: exit.outcome.exit_code,
             duration: exit.outcome.duration.into(),
             timed_out: exit.outcome.timed_out,
             error: exit.killed_because.as_deref(),
-        },
+        }),
     );
 }
 
@@ -238,17 +290,17 @@ fn push_lost(lines: &mut Vec<u8>, error: SandboxError, duration: GoDuration) {
     let error = Some(error.message());
     push_line(
         lines,
-        &ExitLine {
+        &Line::Exit(ExitLine {
             r#type: "exit",
             exit_code: LOST,
             duration,
             timed_out: false,
             error,
-        },
+        }),
     );
 }
 
-fn push_line(lines: &mut Vec<u8>, line: &impl Serialize) {
+fn push_line(lines: &mut Vec<u8>, line: &Line) {
     // Writing these structures to memory cannot fail.
     if serde_json::to_writer(&mut *lines, line).is_ok() {
         lines.push(b'\n');

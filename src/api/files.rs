@@ -13,44 +13,72 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Id, Json, Query, check_path, declared_length, discard, parse_mode, too_large};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
+use super::schemas::{FileMode, FilePath, Timestamp};
 use crate::provider::{ByteStream, FileInfo, ProviderError};
 
-/// Body of `POST /files`: `content` is text, `content_base64` any bytes; one of the two.
-#[derive(Deserialize)]
+/// A file to write: `content` is text, `content_base64` any bytes; one of the two.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = WriteFile, example = json!({"path": "/app/hello.txt", "content": "hello\n"}))]
 pub struct WriteBody {
+    /// Where to; directories on the way are made.
+    #[schema(value_type = FilePath)]
     path: String,
+    /// The file as text.
     content: Option<String>,
+    /// The file as bytes, in standard base64.
+    #[schema(pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
     content_base64: Option<String>,
+    /// Its permission bits; kept when absent, 0644 for a new file.
+    #[schema(value_type = Option<FileMode>)]
     mode: Option<String>,
 }
 
-/// Body of `POST /files/move`.
-#[derive(Deserialize)]
+/// What to rename, as `rename(2)`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = MoveFile)]
 pub struct MoveBody {
+    /// What it is called.
+    #[schema(value_type = FilePath)]
     old_path: String,
+    /// What it shall be called; a file of that name is replaced.
+    #[schema(value_type = FilePath)]
     new_path: String,
 }
 
-/// Body of `POST /files/chmod`.
-#[derive(Deserialize)]
+/// Whose permission bits to set.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChangeMode)]
 pub struct ChmodBody {
+    /// The file or directory.
+    #[schema(value_type = FilePath)]
     path: String,
+    /// The permission bits.
+    #[schema(value_type = FileMode)]
     mode: String,
 }
 
-/// A file as clients see it.
-#[derive(Serialize)]
+/// A file or directory.
+#[derive(Serialize, ToSchema)]
 pub struct File {
+    /// The last component of its path.
     name: String,
+    /// Its path.
     path: String,
+    /// Bytes.
     size: u64,
+    /// Whether it is a directory.
     is_dir: bool,
+    /// When it was changed last.
+    #[schema(value_type = Timestamp)]
     mod_time: String,
+    /// Its permission bits.
+    #[schema(value_type = FileMode)]
     mode: String,
 }
 
@@ -68,8 +96,15 @@ impl From<FileInfo> for File {
     }
 }
 
-/// `POST /sandboxes/{id}/files`
-#[utoipa::path(post, path = "/sandboxes/{id}/files")]
+/// Writes a file from JSON.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/files",
+    request_body = WriteBody,
+    responses(
+        (status = 200, description = "It is written.", body = Done),
+    )
+)]
 pub async fn write(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -97,8 +132,19 @@ pub async fn write(
     Ok(JsonAnswer(Done { status: "written" }))
 }
 
-/// `PUT /sandboxes/{id}/files?path=&mode=`: the body is the file.
-#[utoipa::path(put, path = "/sandboxes/{id}/files")]
+/// Writes a file from the bytes of the body, as they come.
+#[utoipa::path(
+    put,
+    path = "/sandboxes/{id}/files",
+    params(
+        ("path" = inline(FilePath), Query, description = "Where to; directories on the way are made."),
+        ("mode" = inline(Option<FileMode>), Query, description = "Its permission bits; kept when absent, 0644 for a new file."),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file."),
+    responses(
+        (status = 200, description = "It is written.", body = Done),
+    )
+)]
 pub async fn upload(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -140,8 +186,18 @@ fn bounded(body: Body, limit: u64, exceeded: Arc<AtomicBool>) -> ByteStream {
         .boxed()
 }
 
-/// `GET /sandboxes/{id}/files?path=`
-#[utoipa::path(get, path = "/sandboxes/{id}/files")]
+/// Reads a file.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/files",
+    params(
+        ("path" = inline(FilePath), Query, description = "The file."),
+    ),
+    responses(
+        (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn read(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -165,8 +221,19 @@ pub async fn read(
     Ok((headers, Body::from_stream(content)).into_response())
 }
 
-/// `DELETE /sandboxes/{id}/files?path=&recursive=`
-#[utoipa::path(delete, path = "/sandboxes/{id}/files")]
+/// Removes a file or a directory.
+#[utoipa::path(
+    delete,
+    path = "/sandboxes/{id}/files",
+    params(
+        ("path" = inline(FilePath), Query, description = "What to remove."),
+        ("recursive" = Option<bool>, Query, description = "Whether to remove a directory with all that is in it."),
+    ),
+    responses(
+        (status = 200, description = "It is gone.", body = Done),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn delete(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -181,8 +248,18 @@ pub async fn delete(
     Ok(JsonAnswer(Done { status: "deleted" }))
 }
 
-/// `GET /sandboxes/{id}/files/list?path=/`
-#[utoipa::path(get, path = "/sandboxes/{id}/files/list")]
+/// Lists a directory, by name.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/files/list",
+    params(
+        ("path" = inline(Option<FilePath>), Query, description = "The directory; `/` when absent."),
+    ),
+    responses(
+        (status = 200, description = "What is in it.", body = Vec<File>),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn list(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -194,8 +271,18 @@ pub async fn list(
     Ok(JsonAnswer(entries.into_iter().map(File::from).collect()))
 }
 
-/// `GET /sandboxes/{id}/files/stat?path=`
-#[utoipa::path(get, path = "/sandboxes/{id}/files/stat")]
+/// Tells about a file or directory.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/files/stat",
+    params(
+        ("path" = inline(FilePath), Query, description = "Which."),
+    ),
+    responses(
+        (status = 200, description = "What it is.", body = File),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn stat(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -207,8 +294,20 @@ pub async fn stat(
     Ok(JsonAnswer(info.into()))
 }
 
-/// `GET /sandboxes/{id}/files/glob?pattern=`
-#[utoipa::path(get, path = "/sandboxes/{id}/files/glob")]
+/// Finds files by a pattern.
+///
+/// `*` and `?` match within a name, `**` any directories, `[…]` one of several characters, `{a,b}` one of several
+/// texts.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/files/glob",
+    params(
+        ("pattern" = inline(FilePath), Query, description = "An absolute pattern.", example = "/app/**/*.py"),
+    ),
+    responses(
+        (status = 200, description = "The paths that match, in order.", body = Vec<String>),
+    )
+)]
 pub async fn glob(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -219,8 +318,16 @@ pub async fn glob(
     Ok(JsonAnswer(state.sandboxes.glob(&caller, &id, pattern).await?))
 }
 
-/// `POST /sandboxes/{id}/files/move`
-#[utoipa::path(post, path = "/sandboxes/{id}/files/move")]
+/// Moves a file or directory, as `rename(2)`.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/files/move",
+    request_body = MoveBody,
+    responses(
+        (status = 200, description = "It is moved.", body = Done),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn rename(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -233,8 +340,16 @@ pub async fn rename(
     Ok(JsonAnswer(Done { status: "moved" }))
 }
 
-/// `POST /sandboxes/{id}/files/chmod`
-#[utoipa::path(post, path = "/sandboxes/{id}/files/chmod")]
+/// Sets the permission bits of a file or directory.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/files/chmod",
+    request_body = ChmodBody,
+    responses(
+        (status = 200, description = "They are set.", body = Done),
+        (status = 404, description = "There is no such sandbox, or no such file in it.", body = ErrorBody),
+    )
+)]
 pub async fn chmod(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,

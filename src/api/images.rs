@@ -8,14 +8,22 @@ use super::extract::Name;
 use super::router::AppState;
 use crate::sandbox::{ImageCatalogError, ImageDescription};
 
-/// `GET /images`
-#[utoipa::path(get, path = "/images")]
+/// Lists the installed images.
+#[utoipa::path(
+    get,
+    path = "/images",
+    responses((status = 200, description = "The images.", body = Vec<ImageDescription>))
+)]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ImageDescription>>, ApiError> {
     state.images.list().await.map(Json).map_err(unreadable)
 }
 
-/// `GET /images/{name}`
-#[utoipa::path(get, path = "/images/{name}")]
+/// Shows an image, by its name or another name it has.
+#[utoipa::path(
+    get,
+    path = "/images/{name}",
+    responses((status = 200, description = "The image.", body = ImageDescription))
+)]
 pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<ImageDescription>, ApiError> {
     let image = state.images.get(&name).await.map_err(unreadable)?;
     image

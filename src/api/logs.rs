@@ -11,7 +11,9 @@ const DEFAULT_LINES: usize = 100;
 /// Most lines a request may ask for.
 const MAX_LINES: usize = 10_000;
 
-/// `GET /sandboxes/{id}/logs`: the last console lines of commands, oldest first. The sandbox keeps at most 64 KiB.
+/// Shows the last console lines of commands, oldest first.
+///
+/// The sandbox keeps at most 64 KiB.
 #[utoipa::path(
     get,
     path = "/sandboxes/{id}/logs",

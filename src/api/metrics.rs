@@ -92,7 +92,7 @@ pub(super) struct EventCounts {
     events_total: u64,
 }
 
-/// `GET /metrics`
+/// Counts of the whole server.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -195,7 +195,7 @@ struct ProviderLabels {
     provider: &'static str,
 }
 
-/// `GET /metrics/prometheus`
+/// Counts and histograms of the whole server, for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics/prometheus",

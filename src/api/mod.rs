@@ -3,6 +3,7 @@
 //! One file per resource; `docs/api.md` is the contract.
 
 mod auth;
+mod docs;
 mod error;
 mod events;
 mod exec;
@@ -12,11 +13,13 @@ mod health;
 mod images;
 mod logs;
 mod metrics;
+mod openapi;
 mod pool;
 mod providers;
 mod request_id;
 mod router;
 mod sandboxes;
+mod schemas;
 mod server;
 mod snapshots;
 mod stats;

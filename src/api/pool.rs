@@ -11,7 +11,7 @@ pub struct PoolStatus {
     enabled: bool,
 }
 
-/// `GET /pool/status`
+/// Tells whether sandboxes are kept ready: they need not be.
 #[utoipa::path(
     get,
     path = "/pool/status",

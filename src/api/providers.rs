@@ -10,21 +10,32 @@ use super::error::ApiError;
 use super::extract::Name;
 use super::router::AppState;
 use super::sandboxes::timestamp;
+use super::schemas::Timestamp;
 use crate::provider::ProviderError;
 use crate::sandbox::ProviderStatus;
 
 /// A provider as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Provider {
+    #[schema(value_type = String)]
     name: &'static str,
     healthy: bool,
     default: bool,
+    /// How long the health check took, in milliseconds.
+    #[schema(value_type = u64)]
     latency_ms: u128,
+    #[schema(value_type = Timestamp)]
     last_checked: String,
+    /// What it can do.
+    #[schema(value_type = Vec<String>)]
     capabilities: Vec<&'static str>,
+    /// What it does otherwise than the other providers.
+    #[schema(value_type = Vec<String>)]
     differences: Vec<&'static str>,
+    /// How many sandboxes it runs.
     runtime_count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why it is not healthy.
     error: Option<String>,
 }
 
@@ -49,22 +60,34 @@ fn shown(state: &AppState, status: ProviderStatus) -> Provider {
     }
 }
 
-/// `GET /providers`
-#[utoipa::path(get, path = "/providers")]
+/// Lists what sandboxes can run on.
+#[utoipa::path(
+    get,
+    path = "/providers",
+    responses((status = 200, description = "The providers.", body = Vec<Provider>))
+)]
 pub async fn list(State(state): State<AppState>) -> Json<Vec<Provider>> {
     let statuses = state.sandboxes.providers().statuses().await;
     Json(statuses.into_iter().map(|status| shown(&state, status)).collect())
 }
 
-/// `GET /providers/{name}`
-#[utoipa::path(get, path = "/providers/{name}")]
+/// Shows a provider.
+#[utoipa::path(
+    get,
+    path = "/providers/{name}",
+    responses((status = 200, description = "The provider.", body = Provider))
+)]
 pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<Provider>, ApiError> {
     let status = state.sandboxes.providers().status(&name).await?;
     Ok(Json(shown(&state, status)))
 }
 
-/// `POST /providers/test`: which providers are healthy.
-#[utoipa::path(post, path = "/providers/test")]
+/// Tells which providers are healthy.
+#[utoipa::path(
+    post,
+    path = "/providers/test",
+    responses((status = 200, description = "Each provider, and whether it is.", body = BTreeMap<String, bool>))
+)]
 pub async fn test(State(state): State<AppState>) -> Json<BTreeMap<&'static str, bool>> {
     let statuses = state.sandboxes.providers().statuses().await;
     Json(

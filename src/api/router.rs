@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use super::auth::{ApiKeys, authenticate};
 use super::error::ApiError;
+use super::openapi::Document;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    events, exec, files, health, images, logs, metrics, pool, providers, sandboxes, snapshots, stats, templates,
+    docs, events, exec, files, health, images, logs, metrics, openapi, pool, providers, sandboxes, snapshots, stats,
+    templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -64,6 +67,7 @@ struct Routes {
     state: AppState,
     router: OpenApiRouter<AppState>,
     rules: Vec<RouteRule>,
+    document: Document,
 }
 
 impl Routes {
@@ -109,9 +113,12 @@ fn routes(state: AppState) -> Routes {
         state,
         router: OpenApiRouter::new(),
         rules: Vec::new(),
+        document: Document::default(),
     };
     let metrics_scope = none.state.config.metrics_scope;
-    none.open(routes!(health::health))
+    let document = Extension(none.document.clone());
+    none.open(routes!(openapi::document).layer(document))
+        .open(routes!(health::health))
         .open(routes!(health::live))
         .open(routes!(health::ready))
         .needs(Scope::Read, routes!(health::version))
@@ -149,9 +156,14 @@ fn routes(state: AppState) -> Routes {
 
 /// The whole API, under `/api/v1`.
 pub fn router(state: AppState) -> Router {
-    let (api, _description) = routes(state.clone()).router.split_for_parts();
+    let routes = routes(state.clone());
+    let (api, gathered) = routes.router.split_for_parts();
+    let document = routes.document;
+    document.fill(&openapi::describe(gathered, &routes.rules));
     Router::new()
         .nest("/api/v1", api)
+        .route("/openapi.json", get(openapi::document).layer(Extension(document)))
+        .merge(docs::router())
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         // Limits of our own hold for each kind of body.

@@ -7,9 +7,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Id, Json};
 use super::router::AppState;
+use super::schemas::Timestamp;
 use crate::duration::GoDuration;
 use crate::provider::Network;
 use crate::sandbox::{CreateRequest, SandboxView, UserId};
@@ -32,8 +33,10 @@ pub struct CreateBody {
 }
 
 /// Body of `POST /sandboxes/{id}/extend`.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 pub struct ExtendBody {
+    /// From now on; at most the server's longest.
+    #[schema(value_type = GoDuration)]
     ttl: GoDuration,
 }
 
@@ -50,7 +53,9 @@ pub struct Sandbox {
     memory_mb: u64,
     vcpus: u32,
     disk_mb: u64,
+    #[schema(value_type = Timestamp)]
     created_at: String,
+    #[schema(value_type = Timestamp)]
     expires_at: String,
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,8 +64,9 @@ pub struct Sandbox {
 }
 
 /// Answer of `DELETE /sandboxes`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Pruned {
+    /// How many were removed.
     pruned: usize,
 }
 
@@ -120,8 +126,18 @@ pub(super) fn shown(state: &AppState, view: SandboxView) -> Sandbox {
     }
 }
 
-/// `POST /sandboxes`
-#[utoipa::path(post, path = "/sandboxes")]
+/// Creates a sandbox.
+#[utoipa::path(
+    post,
+    path = "/sandboxes",
+    request_body = CreateBody,
+    responses(
+        (status = 201, description = "The sandbox.", body = Sandbox),
+        (status = 404, description = "There is no such image, template or provider.", body = ErrorBody),
+        (status = 409, description = "The sandbox was destroyed while it was made.", body = ErrorBody),
+        (status = 422, description = "The provider cannot do this.", body = ErrorBody),
+    )
+)]
 pub async fn create(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -131,23 +147,35 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
 }
 
-/// `GET /sandboxes`
-#[utoipa::path(get, path = "/sandboxes")]
+/// Lists the caller's sandboxes.
+#[utoipa::path(
+    get,
+    path = "/sandboxes",
+    responses((status = 200, description = "The sandboxes.", body = Vec<Sandbox>))
+)]
 pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Vec<Sandbox>> {
     let views = state.sandboxes.list(&caller);
     axum::Json(views.into_iter().map(|view| shown(&state, view)).collect())
 }
 
-/// `DELETE /sandboxes`: removes the expired ones.
-#[utoipa::path(delete, path = "/sandboxes")]
+/// Removes the caller's expired sandboxes.
+#[utoipa::path(
+    delete,
+    path = "/sandboxes",
+    responses((status = 200, description = "They are removed.", body = Pruned))
+)]
 pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Pruned> {
     axum::Json(Pruned {
         pruned: state.sandboxes.prune(&caller),
     })
 }
 
-/// `GET /sandboxes/{id}`
-#[utoipa::path(get, path = "/sandboxes/{id}")]
+/// Shows a sandbox.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}",
+    responses((status = 200, description = "The sandbox.", body = Sandbox))
+)]
 pub async fn get(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -157,8 +185,14 @@ pub async fn get(
     Ok(axum::Json(shown(&state, view)))
 }
 
-/// `DELETE /sandboxes/{id}`: also when it is gone, or the id never was one, so that cleaning up always succeeds.
-#[utoipa::path(delete, path = "/sandboxes/{id}")]
+/// Destroys a sandbox.
+///
+/// Also when it is gone, or the id never was one, so that cleaning up always succeeds.
+#[utoipa::path(
+    delete,
+    path = "/sandboxes/{id}",
+    responses((status = 200, description = "It is gone.", body = Done))
+)]
 pub async fn destroy(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
@@ -170,8 +204,16 @@ pub async fn destroy(
     Ok(axum::Json(Done { status: "destroyed" }))
 }
 
-/// `POST /sandboxes/{id}/extend`
-#[utoipa::path(post, path = "/sandboxes/{id}/extend")]
+/// Moves a sandbox's expiry: the time to live counts from now.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/extend",
+    request_body = ExtendBody,
+    responses(
+        (status = 200, description = "The sandbox with its new expiry.", body = Sandbox),
+        (status = 409, description = "The sandbox is not running.", body = ErrorBody),
+    )
+)]
 pub async fn extend(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,

@@ -3,7 +3,9 @@
 use axum::Json;
 use serde_json::Value;
 
-/// `GET /snapshots`: none. What StacyVM keeps snapshots for, images that start at once, is part of installing an image
+/// Lists snapshots: there are none.
+///
+/// What StacyVM keeps snapshots for, images that start at once, is part of installing an image
 /// here.
 #[utoipa::path(
     get,

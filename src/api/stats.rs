@@ -30,7 +30,7 @@ pub struct Stats {
     exec_count: u64,
 }
 
-/// `GET /sandboxes/{id}/stats`
+/// Tells what a sandbox uses now.
 #[utoipa::path(
     get,
     path = "/sandboxes/{id}/stats",

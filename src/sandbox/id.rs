@@ -12,6 +12,9 @@ pub struct SandboxId(String);
 const MAX_SUFFIX: usize = 64;
 
 impl SandboxId {
+    /// What [`parse`](Self::parse) accepts, as a regular expression.
+    pub const PATTERN: &'static str = "^sb[_-][a-z0-9]{1,64}$";
+
     /// A new, random id.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::{ImageInfo, ImageState, ImageStore};
 
 /// One installed image, told honestly: what it is made of, what it can do and what it cannot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageDescription {
     /// Canonical name, such as `python:3.12`.
     pub name: String,

@@ -28,9 +28,9 @@ use crate::sandbox::{NoImages, Providers, SandboxManager};
 use crate::store::Store;
 
 /// A server of its own for each test.
-struct TestServer {
-    base: String,
-    http: Client,
+pub(super) struct TestServer {
+    pub(super) base: String,
+    pub(super) http: Client,
     provider: Arc<FakeProvider>,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<std::io::Result<()>>,
@@ -38,14 +38,14 @@ struct TestServer {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-struct Answer {
+pub(super) struct Answer {
     status: u16,
     request_id: String,
-    text: String,
+    pub(super) text: String,
 }
 
 impl TestServer {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(Config::default()).await
     }
 
@@ -85,7 +85,7 @@ impl TestServer {
         )
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         answer(self.request("GET", path)).await
     }
 
@@ -110,7 +110,7 @@ impl TestServer {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
