@@ -158,6 +158,8 @@ pub struct Metrics {
     commands: Family<CommandLabels, Counter>,
     command_time: Latency,
     destroys: Family<OfProvider, Counter>,
+    /// Sandboxes that ended, of all providers.
+    ended: Counter,
     rejections: Family<RejectionLabels, Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -188,6 +190,7 @@ impl Default for Metrics {
             commands: Family::default(),
             command_time: Latency::new(command),
             destroys: Family::default(),
+            ended: Counter::default(),
             rejections: Family::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -212,6 +215,12 @@ impl Metrics {
     /// Counts a sandbox that ended.
     pub(super) fn destroyed(&self, provider: &'static str) {
         self.destroys.get_or_create(&OfProvider { provider }).inc();
+        self.ended.inc();
+    }
+
+    /// Sandboxes that ended.
+    pub(super) fn sandboxes_ended(&self) -> u64 {
+        self.ended.get()
     }
 
     /// Counts a command that ended.

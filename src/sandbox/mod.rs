@@ -3,6 +3,7 @@
 //! Knows nothing of HTTP; drives a [`Provider`](crate::provider::Provider).
 
 mod admission;
+mod allocator;
 mod caller;
 mod console_log;
 mod detached;

@@ -1,4 +1,4 @@
-//! Removes sandboxes whose time is over.
+//! Removes sandboxes whose time is over, with the memory that ended ones leave in the allocator.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::SandboxManager;
+use super::allocator::{self, Trimmer};
 
 /// How often expired sandboxes are looked for. Requests do not wait for it: to them a sandbox is gone the moment it
 /// expires. Only what it holds is freed this much later.
@@ -21,9 +22,14 @@ impl Reaper {
         Self(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut trimmer = Trimmer::new();
             loop {
                 ticks.tick().await;
                 manager.sweep();
+                if trimmer.is_due(manager.metrics().sandboxes_ended()) {
+                    // Not waited for.
+                    tokio::task::spawn_blocking(allocator::trim);
+                }
             }
         }))
     }

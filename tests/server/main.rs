@@ -8,6 +8,7 @@ mod files;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod load;
 mod python;
 #[path = "../server_support/mod.rs"]
 mod server_support;
