@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use reqwest::{Body, Method};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::api::{Api, Sandbox, answer};
 use crate::images::PYTHON;
@@ -129,6 +130,102 @@ async fn a_damaged_record_is_isolated_and_a_torn_one_is_cut_off() {
     // Even the damaged one can be got rid of.
     assert_eq!(api.delete(&states[0].path).await.status, 200);
     assert!(!damaged.exists());
+    server.stop();
+}
+
+/// A change the server has answered with success: the writer, the file and what is in it now.
+type Acknowledged = (usize, String, String);
+
+/// Changes files until the server is gone. `number` tells where it goes on.
+async fn change_files(writer: usize, sandbox: Sandbox, mut number: u64, told: mpsc::UnboundedSender<Acknowledged>) {
+    let send = async |path: &str, method: Method, body: String| {
+        let response = sandbox.api.request(method, path).body(body).send().await.ok()?;
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.ok()
+    };
+    loop {
+        let (put, run) = (format!("/put-{number}"), format!("/run-{number}"));
+        let content = number.to_string().repeat(1 + 5000 * (number as usize % 5));
+        let exec = format!("{}/exec", sandbox.path);
+        let command = json!({"command": format!("echo {number} >{run}")}).to_string();
+        let steps = [
+            (
+                put,
+                content.clone(),
+                files_path(&sandbox, &format!("/put-{number}")),
+                Method::PUT,
+                content,
+            ),
+            (run, format!("{number}\n"), exec, Method::POST, command),
+            (
+                "/same".to_owned(),
+                number.to_string(),
+                files_path(&sandbox, "/same"),
+                Method::PUT,
+                number.to_string(),
+            ),
+        ];
+        for (file, content, path, method, body) in steps {
+            if send(&path, method, body).await.is_none() {
+                return;
+            }
+            told.send((writer, file, content)).expect("the test listens");
+        }
+        number += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_server_killed_under_load_has_all_it_acknowledged_and_no_orphans() {
+    const ROUNDS: usize = 20;
+    const WRITERS: usize = 4;
+    let data = tempfile::tempdir().expect("a data directory");
+    let (mut server, mut api) = serve(data.path());
+    let mut sandboxes = Vec::new();
+    for _ in 0..WRITERS {
+        sandboxes.push(api.create(json!({"image": PYTHON})).await);
+    }
+    for round in 0..ROUNDS {
+        let doomed = api.create(json!({"image": PYTHON})).await;
+        put(&doomed, "/file", "1").await;
+        assert_eq!(api.delete(&doomed.path).await.status, 200);
+        let (told, mut acknowledged) = mpsc::unbounded_channel();
+        for (writer, sandbox) in sandboxes.iter().enumerate() {
+            let first = 1000 * (round as u64 + 1);
+            tokio::spawn(change_files(writer, at(&api, sandbox), first, told.clone()));
+        }
+        drop(told);
+        let mut kept = Vec::new();
+        while kept.len() < 20 + 5 * round {
+            kept.push(acknowledged.recv().await.expect("more changes"));
+        }
+        server.kill();
+        while let Some(change) = acknowledged.recv().await {
+            kept.push(change);
+        }
+        (server, api) = serve(data.path());
+        sandboxes = sandboxes.iter().map(|sandbox| at(&api, sandbox)).collect();
+        let mut last = [0; WRITERS];
+        for (writer, file, content) in kept {
+            if file == "/same" {
+                last[writer] = content.parse().expect("a number");
+            } else {
+                assert!(
+                    get(&sandboxes[writer], &file).await == content,
+                    "{file} of {writer} in round {round}"
+                );
+            }
+        }
+        for (sandbox, last) in sandboxes.iter().zip(last).filter(|(_, last)| *last > 0) {
+            // One more may have been written, but not been answered.
+            let now: u64 = get(sandbox, "/same").await.parse().expect("a number");
+            assert!(now == last || now == last + 1, "{now} after {last}");
+        }
+        let directories = fs::read_dir(data.path().join("sandboxes"))
+            .expect("a directory")
+            .count();
+        assert_eq!(directories, WRITERS, "round {round}");
+    }
     server.stop();
 }
 
