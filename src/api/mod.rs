@@ -3,6 +3,7 @@
 //! One file per resource; `docs/api.md` is the contract.
 
 mod auth;
+mod diagnostics;
 mod docs;
 mod error;
 mod events;

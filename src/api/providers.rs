@@ -39,7 +39,7 @@ pub struct Provider {
     error: Option<String>,
 }
 
-fn shown(state: &AppState, status: ProviderStatus) -> Provider {
+pub(super) fn shown(state: &AppState, status: ProviderStatus) -> Provider {
     let error = status.health.err().map(|error| match error {
         ProviderError::Internal(cause) => {
             tracing::error!(provider = status.name, %cause, "health check failed");

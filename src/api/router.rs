@@ -18,8 +18,8 @@ use super::openapi::Document;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    docs, events, exec, files, health, images, logs, metrics, openapi, pool, providers, sandboxes, snapshots, stats,
-    templates,
+    diagnostics, docs, events, exec, files, health, images, logs, metrics, openapi, pool, providers, sandboxes,
+    snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -150,6 +150,7 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Read, routes!(events::events))
         .needs(metrics_scope, routes!(metrics::json))
         .needs(metrics_scope, routes!(metrics::prometheus))
+        .needs(Scope::Admin, routes!(diagnostics::diagnostics))
         .needs(Scope::Read, routes!(pool::status))
         .needs(Scope::Read, routes!(snapshots::list))
 }

@@ -119,6 +119,19 @@ impl Store {
         Ok(Self { jobs })
     }
 
+    /// Size of the database, bytes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn size_bytes(&self) -> Result<u64, StoreError> {
+        let size = |db: &Connection| {
+            let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            let bytes = pragma("page_count")?.saturating_mul(pragma("page_size")?);
+            Ok(u64::try_from(bytes).unwrap_or_default())
+        };
+        self.run(size).await
+    }
+
     /// Runs `work` in a transaction and waits until it is committed. When `work` fails, nothing it did is kept.
     ///
     /// # Errors

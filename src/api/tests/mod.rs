@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_requests;
+mod diagnostics;
 mod events;
 mod exec;
 mod files;
