@@ -100,12 +100,15 @@ fn over_http(criterion: &mut Criterion) {
     let config = Arc::new(Config::default());
     let providers = Providers::new(vec![provider as Arc<dyn Provider>], "wasm").expect("wasm is the default");
     let store = Store::in_memory().expect("a database in memory");
+    let keys = tokio
+        .block_on(ApiKeys::load(&config.auth, store.clone()))
+        .expect("no keys");
     let state = AppState {
         config: Arc::clone(&config),
         sandboxes: SandboxManager::new(config, providers, store.clone()),
         store,
         images: Arc::new(ImageStore::open_default().expect("the image store opens")),
-        keys: ApiKeys::new(&wisp::config::AuthConfig::default()).expect("no keys"),
+        keys,
         started: Instant::now(),
     };
     let base = tokio.block_on(async {

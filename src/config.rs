@@ -7,7 +7,7 @@
 mod keys;
 mod load;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,8 +105,15 @@ pub struct Config {
     /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy the
     /// whole server is, which is no business of one tenant among several. Default `admin`.
     pub metrics_scope: Scope,
+    /// Host names, beside those of this machine, that a server without API keys answers to: the names under which a
+    /// proxy in front of it is reached. Default none. With API keys the name does not matter.
+    pub allowed_hosts: Vec<String>,
     /// Who may use the API.
     pub auth: AuthConfig,
+    /// Web pages that may use the API.
+    pub cors: CorsConfig,
+    /// How often clients may call.
+    pub rate_limit: RateLimitConfig,
     /// Limits of sandboxes and requests.
     pub limits: Limits,
 }
@@ -123,7 +130,10 @@ impl Default for Config {
             data_dir: default_data_dir(),
             durability: Durability::default(),
             metrics_scope: Scope::Admin,
+            allowed_hosts: Vec::new(),
             auth: AuthConfig::default(),
+            cors: CorsConfig::default(),
+            rate_limit: RateLimitConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -141,10 +151,14 @@ fn default_data_dir() -> PathBuf {
         .join("wisp")
 }
 
-/// `[auth]`: with no key at all, authentication is off.
+/// `[auth]`: with no key at all, here or in the database (`wisp keys`), authentication is off. It is on from the moment
+/// the first key is made, and stays on when all are revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
+    /// Require an API key even when there is none yet, so that nobody can use the server before one is made. Default
+    /// false.
+    pub required: bool,
     /// `[[auth.keys]]`. The environment variable `WISP_API_KEYS` adds keys in plain text, separated by commas, with
     /// the scopes `read` and `api`.
     pub keys: Vec<ApiKeyConfig>,
@@ -161,9 +175,71 @@ pub struct ApiKeyConfig {
     /// What the key may do. Default `read` and `api`.
     #[serde(default = "default_scopes")]
     pub scopes: Vec<Scope>,
+    /// Whose sandboxes, templates and quotas the key sees. Default `default`.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
     /// The only user this key may act for; any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+}
+
+/// `[cors]`: web pages of other origins that may use the API from a browser.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsConfig {
+    /// Their origins, exactly as a browser sends them (`https://app.example.com`), or `*` for any page, which needs a
+    /// server with API keys. Default none.
+    pub origins: Vec<String>,
+}
+
+impl CorsConfig {
+    /// Whether any page may use the API.
+    #[must_use]
+    pub fn allows_all(&self) -> bool {
+        self.origins.iter().any(|origin| origin == "*")
+    }
+}
+
+/// `[rate_limit]`: a token bucket for each client. A request over the limit is a 429 that says when to come again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimitConfig {
+    /// Requests a second of one client in the long run. Default 0: no limit.
+    pub requests_per_second: u32,
+    /// Requests that may come at once after a pause. Default 100.
+    pub burst: u32,
+    /// What one client is: `key` (an API key), `owner` (a user within a tenant; the tenant when no user is named) or
+    /// `ip` (an address; the first 64 bits of an IPv6 one). Requests without a valid key count by address. Default
+    /// `key`.
+    pub by: RateLimitBy,
+    /// Addresses of proxies in front of the server, whose `X-Forwarded-For` tells the client's address. Default none:
+    /// the header is not believed.
+    #[schema(value_type = Vec<String>)]
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+impl Default for RateLimitConfig {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 0,
+            burst: 100,
+            by: RateLimitBy::default(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitBy {
+    /// The API key.
+    #[default]
+    Key,
+    /// The tenant and, if one is named, the user.
+    Owner,
+    /// The client's address.
+    Ip,
 }
 
 /// What an API key may do. `admin` includes `api`, which includes `read`.
@@ -252,6 +328,13 @@ pub struct Limits {
     pub max_json_bytes: usize,
     /// Largest file `PUT /files` takes, bytes. Default 4 GiB; the sandbox's disk limit holds as well.
     pub max_upload_bytes: u64,
+    /// Connections at once; further ones wait until one is closed. Default 4096.
+    pub max_connections: usize,
+    /// How long a client may take to send the head of a request, and how long a connection stays open without one.
+    /// Default 60s.
+    pub header_timeout: GoDuration,
+    /// How long a client that sends a body may pause. A whole JSON body may take ten times as long. Default 30s.
+    pub body_timeout: GoDuration,
     /// How long a stopping server lets running commands finish. Default 10s.
     pub shutdown_grace: GoDuration,
 }
@@ -283,6 +366,9 @@ impl Default for Limits {
             max_templates_per_tenant: 200,
             max_json_bytes: 16 << 20,
             max_upload_bytes: 4 << 30,
+            max_connections: 4096,
+            header_timeout: seconds(60),
+            body_timeout: seconds(30),
             shutdown_grace: seconds(10),
         }
     }
@@ -300,19 +386,40 @@ impl Config {
         LoadedConfig::load(file, environment, Table::new()).map(|loaded| loaded.config)
     }
 
-    /// Refuses what cannot work or is dangerous.
+    /// Refuses what is dangerous without authentication. `authenticated` tells whether requests need an API key; keys
+    /// are in the database as well, so this is asked once it is open.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] says which value, and what to do.
+    pub fn check_exposure(&self, authenticated: bool) -> Result<(), ConfigError> {
+        let invalid = |message: String| Err(ConfigError::Invalid(message));
+        if authenticated {
+            return Ok(());
+        }
+        if !self.listen.ip().is_loopback() && !self.allow_unauthenticated_remote {
+            return invalid(format!(
+                "listening on {} without API keys would let anyone who reaches it run programs; make a key with \
+                 wisp keys create, add [[auth.keys]] or set WISP_API_KEYS, listen on 127.0.0.1, or set \
+                 allow_unauthenticated_remote = true",
+                self.listen
+            ));
+        }
+        if self.cors.allows_all() {
+            return invalid(
+                "cors.origins = [\"*\"] without API keys would let every web page run programs; name the origins, or \
+                 make a key with wisp keys create"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot work, whatever keys there are.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] says which value, and what to do.
     pub fn check(&self) -> Result<(), ConfigError> {
         let invalid = |message: String| Err(ConfigError::Invalid(message));
-        if !self.listen.ip().is_loopback() && self.auth.keys.is_empty() && !self.allow_unauthenticated_remote {
-            return invalid(format!(
-                "listening on {} without API keys would let anyone who reaches it run programs; add [[auth.keys]] or \
-                 set WISP_API_KEYS, listen on 127.0.0.1, or set allow_unauthenticated_remote = true",
-                self.listen
-            ));
-        }
         for key in &self.auth.keys {
             if decode_sha256(&key.sha256).is_none() {
                 return invalid(format!(
@@ -323,8 +430,26 @@ impl Config {
             if key.scopes.is_empty() {
                 return invalid(format!("auth key \"{}\" has no scopes and could do nothing", key.name));
             }
+            if key.user.is_some() && key.scopes.contains(&Scope::Admin) {
+                return invalid(format!(
+                    "auth key \"{}\": a key with the scope admin changes the whole server and cannot be bound to a user",
+                    key.name
+                ));
+            }
+        }
+        if let Some(origin) = self.cors.origins.iter().find(|origin| !is_origin(origin)) {
+            return invalid(format!(
+                "cors.origins: \"{origin}\" is no origin; write it as a browser sends it: scheme://host or \
+                 scheme://host:port, in lower case, without a path"
+            ));
+        }
+        if self.rate_limit.burst == 0 {
+            return invalid("rate_limit.burst is 0, so that no request would pass; it must be at least 1".to_owned());
         }
         let limits = &self.limits;
+        if limits.max_connections == 0 || limits.header_timeout.0.is_zero() || limits.body_timeout.0.is_zero() {
+            return invalid("limits.max_connections, header_timeout and body_timeout must be above 0".to_owned());
+        }
         let pairs = [
             ("memory_mb", limits.default_memory_mb, limits.max_memory_mb),
             ("vcpus", u64::from(limits.default_vcpus), u64::from(limits.max_vcpus)),
@@ -355,6 +480,23 @@ impl Config {
 /// `read` and `api`.
 fn default_scopes() -> Vec<Scope> {
     vec![Scope::Read, Scope::Api]
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
+
+/// Whether a text is `*` or an origin as browsers send it (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return text == "*";
+    };
+    !scheme.is_empty()
+        && !host.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+        && !host.contains(['/', '?', '#', '@', '*'])
 }
 
 /// The 32 bytes that 64 hexadecimal digits stand for.
@@ -405,21 +547,49 @@ mod tests {
     #[test]
     fn a_remote_address_without_keys_is_refused() {
         let config = load("listen = \"0.0.0.0:7423\"\n", &[]).unwrap();
-        assert!(
-            config
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("allow_unauthenticated_remote")
-        );
+        let message = config.check_exposure(false).unwrap_err().to_string();
+        assert!(message.contains("allow_unauthenticated_remote"), "{message}");
+        config.check_exposure(true).unwrap();
         load("listen = \"0.0.0.0:7423\"\nallow_unauthenticated_remote = true\n", &[])
             .unwrap()
-            .check()
+            .check_exposure(false)
             .unwrap();
-        load("listen = \"0.0.0.0:7423\"\n", &[("WISP_API_KEYS", "secret")])
-            .unwrap()
-            .check()
-            .unwrap();
+    }
+
+    #[test]
+    fn every_page_may_use_a_server_with_keys_only() {
+        let config = load("[cors]\norigins = [\"*\"]\n", &[]).unwrap();
+        config.check().unwrap();
+        let message = config.check_exposure(false).unwrap_err().to_string();
+        assert!(message.contains("cors.origins"), "{message}");
+        config.check_exposure(true).unwrap();
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_send_it() {
+        for good in ["*", "https://app.example", "http://localhost:3000", "http://[::1]:3000"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "",
+            "app.example",
+            "https://",
+            "https://app.example/",
+            "https://App.example",
+            "null",
+            "https://*.example",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+        let config = load("[cors]\norigins = [\"https://app.example/\"]\n", &[]).unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("https://app.example/"));
+    }
+
+    #[test]
+    fn an_admin_key_is_bound_to_no_user() {
+        let digest = "0".repeat(64);
+        let keys = format!("[[auth.keys]]\nname = \"a\"\nsha256 = \"{digest}\"\nscopes = [\"admin\"]\nuser = \"u\"\n");
+        assert!(load(&keys, &[]).unwrap().check().is_err());
     }
 
     #[test]

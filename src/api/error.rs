@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 use super::exec::ExecAnswer;
 use crate::provider::ProviderError;
 use crate::sandbox::SandboxError;
+use crate::store::StoreError;
 
-/// Seconds a client is asked to wait after 429 and 503.
-const RETRY_AFTER_SECONDS: &str = "1";
+/// Seconds a client is asked to wait after 429 and 503 when nothing better is known.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// A failure, ready to be sent.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// Seconds to wait, after 429 and 503.
+    retry_after: u64,
     /// What a command that passed its timeout wrote until then.
     partial: Option<Box<ExecAnswer>>,
 }
@@ -49,6 +52,7 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            retry_after: RETRY_AFTER_SECONDS,
             partial: None,
         }
     }
@@ -87,6 +91,12 @@ impl ApiError {
         }
     }
 
+    /// 408: the request's body did not come in time.
+    pub fn body_timeout() -> Self {
+        let message = "the request body did not arrive in time; send it without pauses";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+    }
+
     /// 409: it is otherwise already, or not ready.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
@@ -105,6 +115,13 @@ impl ApiError {
     /// 429: a limit was reached.
     pub fn resource_limit(message: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message)
+    }
+
+    /// 429: too many requests; the next one has a chance after this many seconds.
+    pub fn rate_limited(retry_after: u64) -> Self {
+        let message = format!("too many requests; try again in {retry_after}s");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "resource_limit", message);
+        Self { retry_after, ..error }
     }
 
     /// 500: a defect of the server. The cause belongs in the log.
@@ -139,7 +156,7 @@ impl ApiError {
         ) {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+                .insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         response
     }
@@ -174,6 +191,13 @@ impl From<SandboxError> for ApiError {
             }
             SandboxError::Provider(error) => Self::from(error),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        Self::internal()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Reads requests strictly: whatever is wrong with one becomes a 400 or 413 that says so, in our error shape.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -12,16 +10,15 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::router::AppState;
+use crate::config::Limits;
 use crate::sandbox::{Caller, SandboxId};
 
 /// Deepest nesting of a JSON body. No request of ours nests more than three levels.
 const MAX_JSON_DEPTH: usize = 64;
+/// A JSON body may take this many times the longest pause, however steadily it drips.
+const MAX_PAUSES: u32 = 10;
 /// Longest path or pattern, bytes: `PATH_MAX` of Linux.
 const MAX_PATH_BYTES: usize = 4096;
-/// A client that still sends a body that was refused gets to read the refusal only when someone takes that body:
-/// this much of it, for this long.
-const MAX_DISCARDED_BYTES: u64 = 256 << 20;
-const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// A JSON body. The `Content-Type` does not matter.
 pub struct Json<T>(pub T);
@@ -35,9 +32,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let limit = AppState::from_ref(state).config.limits.max_json_bytes;
-        let (parts, body) = request.into_parts();
-        let bytes = read_body(&parts.headers, body, limit).await?;
+        let bytes = body_in_time(request, &AppState::from_ref(state).config.limits).await?;
         parse_json(&bytes).map(Self)
     }
 }
@@ -54,9 +49,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let limit = AppState::from_ref(state).config.limits.max_json_bytes;
-        let (parts, body) = request.into_parts();
-        let bytes = read_body(&parts.headers, body, limit).await?;
+        let bytes = body_in_time(request, &AppState::from_ref(state).config.limits).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -123,20 +116,33 @@ fn nests_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// A whole body of at most `limit` bytes.
-async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// A whole body, as [`read_body`] reads it, that is there after a bounded number of pauses.
+async fn body_in_time(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    let reading = read_body(&parts.headers, body, limits);
+    tokio::time::timeout(limits.body_timeout.0 * MAX_PAUSES, reading)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::body_timeout()))
+}
+
+/// A whole body of at most `max_json_bytes`, sent without a pause longer than `body_timeout`.
+async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, ApiError> {
+    let limit = limits.max_json_bytes;
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limit as u64) {
-        discard(headers, body).await;
         return Err(too_large(limit as u64));
     }
     let mut stream = body.into_data_stream();
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::bad_request("the request body ended early"))?;
+    loop {
+        let chunk = match tokio::time::timeout(limits.body_timeout.0, stream.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(ApiError::bad_request("the request body ended early")),
+            Err(_) => return Err(ApiError::body_timeout()),
+        };
         if first.len() + gathered.len() + chunk.len() > limit {
-            discard_stream(stream).await;
             return Err(too_large(limit as u64));
         }
         // Most bodies are one chunk, which is used as it came.
@@ -158,28 +164,6 @@ pub fn too_large(limit: u64) -> ApiError {
 /// What `Content-Length` says.
 pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Takes a body that was refused off the connection, so that the client reads the refusal instead of a broken pipe.
-/// One that asked first (`Expect: 100-continue`) has not sent it.
-pub async fn discard(headers: &HeaderMap, body: Body) {
-    if !headers.contains_key(header::EXPECT) {
-        discard_stream(body.into_data_stream()).await;
-    }
-}
-
-async fn discard_stream(mut stream: axum::body::BodyDataStream) {
-    let discarding = async {
-        let mut discarded = 0;
-        while let Some(Ok(chunk)) = stream.next().await {
-            discarded += chunk.len() as u64;
-            if discarded > MAX_DISCARDED_BYTES {
-                break;
-            }
-        }
-    };
-    // Giving up is all that is left to do.
-    let _ = tokio::time::timeout(MAX_DISCARD_TIME, discarding).await;
 }
 
 /// The `{id}` of a route.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{AsCaller, Id, Json, Query, check_path, declared_length, discard, parse_mode, too_large};
+use super::extract::{AsCaller, Id, Json, Query, check_path, declared_length, parse_mode, too_large};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
 use super::schemas::{FileMode, FilePath, Timestamp};
@@ -157,7 +157,6 @@ pub async fn upload(
     let limit = state.config.limits.max_upload_bytes;
     let (parts, body) = request.into_parts();
     if declared_length(&parts.headers).is_some_and(|length| length > limit) {
-        discard(&parts.headers, body).await;
         return Err(too_large(limit));
     }
     let exceeded = Arc::new(AtomicBool::new(false));

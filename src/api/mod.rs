@@ -2,7 +2,11 @@
 //!
 //! One file per resource; `docs/api.md` is the contract.
 
+mod api_keys;
+mod audit;
 mod auth;
+mod connections;
+mod cors;
 mod diagnostics;
 mod docs;
 mod error;
@@ -12,11 +16,15 @@ mod extract;
 mod files;
 mod health;
 mod images;
+mod keys;
 mod logs;
 mod metrics;
 mod openapi;
+mod origin;
+mod periodic;
 mod pool;
 mod providers;
+mod rate_limit;
 mod request_id;
 mod router;
 mod sandboxes;
@@ -31,6 +39,6 @@ mod unread_body;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{ApiKeys, InvalidApiKey};
+pub use api_keys::{ApiKeys, ApiKeysError, KeyRequest, KeyRequestError};
 pub use router::{AppState, router};
 pub use server::run;

@@ -1,7 +1,5 @@
 //! The outermost layer: names every request and writes the bodies of errors.
 
-use std::borrow::Cow;
-
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -14,14 +12,19 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is replaced.
 const MAX_BYTES: usize = 128;
 
+/// The id of a request, for handlers.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// Keeps the client's `X-Request-ID`, or makes one; puts it in the log, in the answer's header and in error bodies.
-pub async fn name_request(request: Request, next: Next) -> Response {
+pub async fn name_request(mut request: Request, next: Next) -> Response {
     let id = match request.headers().get(&X_REQUEST_ID).and_then(acceptable) {
         Some(id) => id.clone(),
         None => random_id(),
     };
     // Both sources are visible ASCII.
-    let text = Cow::from(id.to_str().unwrap_or_default().to_owned());
+    let text = id.to_str().unwrap_or_default().to_owned();
+    request.extensions_mut().insert(RequestId(text.clone()));
     let span = tracing::info_span!("request", id = %text, method = %request.method(), path = request.uri().path());
     let mut response = next.run(request).instrument(span).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {

@@ -8,17 +8,20 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use super::auth::{ApiKeys, authenticate};
+use super::api_keys::ApiKeys;
+use super::auth::{Guard, authenticate};
 use super::error::ApiError;
 use super::openapi::Document;
+use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    diagnostics, docs, events, exec, files, health, images, logs, metrics, openapi, pool, providers, sandboxes,
+    audit, cors, diagnostics, docs, events, exec, files, health, images, keys, logs, metrics, openapi, pool, providers, sandboxes,
     snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
@@ -65,6 +68,7 @@ pub struct RouteRule {
 /// Routes while they are gathered. There is no way to add one without saying who may use it.
 struct Routes {
     state: AppState,
+    rate_limit: RateLimit,
     router: OpenApiRouter<AppState>,
     rules: Vec<RouteRule>,
     document: Document,
@@ -78,8 +82,13 @@ impl Routes {
 
     /// Adds handlers of one path that need a scope.
     fn needs(self, scope: Scope, handlers: UtoipaMethodRouter<AppState>) -> Self {
-        let guard = from_fn_with_state((self.state.clone(), scope), authenticate);
-        let handlers = handlers.map(|methods| methods.route_layer(guard));
+        let guard = Guard {
+            state: self.state.clone(),
+            needed: scope,
+            rate_limit: self.rate_limit.clone(),
+        };
+        let layer = from_fn_with_state(guard, authenticate);
+        let handlers = handlers.map(|methods| methods.route_layer(layer));
         self.add(Access::Needs(scope), handlers)
     }
 
@@ -110,6 +119,7 @@ impl Routes {
 /// Every route of the API.
 fn routes(state: AppState) -> Routes {
     let none = Routes {
+        rate_limit: RateLimit::new(&state.config.rate_limit),
         state,
         router: OpenApiRouter::new(),
         rules: Vec::new(),
@@ -153,6 +163,9 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Admin, routes!(diagnostics::diagnostics))
         .needs(Scope::Read, routes!(pool::status))
         .needs(Scope::Read, routes!(snapshots::list))
+        .needs(Scope::Admin, routes!(keys::list, keys::create))
+        .needs(Scope::Admin, routes!(keys::revoke))
+        .needs(Scope::Admin, routes!(audit::list))
 }
 
 /// The whole API, under `/api/v1`.
@@ -161,6 +174,7 @@ pub fn router(state: AppState) -> Router {
     let (api, gathered) = routes.router.split_for_parts();
     let document = routes.document;
     document.fill(&openapi::describe(gathered, &routes.rules));
+    let cors = option_layer(cors::layer(&state.config.cors));
     Router::new()
         .nest("/api/v1", api)
         .route("/openapi.json", get(openapi::document).layer(Extension(document)))
@@ -171,6 +185,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(drain_unread_body))
+        .layer(cors)
         .layer(from_fn(name_request))
         .with_state(state)
 }

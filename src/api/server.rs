@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::connections;
 use super::router::{AppState, router};
 use crate::sandbox::Reaper;
 
@@ -15,15 +15,10 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves. Then: no new connections, sandboxes or commands; running commands get
 /// `limits.shutdown_grace` to finish and are killed after it; their answers are still sent.
-///
-/// # Errors
-/// When the socket fails.
-pub async fn run(
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-    state: AppState,
-) -> std::io::Result<()> {
+pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static, state: AppState) {
     let _reaper = Reaper::start(state.sandboxes.clone());
+    let _key_watch = state.keys.watch();
+    let (keys, config) = (state.keys.clone(), state.config.clone());
     let sandboxes = state.sandboxes.clone();
     let grace = state.config.limits.shutdown_grace.0;
     let (closing, closed) = oneshot::channel();
@@ -36,18 +31,10 @@ pub async fn run(
             let _ = closing.send(());
         }
     };
-    // Small answers must not wait for the acknowledgement of earlier ones (Nagle's algorithm).
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let serving = axum::serve(listener, router(state))
-        .with_graceful_shutdown(stop)
-        .into_future();
+    let serving = connections::serve(listener, router(state), &config.limits, stop);
     let deadline = async move {
         if closed.await.is_err() {
-            // The server ended by itself: its own result counts.
+            // The server ended by itself.
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(grace).await;
@@ -55,10 +42,8 @@ pub async fn run(
         tokio::time::sleep(FLUSH_TIME).await;
     };
     tokio::select! {
-        result = serving => result,
-        () = deadline => {
-            tracing::warn!("closing connections that are still open");
-            Ok(())
-        }
+        () = serving => {}
+        () = deadline => tracing::warn!("closing connections that are still open"),
     }
+    keys.flush().await;
 }

@@ -25,9 +25,10 @@ use crate::store::{DataDir, Durability, Store};
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = Arc::new(configuration(args)?);
-    let keys = ApiKeys::new(&config.auth)?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let store = Store::open(&data_dir.database(), config.durability)?;
+    let keys = ApiKeys::load(&config.auth, store.clone()).await?;
+    config.check_exposure(keys.required())?;
     let runtime = Runtime::new(guest_threads())?;
     let images = Arc::new(ImageStore::open_default()?);
     let wasm = WasmProvider::new(runtime, Arc::clone(&images))
@@ -51,7 +52,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         keys,
         started,
     };
-    api::run(listener, interrupted()?, state).await?;
+    api::run(listener, interrupted()?, state).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::keys::{Key, Kind, keys};
-use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, hex};
+use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, default_tenant, hex};
 
 /// API keys in plain text, separated by commas.
 const PLAIN_KEYS: &str = "WISP_API_KEYS";
@@ -110,6 +110,7 @@ impl LoadedConfig {
                 name: format!("{PLAIN_KEYS}[{index}]"),
                 sha256: hex(&Sha256::digest(key.as_bytes())),
                 scopes: default_scopes(),
+                tenant: default_tenant(),
                 user: None,
             });
         }

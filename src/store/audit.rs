@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Store, StoreError, from_millis, to_millis};
 
@@ -49,22 +49,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn record_audit(&self, action: AuditAction) -> Result<(), StoreError> {
-        let now = to_millis(SystemTime::now());
-        self.run(move |db| {
-            let AuditAction {
-                key,
-                tenant,
-                action,
-                target,
-                request_id,
-            } = action;
-            db.prepare_cached(
-                "INSERT INTO audit (at, key, tenant, action, target, request_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![now, key, tenant, action, target, request_id])?;
-            Ok(())
-        })
-        .await
+        self.run(move |db| insert(db, action)).await
     }
 
     /// The newest entries first, at most `limit` (and 1000) of them; with `before` only those with a smaller id.
@@ -83,6 +68,23 @@ impl Store {
         })
         .await
     }
+}
+
+/// Keeps an action within the job that does it, so that both are kept or neither.
+pub(super) fn insert(db: &Connection, action: AuditAction) -> rusqlite::Result<()> {
+    let AuditAction {
+        key,
+        tenant,
+        action,
+        target,
+        request_id,
+    } = action;
+    let now = to_millis(SystemTime::now());
+    db.prepare_cached(
+        "INSERT INTO audit (at, key, tenant, action, target, request_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![now, key, tenant, action, target, request_id])?;
+    Ok(())
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {

@@ -3,6 +3,7 @@
 //! All access goes through one thread of its own, in jobs; jobs that wait at the same time share a transaction, so that
 //! a burst of them costs one commit. A job's answer is sent after the commit. One file here for each kind of record.
 
+mod api_keys;
 mod audit;
 mod data_dir;
 mod migrations;
@@ -19,6 +20,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub use api_keys::{ApiKeyRecord, ApiKeysSnapshot};
 pub use audit::{AuditAction, AuditEntry};
 pub use data_dir::{DataDir, DataDirError};
 pub use quotas::QuotaRow;
@@ -158,21 +160,6 @@ impl Store {
             .send(job(work, committed, sender))
             .map_err(|_| StoreError::Stopped)?;
         receiver.await.map_err(|_| StoreError::Stopped)?
-    }
-
-    /// As [`Store::run`], for threads outside an asynchronous runtime: command-line programs and the start of a server.
-    ///
-    /// # Errors
-    /// See [`Store::run`].
-    pub(crate) fn run_blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (sender, receiver) = oneshot::channel();
-        self.jobs
-            .send(job(work, |_| {}, sender))
-            .map_err(|_| StoreError::Stopped)?;
-        receiver.blocking_recv().map_err(|_| StoreError::Stopped)?
     }
 }
 

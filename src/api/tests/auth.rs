@@ -9,6 +9,7 @@ fn key(text: &str, scopes: &[Scope], user: Option<&str>) -> ApiKeyConfig {
         name: text.to_owned(),
         sha256: hex(&Sha256::digest(text)),
         scopes: scopes.to_vec(),
+        tenant: "default".to_owned(),
         user: user.map(str::to_owned),
     }
 }
@@ -20,7 +21,7 @@ async fn guarded() -> TestServer {
         key("anns", &[Scope::Api], Some("ann")),
     ];
     TestServer::with(Config {
-        auth: AuthConfig { keys },
+        auth: AuthConfig { keys, required: false },
         ..Config::default()
     })
     .await

@@ -152,6 +152,6 @@ async fn a_stopping_server_ends_the_connections_at_once() {
     let started = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
     assert_eq!(listener.next().await, None);
-    server.ended.await.unwrap().unwrap();
+    server.ended.await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(5), "waited for the grace");
 }

@@ -34,7 +34,7 @@ pub(super) struct TestServer {
     pub(super) http: Client,
     provider: Arc<FakeProvider>,
     stop: Option<oneshot::Sender<()>>,
-    ended: JoinHandle<std::io::Result<()>>,
+    ended: JoinHandle<()>,
 }
 
 /// An answer, read to its end.
@@ -57,9 +57,9 @@ impl TestServer {
         let store = Store::in_memory().unwrap();
         let state = AppState {
             sandboxes: SandboxManager::new(Arc::clone(&config), providers, store.clone()),
+            keys: ApiKeys::load(&config.auth, store.clone()).await.unwrap(),
             store,
             images: Arc::new(NoImages),
-            keys: ApiKeys::new(&config.auth).unwrap(),
             started: Instant::now(),
             config,
         };

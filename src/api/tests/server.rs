@@ -30,7 +30,7 @@ async fn a_stopping_server_lets_commands_finish() {
         stop.send(()).unwrap();
     });
     answered.assert_error(408, "timeout");
-    server.ended.await.unwrap().unwrap();
+    server.ended.await.unwrap();
 }
 
 #[tokio::test]
@@ -47,6 +47,6 @@ async fn commands_that_outlast_the_grace_are_killed_and_answered() {
     let body = answered.json();
     assert_eq!(body["exit_code"], 137);
     assert!(body["stderr"].as_str().unwrap().contains("shutting down"), "{body}");
-    server.ended.await.unwrap().unwrap();
+    server.ended.await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(5));
 }

@@ -204,11 +204,13 @@ async fn a_key_that_may_only_look_changes_no_template() {
         name: name.to_owned(),
         sha256: hex(&Sha256::digest(name)),
         scopes: vec![scope],
+        tenant: "default".to_owned(),
         user: None,
     };
     let server = TestServer::with(Config {
         auth: AuthConfig {
             keys: vec![key("looks", Scope::Read), key("works", Scope::Api)],
+            ..AuthConfig::default()
         },
         ..Config::default()
     })
