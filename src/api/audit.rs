@@ -91,7 +91,7 @@ impl From<AuditEntry> for Entry {
 #[utoipa::path(
     get,
     path = "/audit",
-    tag = "administration",
+    tag = "audit",
     params(
         ("limit" = Option<u32>, Query, description = "Most entries to answer with; 100 when absent", minimum = 1, maximum = 1000),
         ("before" = Option<i64>, Query, description = "Only entries with a lower id", minimum = 1),

@@ -123,7 +123,7 @@ async fn visible(state: &AppState, caller: &Caller) -> Result<Vec<Key>, ApiError
 #[utoipa::path(
     post,
     path = "/keys",
-    tag = "administration",
+    tag = "keys",
     request_body = CreateKeyBody,
     params(("X-User-ID" = Option<String>, Header, description = "The user to bind the key to")),
     responses(
@@ -164,7 +164,7 @@ pub async fn create(
 #[utoipa::path(
     get,
     path = "/keys",
-    tag = "administration",
+    tag = "keys",
     params(("X-User-ID" = Option<String>, Header, description = "Only keys bound to this user")),
     responses(
         (status = 200, description = "Keys, without their text", body = Vec<Key>),
@@ -180,7 +180,7 @@ pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> 
 #[utoipa::path(
     delete,
     path = "/keys/{id}",
-    tag = "administration",
+    tag = "keys",
     params(
         ("id" = String, Path, description = "The id of a key, not the key"),
         ("X-User-ID" = Option<String>, Header, description = "Only a key bound to this user"),

@@ -4,7 +4,7 @@ use super::{TestServer, answer};
 use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope, hex};
 use sha2::{Digest as _, Sha256};
 
-fn key(text: &str, scopes: &[Scope], user: Option<&str>) -> ApiKeyConfig {
+pub(super) fn key(text: &str, scopes: &[Scope], user: Option<&str>) -> ApiKeyConfig {
     ApiKeyConfig {
         name: text.to_owned(),
         sha256: hex(&Sha256::digest(text)),

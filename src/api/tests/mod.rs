@@ -2,10 +2,12 @@
 
 mod auth;
 mod bad_requests;
+mod clients;
 mod diagnostics;
 mod events;
 mod exec;
 mod files;
+mod keys;
 mod lifecycle;
 mod logs;
 mod metrics;
