@@ -87,7 +87,7 @@ impl From<AuditEntry> for Entry {
     }
 }
 
-/// `GET /audit?limit=&before=`: newest first. The next page is the one before the last entry's `id`.
+/// Lists what administrators changed, newest first. The next page is the one before the last entry's `id`.
 #[utoipa::path(
     get,
     path = "/audit",

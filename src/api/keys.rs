@@ -15,7 +15,7 @@ use crate::config::{ApiKeyConfig, Scope};
 use crate::sandbox::{Caller, UserId};
 use crate::store::ApiKeyRecord;
 
-/// Body of `POST /keys`.
+/// An API key to make.
 #[derive(Deserialize, ToSchema)]
 pub struct CreateKeyBody {
     /// What to call it.
@@ -63,7 +63,7 @@ enum Source {
     Configuration,
 }
 
-/// Answer of `POST /keys`.
+/// A new API key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NewApiKey)]
 pub struct NewKey {
@@ -119,7 +119,7 @@ async fn visible(state: &AppState, caller: &Caller) -> Result<Vec<Key>, ApiError
     Ok(keys.chain(of_database).filter(|key| sees(caller, key)).collect())
 }
 
-/// `POST /keys`
+/// Makes an API key.
 #[utoipa::path(
     post,
     path = "/keys",
@@ -160,7 +160,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(NewKey { key, details })))
 }
 
-/// `GET /keys`: all of them, revoked ones too.
+/// Lists all API keys, revoked ones too.
 #[utoipa::path(
     get,
     path = "/keys",
@@ -176,7 +176,7 @@ pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> 
     visible(&state, &caller).await.map(axum::Json)
 }
 
-/// `DELETE /keys/{id}`: the key opens nothing from now on. It stays in the list.
+/// Revokes an API key: it opens nothing from now on. It stays in the list.
 #[utoipa::path(
     delete,
     path = "/keys/{id}",

@@ -88,3 +88,24 @@ async fn eventually(mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn prune_counts_what_it_ended() {
+    let (manager, provider) = fresh(Limits::default());
+    create(&manager).await;
+    for _ in 0..2 {
+        let request = CreateRequest {
+            ttl: Some(Duration::from_millis(1)),
+            ..CreateRequest::default()
+        };
+        manager.create(&caller(), request).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(manager.prune(&caller()), 2);
+    assert_eq!(manager.prune(&caller()), 0);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while provider.count() > 1 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(provider.count(), 1);
+}
