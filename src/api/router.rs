@@ -21,8 +21,8 @@ use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    audit, cors, diagnostics, docs, events, exec, files, health, images, keys, logs, metrics, openapi, pool, providers, sandboxes,
-    snapshots, stats, templates,
+    audit, cors, diagnostics, docs, events, exec, files, health, images, keys, logs, metrics, openapi, pool, providers,
+    sandboxes, snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
