@@ -4,8 +4,10 @@
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
 pub mod archive;
+pub mod docker;
 #[cfg(test)]
 pub mod fake;
+mod path_pattern;
 pub mod wasm;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,6 +26,8 @@ pub struct Reader {
     /// Bytes after them that fill the last block.
     padding: u64,
     ended: bool,
+    /// Whether devices and named pipes are left out instead of refused.
+    without_devices: bool,
     /// Paths of the symbolic links so far: nothing may be named through them.
     symlinks: HashSet<Vec<u8>>,
     /// Bytes of those paths.
@@ -51,9 +53,17 @@ impl Reader {
             contents: 0,
             padding: 0,
             ended: false,
+            without_devices: false,
             symlinks: HashSet::new(),
             remembered: 0,
         }
+    }
+
+    /// Leaves devices and named pipes out instead of refusing them.
+    #[must_use]
+    pub fn without_devices(mut self) -> Self {
+        self.without_devices = true;
+        self
     }
 
     /// The next entry; `None` at the end of the archive. What was not read of the last one's contents is skipped.
@@ -81,6 +91,10 @@ impl Reader {
                 b'K' => extended.link = Some(self.long_name(size).await?),
                 // A volume label.
                 b'V' => self.begin_contents(size),
+                b'3' | b'4' | b'6' if self.without_devices => {
+                    self.begin_contents(size);
+                    extended = Extended::default();
+                }
                 _ => {
                     let entry = entry(header, size, extended)?;
                     let follows = match entry.kind {

@@ -60,20 +60,34 @@ fn header(path: &[u8], kind: EntryType, size: u64, link: &[u8], mode: u32, mtime
     header
 }
 
+/// Changes the owner that the header at the end of `out` tells; [`encode`] writes root.
+fn set_owner(out: &mut BytesMut, (uid, gid): (u64, u64)) {
+    let Some(start) = out.len().checked_sub(BLOCK) else { return };
+    let mut header = Header::new_gnu();
+    header.as_mut_bytes().copy_from_slice(&out[start..]);
+    header.set_uid(uid);
+    header.set_gid(gid);
+    header.set_cksum();
+    out[start..].copy_from_slice(header.as_bytes());
+}
+
 /// What fills the last block of so many bytes.
 #[must_use]
 pub fn padding(size: u64) -> &'static [u8] {
     &ZEROS[..(size.wrapping_neg() % BLOCK as u64) as usize]
 }
 
-/// An archive with each entry changed, or left out where `change` gives `None`. The result is as strict as what
-/// [`Reader`] hands out; a file's size cannot be changed.
+/// An archive with each entry changed: into several, of which the last has the contents, or left out where `change`
+/// gives none. All belong to `owner`, user and group. The result is as strict as what the reader hands out; a file's
+/// size cannot be changed.
 pub fn rewritten(
-    tar: ByteStream,
-    change: impl FnMut(Entry) -> Result<Option<Entry>, ArchiveError> + Send + 'static,
+    reader: Reader,
+    owner: (u64, u64),
+    change: impl FnMut(Entry) -> Result<Vec<Entry>, ArchiveError> + Send + 'static,
 ) -> ByteStream {
     let state = Rewriting {
-        reader: Reader::new(tar),
+        reader,
+        owner,
         change,
         left: None,
         done: false,
@@ -87,13 +101,14 @@ pub fn rewritten(
 
 struct Rewriting<F> {
     reader: Reader,
+    owner: (u64, u64),
     change: F,
     /// Size of the file whose contents are being passed on.
     left: Option<u64>,
     done: bool,
 }
 
-impl<F: FnMut(Entry) -> Result<Option<Entry>, ArchiveError>> Rewriting<F> {
+impl<F: FnMut(Entry) -> Result<Vec<Entry>, ArchiveError>> Rewriting<F> {
     async fn next(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         if let Some(size) = self.left {
             if let Some(piece) = self.reader.contents().await? {
@@ -109,12 +124,16 @@ impl<F: FnMut(Entry) -> Result<Option<Entry>, ArchiveError>> Rewriting<F> {
             return Ok(None);
         }
         while let Some(entry) = self.reader.next().await? {
-            let Some(entry) = (self.change)(entry)? else { continue };
-            if let EntryKind::File { size } = entry.kind {
+            let entries = (self.change)(entry)?;
+            let Some(last) = entries.last() else { continue };
+            if let EntryKind::File { size } = last.kind {
                 self.left = Some(size);
             }
             let mut out = BytesMut::new();
-            encode(&entry, &mut out);
+            for entry in &entries {
+                encode(entry, &mut out);
+                set_owner(&mut out, self.owner);
+            }
             return Ok(Some(out.freeze()));
         }
         self.done = true;

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use globset::{GlobBuilder, GlobSet};
 
 use super::blocking;
 use super::kept_files::Files;
+use crate::provider::path_pattern::PathPattern;
 use crate::provider::{ByteStream, FileInfo, ProviderError};
 use crate::vfs::{Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
 
 /// Bytes of one piece of a file that is read.
 const CHUNK: usize = 64 << 10;
-/// Most paths a pattern may find.
-const MAX_MATCHES: usize = 10_000;
 
 /// Bytes of an upload that may be in memory before they go to the disk.
 const MAX_RESIDENT: u64 = 1 << 20;
@@ -203,26 +201,9 @@ pub fn chmod(fs: &Fs, path: &str, mode: u32) -> Result<(), ProviderError> {
 
 /// Paths that match an absolute pattern, in order.
 pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
-    let invalid = |error: globset::Error| {
-        ProviderError::Invalid(match error.kind() {
-            // The message repeats the whole expression, which is longer than the pattern.
-            globset::ErrorKind::Regex(_) => "pattern: nested too deep or too long".to_owned(),
-            kind => format!("pattern: {kind}"),
-        })
-    };
-    let glob = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(invalid)?;
-    // A single `Glob` panics where a set reports that the expression is beyond the limits of the regex engine.
-    let matcher = GlobSet::builder().add(glob).build().map_err(invalid)?;
-    let literal = pattern
-        .find(['*', '?', '[', '{', '\\'])
-        .map_or(pattern, |end| &pattern[..end]);
-    let start = literal
-        .rsplit_once('/')
-        .map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
-    let mut found = Vec::new();
+    let pattern = PathPattern::new(pattern)?;
+    let start = pattern.start();
+    let mut matches = pattern.matches();
     let walked = fs.walk(ROOT, start.as_bytes(), |entry| {
         // The walk tells paths relative to its start.
         let path = format!(
@@ -230,27 +211,17 @@ pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
             start.trim_end_matches('/'),
             String::from_utf8_lossy(entry.path)
         );
-        if !entry.path.is_empty() && matcher.is_match(&path) {
-            found.push(path);
-        }
-        if found.len() > MAX_MATCHES {
-            ControlFlow::Break(())
-        } else {
+        if entry.path.is_empty() || matches.offer(path) {
             ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
         }
     });
     match walked {
-        Ok(ControlFlow::Continue(())) => {}
-        Ok(ControlFlow::Break(())) => {
-            return Err(ProviderError::LimitReached(format!(
-                "more than {MAX_MATCHES} paths match"
-            )));
-        }
-        Err(PathError::Fs(Error::NotFound | Error::NotDir)) => {}
+        Ok(_) | Err(PathError::Fs(Error::NotFound | Error::NotDir)) => {}
         Err(error) => return Err(failure(start, error)),
     }
-    found.sort_unstable();
-    Ok(found)
+    matches.found()
 }
 
 fn info(path: String, stat: &Stat) -> FileInfo {

@@ -1,5 +1,9 @@
-# Makes the directory "$1" and tells who it is, where the directory really is, and its symbolic links, each ended by NUL.
+# Makes the directory "$1" and tells, each ended by NUL: who this is, where the directory really is, the symbolic links
+# below it, nothing, the directories below it.
 mkdir -p -- "$1" || exit 99
 cd "$1" || exit 113
 printf '%s\0%s\0%s\0' "$(id -u)" "$(id -g)" "$(pwd -P)"
-exec find . -type l -print0
+find . -xdev -type l -print0
+printf '\0'
+find . -xdev -type d -print0
+exit 0
