@@ -18,7 +18,7 @@ mod write;
 mod tests;
 
 pub use read::Reader;
-pub use write::{END, encode, padding, rewritten};
+pub use write::{END, encode, padding, rewritten, set_owner};
 
 use super::ProviderError;
 

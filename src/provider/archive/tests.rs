@@ -334,7 +334,12 @@ fn a_rewritten_archive_has_other_names_and_the_same_contents() {
         entry.path.drain(..4);
         Ok((entry.path != b"no").then_some(entry))
     };
-    let after = block_on(read_all(rewritten(Reader::new(pieces(&packed(&before), 100)), (0, 0), change))).unwrap();
+    let after = block_on(read_all(rewritten(
+        Reader::new(pieces(&packed(&before), 100)),
+        (0, 0),
+        change,
+    )))
+    .unwrap();
     assert_eq!(after, [(file("a", 600), vec![1; 600])]);
 }
 

@@ -61,8 +61,10 @@ fn header(path: &[u8], kind: EntryType, size: u64, link: &[u8], mode: u32, mtime
 }
 
 /// Changes the owner that the header at the end of `out` tells; [`encode`] writes root.
-fn set_owner(out: &mut BytesMut, (uid, gid): (u64, u64)) {
-    let Some(start) = out.len().checked_sub(BLOCK) else { return };
+pub fn set_owner(out: &mut BytesMut, (uid, gid): (u64, u64)) {
+    let Some(start) = out.len().checked_sub(BLOCK) else {
+        return;
+    };
     let mut header = Header::new_gnu();
     header.as_mut_bytes().copy_from_slice(&out[start..]);
     header.set_uid(uid);

@@ -95,7 +95,11 @@ impl Tree {
         let target = text()?;
         let path = |field: &[u8]| field.strip_prefix(b"./").unwrap_or(field).to_vec();
         // An empty field ends the links.
-        let links = fields.by_ref().take_while(|field| !field.is_empty()).map(path).collect();
+        let links = fields
+            .by_ref()
+            .take_while(|field| !field.is_empty())
+            .map(path)
+            .collect();
         let directories = fields.map(path).collect();
         Some((owner, target, Self { links, directories }))
     }
@@ -112,7 +116,9 @@ impl Tree {
         if through(&entry.path) || target_through {
             return Err(ArchiveError::refused(&entry.path, "leads through a symbolic link"));
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         for end in slashes(&entry.path) {
             let parent = &entry.path[..end];
             if self.directories.insert(parent.to_vec()) {
@@ -160,7 +166,11 @@ mod tests {
         let link = EntryKind::HardLink {
             target: b"out/passwd".to_vec(),
         };
-        for refused in [entry("out/x", file.clone()), entry("a/in/b/c", file.clone()), entry("x", link)] {
+        for refused in [
+            entry("out/x", file.clone()),
+            entry("a/in/b/c", file.clone()),
+            entry("x", link),
+        ] {
             assert!(tree().place(refused.clone()).is_err(), "{refused:?}");
         }
         // The link itself may be replaced.

@@ -88,7 +88,14 @@ async fn make(engine: &Arc<Engine>, server: &str, id: &str, spec: &SandboxSpec) 
         .start_container(&name, None::<StartContainerOptions>)
         .await
         .map_err(|error| unusable(engine, &spec.image, error))?;
-    owner::hand_over(engine, &connection, &name, &image, body.user.as_deref().unwrap_or_default()).await
+    owner::hand_over(
+        engine,
+        &connection,
+        &name,
+        &image,
+        body.user.as_deref().unwrap_or_default(),
+    )
+    .await
 }
 
 fn without_quota(body: &mut ContainerCreateBody) {
@@ -253,7 +260,9 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), ProviderError> {
 pub async fn recover(engine: &Arc<Engine>, server: &str, id: &str) -> Result<(), ProviderError> {
     let connection = engine.connect().await?;
     let name = name(id);
-    let inspected = connection.docker.inspect_container(&name, None::<InspectContainerOptions>);
+    let inspected = connection
+        .docker
+        .inspect_container(&name, None::<InspectContainerOptions>);
     let found = inspected.await.map_err(|error| engine.failure(error))?;
     let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
     if labels.get(SERVER).map(String::as_str) != Some(server) {
@@ -276,7 +285,10 @@ pub async fn recover(engine: &Arc<Engine>, server: &str, id: &str) -> Result<(),
 pub async fn remove_orphans(engine: &Engine, server: &str, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
     let connection = engine.connect().await?;
     let filters = HashMap::from([("label".to_owned(), vec![format!("{SERVER}={server}")])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let options = ListContainersOptionsBuilder::default()
+        .all(true)
+        .filters(&filters)
+        .build();
     let listed = connection.docker.list_containers(Some(options)).await;
     let mut removed = 0;
     for container in listed.map_err(|error| engine.failure(error))? {
@@ -297,7 +309,10 @@ pub async fn memory_mb(engine: &Engine, name: &str) -> u64 {
     let Ok(connection) = engine.connect().await else {
         return 0;
     };
-    let inspected = connection.docker.inspect_container(name, None::<InspectContainerOptions>).await;
+    let inspected = connection
+        .docker
+        .inspect_container(name, None::<InspectContainerOptions>)
+        .await;
     let memory = inspected.ok().and_then(|found| found.host_config?.memory);
     memory.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0) / MIB
 }
@@ -307,6 +322,8 @@ pub async fn memory_mb(engine: &Engine, name: &str) -> u64 {
 /// # Errors
 /// [`ProviderError::SandboxNotFound`] when there is none.
 pub async fn must_exist(engine: &Engine, connection: &Connection, name: &str) -> Result<(), ProviderError> {
-    let inspected = connection.docker.inspect_container(name, None::<InspectContainerOptions>);
+    let inspected = connection
+        .docker
+        .inspect_container(name, None::<InspectContainerOptions>);
     inspected.await.map(|_| ()).map_err(|error| engine.failure(error))
 }

@@ -63,7 +63,11 @@ impl Engine {
         let info = docker.info().await?;
         Ok(Connection {
             docker,
-            cpus: info.ncpu.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1),
+            cpus: info
+                .ncpu
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(1)
+                .max(1),
             runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
         })
     }
@@ -112,7 +116,6 @@ impl Engine {
     }
 
     fn unreachable(&self, error: &Error) -> ProviderError {
-        use std::error::Error as _;
         // The outer errors only say that there is an inner one.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {

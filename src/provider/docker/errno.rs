@@ -59,7 +59,7 @@ pub fn of_message(path: &str, message: &str) -> Option<ProviderError> {
 
 /// The error a script ended with.
 pub fn of_script(path: &str, finished: &Finished) -> ProviderError {
-    /// 128 + SIGXFSZ: the largest size of one file, which is the sandbox's disk_mb.
+    /// 128 + SIGXFSZ: the largest size of one file, which is the sandbox's `disk_mb`.
     const FILE_TOO_LARGE: i32 = 153;
     // 100 + errno, where a script has checked itself.
     let reason = match finished.status {
@@ -111,7 +111,10 @@ mod tests {
         ] {
             assert_eq!(error(1, said), "/p: directory not empty");
         }
-        assert_eq!(error(99, "mkdir: cannot create directory '/p': File exists\n"), "/p: not a directory");
+        assert_eq!(
+            error(99, "mkdir: cannot create directory '/p': File exists\n"),
+            "/p: not a directory"
+        );
         assert_eq!(error(102, ""), "/p: no such file or directory");
         assert!(matches!(
             of_message("/p", "lstat /x/p: not a directory"),

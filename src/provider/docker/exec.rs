@@ -58,7 +58,8 @@ pub async fn start(engine: &Arc<Engine>, container: &str, exec: ExecSpec) -> Res
     }
     let env: Vec<String> = exec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let strings = || argv.iter().chain(&env);
-    if strings().any(|text| text.len() > MAX_ARGUMENT) || strings().map(|text| text.len() + 1).sum::<usize>() > MAX_ARGUMENTS
+    if strings().any(|text| text.len() > MAX_ARGUMENT)
+        || strings().map(|text| text.len() + 1).sum::<usize>() > MAX_ARGUMENTS
     {
         return Ok(too_long(&argv[0]));
     }
@@ -251,7 +252,7 @@ impl Running {
     }
 
     /// Whether the kernel has killed something in the container for want of memory since the command began.
-    async fn out_of_memory(&self) -> bool {
+    async fn out_of_memory(&mut self) -> bool {
         let Ok(connection) = self.engine.connect().await else {
             return false;
         };
@@ -266,14 +267,19 @@ impl Running {
         let options = EventsOptionsBuilder::default()
             .since(&seconds(self.begun))
             .until(&seconds(SystemTime::now() + OOM_NOTICE))
-            .filters(&filters.into_iter().map(|(name, values)| (name.to_owned(), values)).collect())
+            .filters(
+                &filters
+                    .into_iter()
+                    .map(|(name, values)| (name.to_owned(), values))
+                    .collect(),
+            )
             .build();
         let mut events = std::pin::pin!(connection.docker.events(Some(options)));
         let first = tokio::time::timeout(2 * OOM_NOTICE, events.next()).await;
         matches!(first, Ok(Some(Ok(_))))
     }
 
-    async fn say_out_of_memory(&self) {
+    async fn say_out_of_memory(&mut self) {
         let limit = container::memory_mb(&self.engine, &self.container).await;
         let line = format!("killed: memory limit of {limit} MiB reached\n");
         let line = ExecEvent::Output(OutputStream::Stderr, Bytes::from(line));

@@ -67,7 +67,11 @@ impl Found {
         FileInfo {
             name: name(path),
             path: path.to_owned(),
-            size: if self.is_directory() { 0 } else { u64::try_from(self.0.size).unwrap_or(0) },
+            size: if self.is_directory() {
+                0
+            } else {
+                u64::try_from(self.0.size).unwrap_or(0)
+            },
             is_dir: self.is_directory(),
             mtime_ns: self.mtime_ns(),
             mode: self.mode(),
@@ -119,7 +123,11 @@ fn nanoseconds(time: &str) -> Option<u64> {
 pub async fn look(engine: &Engine, container: &str, path: &str) -> Result<Found, ProviderError> {
     let connection = engine.connect().await?;
     let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-    match connection.docker.get_container_archive_info(container, Some(options)).await {
+    match connection
+        .docker
+        .get_container_archive_info(container, Some(options))
+        .await
+    {
         Ok(found) => Ok(Found(found)),
         // The answer to a HEAD request has no body that could say what was not found.
         Err(error) if has_status(&error, 404) => {
@@ -150,7 +158,10 @@ pub fn path_failure(engine: &Engine, path: &str, error: Error) -> ProviderError 
 }
 
 /// A file, followed if it is a link, and where it really is.
-async fn follow(engine: &Engine, container: &str, path: &str) -> Result<(Found, String), ProviderError> {
+///
+/// # Errors
+/// See [`look`].
+pub async fn follow(engine: &Engine, container: &str, path: &str) -> Result<(Found, String), ProviderError> {
     let path = trimmed(path);
     let found = look(engine, container, path).await?;
     if !found.is_link() {
@@ -174,7 +185,10 @@ pub async fn must_be_directory(engine: &Engine, container: &str, path: &str) -> 
         Ok((found, _)) if found.is_directory() => Ok(()),
         Ok(_) | Err(ProviderError::FileNotFound(_) | ProviderError::BadPath { .. }) => {
             // What the kernel makes up is not among the files the engine knows.
-            if ["/proc", "/sys", "/dev"].iter().any(|made_up| path.starts_with(made_up)) {
+            if ["/proc", "/sys", "/dev"]
+                .iter()
+                .any(|made_up| path.starts_with(made_up))
+            {
                 return Ok(());
             }
             Err(no_directory())
@@ -205,7 +219,12 @@ pub async fn read(engine: &Arc<Engine>, container: &str, path: &str) -> Result<B
         return Err(errno::of_reason(path, "not a regular file"));
     }
     let mut reader = Reader::new(download(engine, container, &target).await?);
-    match reader.next().await.map_err(ProviderError::from)?.map(|entry| entry.kind) {
+    match reader
+        .next()
+        .await
+        .map_err(ProviderError::from)?
+        .map(|entry| entry.kind)
+    {
         Some(EntryKind::File { .. }) => {}
         // It was replaced meanwhile.
         _ => return Err(errno::of_reason(path, "not a regular file")),
@@ -341,7 +360,9 @@ fn parse_meta(meta: &str, name: String, path: String) -> Option<FileInfo> {
     let mode = u32::from_str_radix(words.next()?, 16).ok()?;
     let size: u64 = words.next()?.parse().ok()?;
     let seconds: i64 = words.next()?.parse().ok()?;
-    let fraction = words.nth(1).and_then(|time| time.split_once('.')?.1.parse::<u64>().ok());
+    let fraction = words
+        .nth(1)
+        .and_then(|time| time.split_once('.')?.1.parse::<u64>().ok());
     let nanoseconds = fraction.filter(|nanoseconds| *nanoseconds < 1_000_000_000).unwrap_or(0);
     let is_dir = mode & TYPE == DIRECTORY;
     let seconds = u64::try_from(seconds).unwrap_or(0);
@@ -420,13 +441,21 @@ pub async fn glob(engine: &Arc<Engine>, container: &str, pattern: &str) -> Resul
         Ok(_) | Err(ProviderError::FileNotFound(_) | ProviderError::BadPath { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     }
-    let depth = pattern.depth().to_string();
+    let depth = pattern
+        .depth()
+        .map_or_else(|| i32::MAX.to_string(), |depth| depth.to_string());
     let finished = script::run(engine, container, SCRIPT, &[start, &depth], MAX_WALK).await?;
     let mut matches = pattern.matches();
     for path in finished.output.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
         let path = String::from_utf8_lossy(path);
         // From the root, `find` writes two slashes.
-        let path = if start == "/" { path.strip_prefix('/').filter(|path| path.starts_with('/')).unwrap_or(&path) } else { &path };
+        let path = if start == "/" {
+            path.strip_prefix('/')
+                .filter(|path| path.starts_with('/'))
+                .unwrap_or(&path)
+        } else {
+            &path
+        };
         if !matches.offer(path.to_owned()) {
             break;
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecResults};
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream as _, StreamExt as _};
 use tokio::io::AsyncWrite;
 
 use super::container;
@@ -229,7 +229,8 @@ pub async fn kill_all(engine: &Arc<Engine>, container: &str) -> Result<(), Provi
 /// A guest may kill the killer, which runs as the same user; it does not get far with that.
 async fn kill(engine: &Arc<Engine>, container: &str, token: &str) -> Result<(), ProviderError> {
     for _ in 0..KILL_ATTEMPTS {
-        let killed = run_bare(engine, container, &[KILL, "sh", token]);
+        let script = [KILL, "sh", token];
+        let killed = run_bare(engine, container, &script);
         match tokio::time::timeout(KILL_TIME, killed).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(_)) | Err(_) => {}
@@ -244,7 +245,10 @@ async fn kill(engine: &Arc<Engine>, container: &str, token: &str) -> Result<(), 
 /// Runs a shell script outside of any launch; tells its status.
 async fn run_bare(engine: &Arc<Engine>, container: &str, script: &[&str]) -> Result<i32, ProviderError> {
     let connection = engine.connect().await?;
-    let argv = ["/bin/sh", "-c"].iter().chain(script).map(|text| (*text).to_owned());
+    let argv = ["/bin/sh", "-c"]
+        .into_iter()
+        .chain(script.iter().copied())
+        .map(str::to_owned);
     let options = CreateExecOptions {
         attach_stdout: Some(true),
         attach_stderr: Some(true),

@@ -80,7 +80,9 @@ pub async fn hand_over(
         return Ok(());
     }
     let options = UploadToContainerOptionsBuilder::default().path("/").build();
-    let uploaded = connection.docker.upload_to_container(container, Some(options), body_full(upload));
+    let uploaded = connection
+        .docker
+        .upload_to_container(container, Some(options), body_full(upload));
     uploaded.await.map_err(|error| engine.failure(error))
 }
 
@@ -98,9 +100,16 @@ async fn prepare(
     if owner.uid == 0 {
         return Ok(bytes::Bytes::new());
     }
-    let workdir = image.config.as_ref().and_then(|config| config.working_dir.as_deref()).unwrap_or_default();
+    let workdir = image
+        .config
+        .as_ref()
+        .and_then(|config| config.working_dir.as_deref())
+        .unwrap_or_default();
     let mut out = BytesMut::new();
-    for path in WORKPLACES.into_iter().chain((workdir.starts_with('/')).then_some(workdir)) {
+    for path in WORKPLACES
+        .into_iter()
+        .chain((workdir.starts_with('/')).then_some(workdir))
+    {
         // A link, or a file, is left as it is.
         let Ok(found) = files::look(engine, container, path).await else {
             continue;
@@ -113,7 +122,7 @@ async fn prepare(
                 mtime: found.mtime_ns() / 1_000_000_000,
             };
             archive::encode(&entry, &mut out);
-            super::archive::set_owner(&mut out, owner);
+            archive::set_owner(&mut out, (owner.uid, owner.gid));
         }
     }
     out.put_slice(&archive::END);
@@ -126,7 +135,10 @@ async fn ask(engine: &Arc<Engine>, container: &str) -> Result<Owner, ProviderErr
     let told = script::run(engine, container, "id -u && id -g", &[], MAX_OUTPUT).await?;
     let text = String::from_utf8_lossy(&told.output);
     let mut lines = text.lines();
-    let owner = lines.next().zip(lines.next()).and_then(|(uid, gid)| Owner::parse(uid, gid));
+    let owner = lines
+        .next()
+        .zip(lines.next())
+        .and_then(|(uid, gid)| Owner::parse(uid, gid));
     owner.ok_or_else(|| ProviderError::Unsupported("the image has no shell, or no `id`".to_owned()))
 }
 

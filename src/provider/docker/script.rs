@@ -52,9 +52,11 @@ pub async fn start(
     arguments: &[&str],
     stdin: bool,
 ) -> Result<Launch, ProviderError> {
-    let argv = ["/bin/sh", "-c", script, "sh"].iter().chain(arguments);
+    let argv = ["/bin/sh", "-c", script, "sh"]
+        .into_iter()
+        .chain(arguments.iter().copied());
     let program = Program {
-        argv: argv.map(|text| (*text).to_owned()).collect(),
+        argv: argv.map(str::to_owned).collect(),
         // Messages are read by `super::errno`.
         env: vec!["LC_ALL=C".to_owned(), "TZ=UTC0".to_owned()],
         workdir: Some("/".to_owned()),

@@ -22,7 +22,10 @@ pub async fn usage(engine: &Engine, container: &str) -> Result<SandboxUsage, Pro
     let inspected = inspected.map_err(|error| engine.failure(error))?;
     let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
     let stats = connection.docker.stats(container, Some(options)).next().await;
-    let stats = stats.transpose().map_err(|error| engine.failure(error))?.unwrap_or_default();
+    let stats = stats
+        .transpose()
+        .map_err(|error| engine.failure(error))?
+        .unwrap_or_default();
     let memory = stats.memory_stats.unwrap_or_default();
     // Pages that the kernel gives back when somebody needs them (cgroup v1, v2).
     let cache = memory.stats.as_ref().and_then(|stats| {
@@ -33,7 +36,10 @@ pub async fn usage(engine: &Engine, container: &str) -> Result<SandboxUsage, Pro
     let processes = stats.pids_stats.and_then(|pids| pids.current).unwrap_or(0);
     Ok(SandboxUsage {
         mem_bytes: memory.usage.unwrap_or(0).saturating_sub(cache.unwrap_or(0)),
-        disk_bytes: inspected.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        disk_bytes: inspected
+            .size_rw
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(0),
         processes: u32::try_from(processes.saturating_sub(OWN_PROCESSES)).unwrap_or(u32::MAX),
         cpu_time: cpu_ns.map(Duration::from_nanos),
     })
