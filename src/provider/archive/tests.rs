@@ -332,7 +332,7 @@ fn a_rewritten_archive_has_other_names_and_the_same_contents() {
     let before = vec![(file("top/a", 600), vec![1; 600]), (file("top/no", 600), vec![2; 600])];
     let change = |mut entry: Entry| {
         entry.path.drain(..4);
-        Ok((entry.path != b"no").then_some(entry))
+        Ok(Vec::from_iter((entry.path != b"no").then_some(entry)))
     };
     let after = block_on(read_all(rewritten(
         Reader::new(pieces(&packed(&before), 100)),
