@@ -14,10 +14,11 @@ use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Id, Json, check_path};
 use super::router::AppState;
 use super::schemas::FilePath;
-use super::text::{Decoder, lossy, lossy_truncated};
+use super::text::{lossy, lossy_truncated};
+use super::transcript::{End, Output, Report, Transcript};
 use crate::duration::GoDuration;
-use crate::provider::{Command, OutputStream, Stdin};
-use crate::sandbox::{CollectedExec, ExecExit, ExecItem, ExecRequest, RunningExec, SandboxError};
+use crate::provider::{Command, Stdin};
+use crate::sandbox::{CollectedExec, ExecRequest, RunningExec};
 
 /// A command to run.
 #[derive(Deserialize, ToSchema)]
@@ -39,7 +40,7 @@ pub struct ExecBody {
     /// Answer line by line, as the output comes.
     stream: Option<bool>,
     /// What it reads on standard input.
-    stdin: Option<String>,
+    pub(super) stdin: Option<String>,
 }
 
 /// How `command` is meant.
@@ -75,39 +76,22 @@ pub struct ExecAnswer {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ExecLine)]
-enum Line<'a> {
+enum Line {
     /// A piece of output.
-    Output(OutputLine<'a>),
+    Output(Output),
     /// The end.
-    Exit(ExitLine<'a>),
-}
-
-/// A piece of output, as it comes.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ExecOutput)]
-struct OutputLine<'a> {
-    #[schema(inline)]
-    stream: OutputStream,
-    data: &'a str,
+    Exit(ExitLine),
 }
 
 /// How a streamed command ended.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExecExit)]
-struct ExitLine<'a> {
+struct ExitLine {
     /// `exit`.
     r#type: &'static str,
-    exit_code: i32,
-    duration: GoDuration,
-    /// Whether it was killed because it passed its timeout.
-    timed_out: bool,
-    /// Who killed the command, or what failed, when it did not end by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    #[serde(flatten)]
+    end: End,
 }
-
-/// Exit status in the last line when the runtime lost the command: 128 + SIGKILL.
-const LOST: i32 = 137;
 
 /// Runs a command.
 ///
@@ -150,7 +134,7 @@ pub async fn exec(
 }
 
 /// The request in the words of the sandbox layer.
-fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
+pub(super) fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
     if let Some(workdir) = &body.workdir {
         check_path("workdir", workdir)?;
     }
@@ -196,10 +180,9 @@ fn answer_of(collected: CollectedExec) -> ExecAnswer {
 /// The answer that tells a command's output as it comes. When the client goes, the body is dropped, and the command
 /// with it.
 fn streamed(running: RunningExec) -> Response {
-    let stream = futures_util::stream::unfold(Some(NdjsonStream::new(running)), |stream| async {
-        let mut stream = stream?;
-        let (lines, more) = stream.next_lines().await;
-        Some((Ok::<_, std::convert::Infallible>(lines), more.then_some(stream)))
+    let lines = futures_util::stream::unfold(Transcript::new(running), |mut transcript| async {
+        let report = transcript.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(line(report)), transcript))
     });
     let content_type = HeaderValue::from_static("application/x-ndjson");
     // Proxies that gather an answer before they pass it on would defeat the purpose.
@@ -207,104 +190,21 @@ fn streamed(running: RunningExec) -> Response {
     (
         [(header::CONTENT_TYPE, content_type)],
         unbuffered,
-        Body::from_stream(stream),
+        Body::from_stream(lines),
     )
         .into_response()
 }
 
-struct NdjsonStream {
-    running: RunningExec,
-    stdout: Decoder,
-    stderr: Decoder,
-}
-
-impl NdjsonStream {
-    fn new(running: RunningExec) -> Self {
-        Self {
-            running,
-            stdout: Decoder::default(),
-            stderr: Decoder::default(),
-        }
-    }
-
-    /// The next line or lines, and whether more may follow.
-    async fn next_lines(&mut self) -> (Bytes, bool) {
-        let mut lines = Vec::new();
-        let more = loop {
-            match self.running.next().await {
-                Ok(ExecItem::Output(stream, chunk)) => {
-                    let decoder = match stream {
-                        OutputStream::Stdout => &mut self.stdout,
-                        OutputStream::Stderr => &mut self.stderr,
-                    };
-                    push_output(&mut lines, stream, &decoder.push(&chunk));
-                    // A chunk that ends within a character may have nothing to tell yet.
-                    if !lines.is_empty() {
-                        break true;
-                    }
-                }
-                Ok(ExecItem::Exit(exit)) => {
-                    self.push_rest(&mut lines);
-                    push_exit(&mut lines, &exit);
-                    break false;
-                }
-                Err(error) => {
-                    self.push_rest(&mut lines);
-                    push_lost(&mut lines, error, self.running.elapsed().into());
-                    break false;
-                }
-            }
-        };
-        (lines.into(), more)
-    }
-
-    /// Halves of characters whose rest never came.
-    fn push_rest(&mut self, lines: &mut Vec<u8>) {
-        push_output(lines, OutputStream::Stdout, &self.stdout.finish());
-        push_output(lines, OutputStream::Stderr, &self.stderr.finish());
-    }
-}
-
-fn push_output(lines: &mut Vec<u8>, stream: OutputStream, data: &str) {
-    if !data.is_empty() {
-        push_line(lines, &Line::Output(OutputLine { stream, data }));
-    }
-}
-
-fn push_exit(lines: &mut Vec<u8>, exit: &ExecExit) {
-    push_line(
-        lines,
-        &Line::Exit(ExitLine {
-            r#type: "exit",
-            exit_code: exit.outcome.exit_code,
-            duration: exit.outcome.duration.into(),
-            timed_out: exit.outcome.timed_out,
-            error: exit.killed_because.as_deref(),
-        }),
-    );
-}
-
-/// The status line is out already, so the failure goes into the last line.
-fn push_lost(lines: &mut Vec<u8>, error: SandboxError, duration: GoDuration) {
-    let error = ApiError::from(error);
-    let error = Some(error.message());
-    push_line(
-        lines,
-        &Line::Exit(ExitLine {
-            r#type: "exit",
-            exit_code: LOST,
-            duration,
-            timed_out: false,
-            error,
-        }),
-    );
-}
-
-fn push_line(lines: &mut Vec<u8>, line: &Line) {
+/// A report as a line of JSON.
+fn line(report: Report) -> Bytes {
+    let line = match report {
+        Report::Output(output) => Line::Output(output),
+        Report::End(end) => Line::Exit(ExitLine { r#type: "exit", end }),
+    };
     // Writing these structures to memory cannot fail.
-    if serde_json::to_writer(&mut *lines, line).is_ok() {
-        lines.push(b'\n');
-    }
+    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }
 
 #[cfg(test)]

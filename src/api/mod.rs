@@ -12,6 +12,7 @@ mod docs;
 mod error;
 mod events;
 mod exec;
+mod exec_ws;
 mod extract;
 mod files;
 mod health;
@@ -34,6 +35,7 @@ mod snapshots;
 mod stats;
 mod templates;
 mod text;
+mod transcript;
 mod unread_body;
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    audit, cors, diagnostics, docs, events, exec, files, health, images, keys, logs, metrics, openapi, pool, providers,
-    sandboxes, snapshots, stats, templates,
+    audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs, metrics, openapi, pool,
+    providers, sandboxes, snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -138,6 +138,7 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Api, routes!(sandboxes::destroy))
         .needs(Scope::Api, routes!(sandboxes::extend))
         .needs(Scope::Api, routes!(exec::exec))
+        .needs(Scope::Api, routes!(exec_ws::exec_ws))
         .needs(Scope::Read, routes!(files::read))
         .needs(Scope::Api, routes!(files::write, files::upload, files::delete))
         .needs(Scope::Read, routes!(files::list))

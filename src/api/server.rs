@@ -31,7 +31,13 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()> + Sen
             let _ = closing.send(());
         }
     };
-    let serving = connections::serve(listener, router(state), &config.limits, stop);
+    let sessions = state.sandboxes.clone();
+    let connections = connections::serve(listener, router(state), &config.limits, stop);
+    let serving = async move {
+        connections.await;
+        // A connection that became a WebSocket is no connection to hyper any more.
+        sessions.sessions_ended().await;
+    };
     let deadline = async move {
         if closed.await.is_err() {
             // The server ended by itself.

@@ -11,8 +11,8 @@ use super::error::ImageError;
 use super::layer;
 use super::private_dir::PrivateDir;
 use crate::kernel::{
-    ExecRequest, ExitStatus, Kernel, Launch, Limits, OutputSink, Program, ProgramSpec, Programs, Runtime, Snapshot,
-    Stream, file_contents,
+    ExecRequest, ExitStatus, Input, Kernel, Launch, Limits, OutputSink, Program, ProgramSpec, Programs, Runtime,
+    Snapshot, Stream, file_contents,
 };
 use crate::vfs::{Fs, Limits as FileLimits, ROOT, Tree};
 
@@ -117,7 +117,7 @@ impl Machine {
             argv,
             environment: task.environment.into_iter().map(String::into_bytes).collect(),
             cwd: b"/".to_vec(),
-            stdin: Bytes::new(),
+            stdin: Input::default(),
             output: output.clone(),
         };
         let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();

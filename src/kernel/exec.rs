@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use std::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::console::{Console, OutputSink, Stream};
 use super::descriptor::{Kind, OpenFile};
 use super::errno::Errno;
+use super::input::Input;
 use super::spawn::{Parentage, SpawnRequest, Start};
-use super::table::ExitStatus;
+use super::table::{ExitStatus, Pid};
 use super::{Kernel, place};
 use crate::vfs::{FileKind, PathError, ROOT};
 
@@ -33,8 +33,8 @@ pub struct ExecRequest {
     pub environment: Vec<Vec<u8>>,
     /// Directory to start in, absolute.
     pub cwd: Vec<u8>,
-    /// All of standard input.
-    pub stdin: Bytes,
+    /// Standard input.
+    pub stdin: Input,
     /// Takes what it writes.
     pub output: Arc<dyn OutputSink>,
 }
@@ -73,11 +73,28 @@ pub struct Outcome {
 pub struct Exec {
     kernel: Arc<Kernel>,
     id: u64,
+    /// The process group its command leads.
+    group: Pid,
     started: Instant,
     console: std::sync::Weak<Console>,
     console_closed: Arc<Notify>,
     exit: oneshot::Receiver<ExitStatus>,
     ended: bool,
+}
+
+/// Sends signals to a running exec. Once that has ended they reach nobody.
+#[derive(Clone)]
+pub struct ExecSignals {
+    kernel: Arc<Kernel>,
+    exec: u64,
+    group: Pid,
+}
+
+impl ExecSignals {
+    /// Sends a signal, by its number, to the command and all processes of its group.
+    pub fn send(&self, signal: u32) {
+        self.kernel.table.signal_exec(self.exec, self.group, signal);
+    }
 }
 
 impl Kernel {
@@ -99,12 +116,14 @@ impl Kernel {
         let start = self.prepare_exec(request, &console)?;
         let (on_exit, exit) = oneshot::channel();
         let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
-        self.launch(start, Parentage::of_exec(id, on_exit))
+        let group = self
+            .launch(start, Parentage::of_exec(id, on_exit))
             .map_err(|errno| exec_error(&name, errno))?;
         let console = Arc::downgrade(&console);
         Ok(Exec {
             kernel: Arc::clone(self),
             id,
+            group,
             started,
             console,
             console_closed,
@@ -117,7 +136,10 @@ impl Kernel {
     pub(super) fn prepare_exec(&self, request: ExecRequest, console: &Arc<Console>) -> Result<Start, ExecError> {
         let name = request.argv.first().cloned().unwrap_or_default();
         let streams = [
-            OpenFile::new(Kind::Input(Mutex::new(request.stdin))),
+            OpenFile::new(match request.stdin {
+                Input::Bytes(bytes) => Kind::Input(Mutex::new(bytes)),
+                Input::Pipe(reader) => Kind::PipeReader(reader.0),
+            }),
             OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stdout)),
             OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stderr)),
         ];
@@ -141,6 +163,15 @@ impl Kernel {
 }
 
 impl Exec {
+    /// A handle to send it signals with.
+    pub fn signals(&self) -> ExecSignals {
+        ExecSignals {
+            kernel: Arc::clone(&self.kernel),
+            exec: self.id,
+            group: self.group,
+        }
+    }
+
     /// Waits for the command to end, or for `timeout` after its start; then everything it started is killed.
     pub async fn wait(mut self, timeout: Duration) -> Outcome {
         let left = timeout.saturating_sub(self.started.elapsed());

@@ -305,6 +305,13 @@ impl ProcessTable {
         self.deliver_to_all(signal::KILL, |control| control.exec == exec);
     }
 
+    /// Sends a signal to the processes of an exec that are in this group.
+    pub fn signal_exec(&self, exec: u64, group: Pid, signal: u32) {
+        self.deliver_to_all(signal, |control| {
+            control.exec == exec && control.group.load(Ordering::SeqCst) == group
+        });
+    }
+
     /// Ends every process.
     pub fn kill_all(&self) {
         self.deliver_to_all(signal::KILL, |_| true);

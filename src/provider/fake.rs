@@ -3,9 +3,10 @@
 //! | command (either mode) | does |
 //! |---|---|
 //! | `echo WORDS` | prints the words and a line feed |
-//! | `cat` | prints standard input |
+//! | `cat` | prints standard input, as it comes |
 //! | `exit N` | exits with N |
-//! | `sleep` | never ends by itself |
+//! | `sleep` | never ends by itself; dies of signals |
+//! | `deaf` | never reads its input, nor ends by itself; dies of signals |
 //! | `flood BYTES` | prints that many bytes |
 //! | `bytes` | prints `€` split over two chunks, then a byte that is not UTF-8 |
 //! | `env` | prints the environment of the exec |
@@ -25,8 +26,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    ByteStream, Capabilities, Command, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, Network, NoControl,
-    OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Stdin,
+    ByteStream, Capabilities, Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, Network,
+    NoControl, OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
 };
 
 /// Images it knows. `slow` takes 50 ms to create, `broken` fails, `panic` panics.
@@ -273,7 +274,10 @@ impl Provider for FakeProvider {
         let rest = words.get(1..).unwrap_or_default();
         let events = match words.first().map_or("", String::as_str) {
             "echo" => vec![stdout(format!("{}\n", rest.join(" "))), ended(0)],
-            "cat" => vec![stdout(all_of(exec.stdin).await), ended(0)],
+            "cat" => match exec.stdin {
+                Stdin::Bytes(bytes) => vec![stdout(bytes), ended(0)],
+                Stdin::Stream(pieces) => return Ok(echoing(pieces, counted)),
+            },
             "exit" => vec![ended(rest[0].parse().unwrap())],
             "flood" => {
                 let bytes: usize = rest[0].parse().unwrap();
@@ -297,7 +301,7 @@ impl Provider for FakeProvider {
             ],
             "panic" => panic!("the fake provider panics"),
             "vanish" => vec![stdout("half")],
-            "sleep" => return Ok(sleeping(exec.timeout, counted)),
+            "sleep" | "deaf" => return Ok(sleeping(exec, counted)),
             other => {
                 let message = format!("sh: {other}: not found\n");
                 vec![ExecEvent::Output(OutputStream::Stderr, message.into()), ended(127)]
@@ -428,40 +432,61 @@ impl Provider for FakeProvider {
     }
 }
 
-/// Standard input to its end.
-async fn all_of(stdin: Stdin) -> Bytes {
-    match stdin {
-        Stdin::Bytes(bytes) => bytes,
-        Stdin::Stream(mut pieces) => {
-            let mut all = Vec::new();
-            while let Some(piece) = pieces.recv().await {
-                all.extend_from_slice(&piece);
-            }
-            all.into()
-        }
+/// Ends a command by a signal.
+struct SignalTo(mpsc::Sender<Signal>);
+
+#[async_trait]
+impl ExecControl for SignalTo {
+    async fn signal(&self, signal: Signal) -> Result<(), ProviderError> {
+        // The command may have ended.
+        let _ = self.0.try_send(signal);
+        Ok(())
     }
 }
 
-/// A command that says one word and then only waits for its timeout.
-fn sleeping(timeout: Duration, counted: Counted) -> Execution {
+/// A command that prints each piece of its input.
+fn echoing(mut pieces: mpsc::Receiver<Bytes>, counted: Counted) -> Execution {
+    let (sender, events) = mpsc::channel(2);
+    let cancelled = CancellationToken::new();
+    let guard: DropGuard = cancelled.clone().drop_guard();
+    tokio::spawn(cancelled.run_until_cancelled_owned(async move {
+        let _counted = counted;
+        while let Some(piece) = pieces.recv().await {
+            let _ = sender.send(stdout(piece)).await;
+        }
+        let _ = sender.send(ended(0)).await;
+    }));
+    Execution {
+        events,
+        control: Arc::new(NoControl),
+        cancel: Box::new(guard),
+    }
+}
+
+/// A command that says one word and then only waits for its timeout or a signal.
+fn sleeping(exec: ExecSpec, counted: Counted) -> Execution {
     let (sender, receiver) = mpsc::channel(2);
+    let (control, mut signals) = mpsc::channel::<Signal>(1);
     let cancelled = CancellationToken::new();
     let guard: DropGuard = cancelled.clone().drop_guard();
     let started = Instant::now();
     sender.try_send(stdout("started\n")).unwrap();
-    tokio::spawn(async move {
-        let _counted = counted;
-        tokio::select! {
-            () = cancelled.cancelled() => {}
-            () = tokio::time::sleep(timeout) => {
-                let outcome = ExecOutcome { exit_code: 124, timed_out: true, duration: started.elapsed() };
-                let _ = sender.send(ExecEvent::Exit(outcome)).await;
-            }
-        }
-    });
+    tokio::spawn(cancelled.run_until_cancelled_owned(async move {
+        let _held = (counted, exec.stdin);
+        let signal = tokio::time::timeout(exec.timeout, signals.recv()).await;
+        let outcome = ExecOutcome {
+            exit_code: match &signal {
+                Ok(Some(signal)) => 128 + signal.number().cast_signed(),
+                _ => 124,
+            },
+            timed_out: signal.is_err(),
+            duration: started.elapsed(),
+        };
+        let _ = sender.send(ExecEvent::Exit(outcome)).await;
+    }));
     Execution {
         events: receiver,
-        control: Arc::new(NoControl),
+        control: Arc::new(SignalTo(control)),
         cancel: Box::new(guard),
     }
 }

@@ -80,22 +80,43 @@ impl Default for Stdin {
     }
 }
 
-/// A signal a client may send to a command that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A signal a client may send to a command that runs: its name, with or without `SIG`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Signal {
     /// Terminal closed, 1.
+    #[serde(alias = "SIGHUP")]
     Hup,
     /// Ctrl-C, 2.
+    #[serde(alias = "SIGINT")]
     Int,
     /// Ends it at once, 9.
+    #[serde(alias = "SIGKILL")]
     Kill,
     /// Application-defined, 10.
+    #[serde(alias = "SIGUSR1")]
     Usr1,
     /// Application-defined, 12.
+    #[serde(alias = "SIGUSR2")]
     Usr2,
     /// Asks it to end, 15.
+    #[serde(alias = "SIGTERM")]
     Term,
+}
+
+impl Signal {
+    /// Its number on Linux.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Hup => 1,
+            Self::Int => 2,
+            Self::Kill => 9,
+            Self::Usr1 => 10,
+            Self::Usr2 => 12,
+            Self::Term => 15,
+        }
+    }
 }
 
 /// The two ways to name a program.

@@ -12,7 +12,7 @@ use super::exec_record::ExecRecord;
 use super::life::Sandbox;
 use super::metrics::Rejection;
 use super::{Caller, ExecRequest, SandboxError, SandboxId, SandboxManager};
-use crate::provider::{ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
+use crate::provider::{ExecControl, ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
 
 /// Providers enforce the timeout of a command. One that has not done so this long after is given up on.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
@@ -180,6 +180,12 @@ impl RunningExec {
                 "the command's channel closed before it reported an exit".to_owned(),
             ))),
         }
+    }
+
+    /// A handle to send it signals with.
+    #[must_use]
+    pub fn control(&self) -> Arc<dyn ExecControl> {
+        Arc::clone(&self.execution.control)
     }
 
     /// Time since the command started.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::{Admission, Slot};
 use super::detached::Detached;
@@ -52,6 +54,8 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     /// Parent of every sandbox's `ended`: cancelled when commands that still run are killed.
     pub(super) stopping: CancellationToken,
+    /// Conversations that a stopping server waits for.
+    sessions: TaskTracker,
 }
 
 /// How many sandboxes of one state there are on one provider.
@@ -143,6 +147,7 @@ impl SandboxManager {
                 unreconciled: RwLock::default(),
                 closing: CancellationToken::new(),
                 stopping: CancellationToken::new(),
+                sessions: TaskTracker::new(),
             }),
         }
     }
@@ -321,8 +326,20 @@ impl SandboxManager {
         ended.len()
     }
 
+    /// Counts a conversation that goes on after its request was answered, until the token is dropped.
+    #[must_use]
+    pub fn session(&self) -> TaskTrackerToken {
+        self.shared.sessions.token()
+    }
+
+    /// Completes when no [`SandboxManager::session`] is left. To be called after [`SandboxManager::close`].
+    pub async fn sessions_ended(&self) {
+        self.shared.sessions.wait().await;
+    }
+
     /// Refuses new sandboxes and commands from now on.
     pub fn close(&self) {
+        self.shared.sessions.close();
         self.shared.closing.cancel();
     }
 

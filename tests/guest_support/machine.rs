@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::Module;
 use wisp::kernel::{
-    Exec, ExecError, ExecRequest, Kernel, Launch, Limits, Outcome, OutputSink, Program, ProgramSpec, Programs, Runtime,
-    Stream, file_contents, install_system_directories,
+    Exec, ExecError, ExecRequest, Input, Kernel, Launch, Limits, Outcome, OutputSink, Program, ProgramSpec, Programs,
+    Runtime, Stream, file_contents, install_system_directories,
 };
 use wisp::vfs::{self, Fs, OpenOptions, ROOT, Tree};
 
@@ -104,7 +104,7 @@ impl Machine {
             argv: argv.map(|argument| argument.as_bytes().to_vec()).collect(),
             environment: vec![b"PATH=/usr/bin".to_vec()],
             cwd: b"/tmp".to_vec(),
-            stdin: Bytes::from_static(b"standard input"),
+            stdin: Input::Bytes(Bytes::from_static(b"standard input")),
             output,
         })
     }

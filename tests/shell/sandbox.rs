@@ -7,7 +7,7 @@ use anyhow::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use wisp::image::{ImageStore, Loader, LogProgress};
-use wisp::kernel::{self, ExecRequest, Kernel, OutputSink, Program, Programs, Runtime, Stream};
+use wisp::kernel::{self, ExecRequest, Input, Kernel, OutputSink, Program, Programs, Runtime, Stream};
 use wisp::vfs::{self, Fs, ROOT, Tree};
 
 use super::case_file::Outcome;
@@ -85,7 +85,7 @@ impl Sandboxes {
                 .map(|(name, value)| format!("{name}={value}").into_bytes())
                 .collect(),
             cwd: DIRECTORY.as_bytes().to_vec(),
-            stdin: Bytes::new(),
+            stdin: Input::default(),
             output: Arc::clone(&output) as Arc<dyn OutputSink>,
         })?;
         let end = exec.wait(TIMEOUT).await;

@@ -6,6 +6,7 @@ mod clients;
 mod diagnostics;
 mod events;
 mod exec;
+mod exec_ws;
 mod files;
 mod keys;
 mod lifecycle;

@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Machine;
-use crate::kernel::{ExecError, ExecRequest, OutputSink, Stream};
+use crate::kernel::{ExecError, ExecRequest, ExecSignals, Input, InputWriter, OutputSink, Stream};
 use crate::provider::{
-    Command, ExecEvent, ExecOutcome, ExecSpec, Execution, NoControl, OutputStream, ProviderError, Stdin,
+    Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, NoControl, OutputStream, ProviderError, Signal,
+    Stdin,
 };
 
 /// Pieces of output that may wait for the reader before the command is held back.
@@ -34,15 +35,19 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
         ));
     }
     let (sender, events) = mpsc::channel(OUTPUT_QUEUE);
+    let (stdin, feed) = match exec.stdin {
+        Stdin::Bytes(bytes) => (Input::Bytes(bytes), None),
+        Stdin::Stream(pieces) => {
+            let (reader, writer) = machine.kernel.input_pipe().map_err(limit_reached)?;
+            (Input::Pipe(reader), Some((pieces, writer)))
+        }
+    };
     let request = ExecRequest {
         path: path.into_bytes(),
         argv: argv.into_iter().map(String::into_bytes).collect(),
         environment: environment(&machine.env, &exec.env)?,
         cwd: cwd.into_bytes(),
-        stdin: match exec.stdin {
-            Stdin::Bytes(bytes) => bytes,
-            Stdin::Stream(_) => return Err(ProviderError::Unsupported("input must be given at once".to_owned())),
-        },
+        stdin,
         output: Arc::new(EventSink(sender.clone())),
     };
     let running = match machine.kernel.exec(request) {
@@ -51,8 +56,12 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
             return Ok(not_runnable(&sender, events, exit_code, &message));
         }
         Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
-        Err(error @ ExecError::LimitReached(_)) => return Err(ProviderError::LimitReached(error.to_string())),
+        Err(error @ ExecError::LimitReached(_)) => return Err(limit_reached(error)),
     };
+    if let Some((pieces, writer)) = feed {
+        tokio::spawn(pass_on(pieces, writer));
+    }
+    let control = Arc::new(Control(running.signals()));
     let files = machine.files.clone();
     let task = tokio::spawn(async move {
         let outcome = running.wait(exec.timeout).await;
@@ -80,9 +89,38 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
     });
     Ok(Execution {
         events,
-        control: Arc::new(NoControl),
+        control,
         cancel: Box::new(CancelOnDrop(task.abort_handle())),
     })
+}
+
+fn limit_reached(error: ExecError) -> ProviderError {
+    ProviderError::LimitReached(error.to_string())
+}
+
+/// Passes input on to a command until it ends or nobody reads it any more.
+async fn pass_on(mut pieces: mpsc::Receiver<Bytes>, writer: InputWriter) {
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.recv() => piece,
+            () = writer.closed() => return,
+        };
+        let Some(piece) = piece else { return };
+        if writer.write_all(&piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends signals to a command.
+struct Control(ExecSignals);
+
+#[async_trait]
+impl ExecControl for Control {
+    async fn signal(&self, signal: Signal) -> Result<(), ProviderError> {
+        self.0.send(signal.number());
+        Ok(())
+    }
 }
 
 /// The environment of a command: the machine's, overridden by its own.

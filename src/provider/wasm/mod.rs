@@ -8,6 +8,7 @@ mod kept_files;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -249,7 +250,7 @@ impl Provider for WasmProvider {
             mem_bytes: budget.memory_used(),
             disk_bytes: machine.kernel.fs().usage().bytes,
             processes: u32::try_from(budget.processes_used()).unwrap_or(u32::MAX),
-            cpu_time: None,
+            cpu_time: Some(Duration::from_nanos(machine.kernel.cpu_ns())),
         })
     }
 

@@ -1,0 +1,122 @@
+//! What a running command reports, as text, for clients that read it as it comes.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::text::Decoder;
+use crate::duration::GoDuration;
+use crate::provider::OutputStream;
+use crate::sandbox::{ExecExit, ExecItem, RunningExec, SandboxError};
+
+/// Exit status when the runtime lost the command: 128 + SIGKILL.
+const LOST: i32 = 137;
+
+/// A running command. Dropping it kills the command.
+pub struct Transcript {
+    running: RunningExec,
+    stdout: Decoder,
+    stderr: Decoder,
+    /// The last reports, once the command has ended.
+    last: Option<VecDeque<Report>>,
+}
+
+/// One report.
+pub enum Report {
+    /// Text it wrote; never empty.
+    Output(Output),
+    /// It ended; nothing follows.
+    End(End),
+}
+
+/// A piece of output.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExecOutput)]
+pub struct Output {
+    #[schema(inline)]
+    stream: OutputStream,
+    data: String,
+}
+
+/// How a command ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExecEnd)]
+pub struct End {
+    exit_code: i32,
+    duration: GoDuration,
+    /// Whether it was killed because it passed its timeout.
+    timed_out: bool,
+    /// Who killed the command, or what failed, when it did not end by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Transcript {
+    /// Of this command.
+    pub fn new(running: RunningExec) -> Self {
+        Self {
+            running,
+            stdout: Decoder::default(),
+            stderr: Decoder::default(),
+            last: None,
+        }
+    }
+
+    /// The next report; `None` after the end. Nothing is lost when the future is dropped before it completes.
+    pub async fn next(&mut self) -> Option<Report> {
+        if let Some(last) = &mut self.last {
+            return last.pop_front();
+        }
+        let end = loop {
+            match self.running.next().await {
+                Ok(ExecItem::Output(stream, chunk)) => {
+                    let decoder = match stream {
+                        OutputStream::Stdout => &mut self.stdout,
+                        OutputStream::Stderr => &mut self.stderr,
+                    };
+                    // A chunk that ends within a character may have nothing to tell yet.
+                    if let Some(report) = output(stream, decoder.push(&chunk)) {
+                        return Some(report);
+                    }
+                }
+                Ok(ExecItem::Exit(exit)) => break exit.into(),
+                Err(error) => break self.lost(error),
+            }
+        };
+        // Halves of characters whose rest never came.
+        let rest = [
+            output(OutputStream::Stdout, self.stdout.finish()),
+            output(OutputStream::Stderr, self.stderr.finish()),
+        ];
+        let mut last: VecDeque<Report> = rest.into_iter().flatten().collect();
+        last.push_back(Report::End(end));
+        self.last.insert(last).pop_front()
+    }
+
+    /// The answer has begun, so the failure goes into the last report.
+    fn lost(&self, error: SandboxError) -> End {
+        End {
+            exit_code: LOST,
+            duration: self.running.elapsed().into(),
+            timed_out: false,
+            error: Some(ApiError::from(error).message().to_owned()),
+        }
+    }
+}
+
+impl From<ExecExit> for End {
+    fn from(exit: ExecExit) -> Self {
+        Self {
+            exit_code: exit.outcome.exit_code,
+            duration: exit.outcome.duration.into(),
+            timed_out: exit.outcome.timed_out,
+            error: exit.killed_because,
+        }
+    }
+}
+
+fn output(stream: OutputStream, data: String) -> Option<Report> {
+    (!data.is_empty()).then_some(Report::Output(Output { stream, data }))
+}
