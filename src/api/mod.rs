@@ -2,6 +2,7 @@
 //!
 //! One file per resource; `docs/api.md` is the contract.
 
+mod admission;
 mod api_keys;
 mod audit;
 mod auth;
@@ -25,6 +26,7 @@ mod origin;
 mod periodic;
 mod pool;
 mod providers;
+mod quotas;
 mod rate_limit;
 mod request_id;
 mod router;

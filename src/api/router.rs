@@ -21,8 +21,8 @@ use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs, metrics, openapi, pool,
-    providers, sandboxes, snapshots, stats, templates,
+    admission, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs, metrics,
+    openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -134,6 +134,7 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Read, routes!(health::version))
         .needs(Scope::Read, routes!(sandboxes::list))
         .needs(Scope::Api, routes!(sandboxes::create, sandboxes::prune))
+        .needs(Scope::Api, routes!(admission::admission))
         .needs(Scope::Read, routes!(sandboxes::get))
         .needs(Scope::Api, routes!(sandboxes::destroy))
         .needs(Scope::Api, routes!(sandboxes::extend))
@@ -164,6 +165,10 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Admin, routes!(diagnostics::diagnostics))
         .needs(Scope::Read, routes!(pool::status))
         .needs(Scope::Read, routes!(snapshots::list))
+        .needs(Scope::Admin, routes!(quotas::list))
+        .needs(Scope::Admin, routes!(quotas::summary))
+        .needs(Scope::Admin, routes!(quotas::get, quotas::set, quotas::delete))
+        .needs(Scope::Admin, routes!(quotas::usage))
         .needs(Scope::Admin, routes!(keys::list, keys::create))
         .needs(Scope::Admin, routes!(keys::revoke))
         .needs(Scope::Admin, routes!(audit::list))

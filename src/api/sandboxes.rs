@@ -15,7 +15,7 @@ use crate::duration::GoDuration;
 use crate::provider::Network;
 use crate::sandbox::{CreateRequest, SandboxView, UserId};
 
-/// Body of `POST /sandboxes`. Unknown fields are ignored, as StacyVM does, so that newer clients work.
+/// A sandbox to create. Unknown fields are ignored, as StacyVM does, so that newer clients work.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 pub struct CreateBody {
     image: Option<String>,

@@ -284,9 +284,11 @@ impl SandboxManager {
     /// Whether a creation would be admitted now. Creates nothing and keeps no room.
     ///
     /// # Errors
-    /// What [`SandboxManager::create`] reports for a request that is malformed, an unknown provider, a stopping server.
-    pub fn admission(&self, caller: &Caller, request: &CreateRequest) -> Result<AdmissionDecision, SandboxError> {
+    /// What [`SandboxManager::create`] reports for a request that is malformed, an unknown provider or template, a stopping
+    /// server.
+    pub async fn admission(&self, caller: &Caller, request: CreateRequest) -> Result<AdmissionDecision, SandboxError> {
         self.refuse_when_closing()?;
+        let request = self.with_template(caller, request).await?;
         let shared = &self.shared;
         let limits = &shared.config.limits;
         let provider = shared.providers.resolve(request.provider.as_deref())?;

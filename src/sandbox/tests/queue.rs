@@ -17,7 +17,7 @@ fn queueing(max_sandboxes: usize) -> Limits {
 async fn a_creation_waits_for_room_and_the_next_one_for_its_turn() {
     let (manager, provider) = fresh(queueing(1));
     let first = create(&manager).await;
-    let decision = manager.admission(&caller(), &of("")).unwrap();
+    let decision = manager.admission(&caller(), of("")).await.unwrap();
     assert_eq!((decision.allowed, decision.queueable), (false, true));
     assert_eq!(decision.reason, Some(DenialReason::MaxSandboxes));
     let waiting = |owner: &'static str| {
@@ -52,7 +52,7 @@ async fn a_higher_quota_lets_in_who_waits() {
         tokio::spawn(async move { manager.create(&caller(), of("ann")).await })
     };
     eventually(|| manager.queued() == 1).await;
-    let decision = manager.admission(&caller(), &of("ann")).unwrap();
+    let decision = manager.admission(&caller(), of("ann")).await.unwrap();
     assert_eq!(decision.reason, Some(DenialReason::MaxSandboxesPerOwner));
     // Others are not held up by it.
     manager.create(&caller(), of("bob")).await.unwrap();
@@ -75,7 +75,7 @@ async fn waiting_ends_at_the_timeout() {
         while manager.queued() == 0 {
             tokio::task::yield_now().await;
         }
-        assert!(!manager.admission(&caller(), &of("")).unwrap().queueable);
+        assert!(!manager.admission(&caller(), of("")).await.unwrap().queueable);
         manager.create(&caller(), of("")).await
     };
     let (waited, refused) = tokio::join!(waiting, refused);

@@ -108,7 +108,7 @@ async fn times_are_held_by_the_quota() {
         ..of("ann")
     };
     assert!(limited(manager.create(&caller(), long.clone()).await).contains("at most 1m0s"));
-    let denied = manager.admission(&caller(), &long).unwrap();
+    let denied = manager.admission(&caller(), long.clone()).await.unwrap();
     assert_eq!((denied.allowed, denied.reason), (false, Some(DenialReason::MaxTtl)));
     assert_eq!(denied.max_ttl.0, minute);
     // Without a wish of their own, the quota is the default.
