@@ -25,7 +25,7 @@ pub struct Server {
     /// Closing it stops the server.
     lifeline: Option<ChildStdin>,
     /// Its data directory, unless the settings name one; removed after the server has ended.
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -58,7 +58,7 @@ impl Server {
             pid: pid.trim().parse().expect("a process number"),
             lifeline: guard.stdin.take(),
             guard,
-            _data: data,
+            data,
         };
         server.url = server.announced_url();
         server
@@ -125,5 +125,20 @@ impl Drop for Server {
         self.lifeline = None;
         // It has ended, or the guard sees to it.
         let _ = self.guard.wait();
+        // Sandboxes outlive their server, but not the directory that says that they are its.
+        if let Ok(id) = fs::read_to_string(self.data.path().join("server-id")) {
+            remove_containers(&id);
+        }
+    }
+}
+
+/// Removes the containers of a server that will never be started again. Where there is no engine there are none.
+fn remove_containers(server_id: &str) {
+    let label = format!("label=wisp.server={server_id}");
+    let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &label]).output();
+    let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned());
+    let containers: Vec<_> = listed.iter().flat_map(|text| text.split_whitespace()).collect();
+    if !containers.is_empty() {
+        let _ = Command::new("docker").args(["rm", "--force"]).args(containers).output();
     }
 }
