@@ -364,9 +364,9 @@ impl KeyRequest {
             return invalid("scopes must not be empty: a key without any could do nothing".to_owned());
         }
         let tenant = self.tenant.as_deref().map_or(Ok(TenantId::default()), TenantId::parse);
-        let tenant = tenant.or_else(|error| Err(KeyRequestError::Invalid(format!("tenant: {error}"))))?;
+        let tenant = tenant.map_err(|error| KeyRequestError::Invalid(format!("tenant: {error}")))?;
         let user = self.user.as_deref().map(UserId::parse).transpose();
-        let user = user.or_else(|error| Err(KeyRequestError::Invalid(format!("user: {error}"))))?;
+        let user = user.map_err(|error| KeyRequestError::Invalid(format!("user: {error}")))?;
         if user.is_some() && scopes.contains(&Scope::Admin) {
             return invalid(
                 "a key with the scope \"admin\" cannot be bound to a user: it changes the whole server".to_owned(),
