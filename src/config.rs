@@ -19,6 +19,7 @@ pub use keys::{Key, Kind, keys};
 pub use load::{LoadedConfig, OTHER_VARIABLES, Origin};
 
 use crate::duration::GoDuration;
+use crate::provider::docker::DockerConfig;
 use crate::store::Durability;
 
 /// Why the server cannot start with this configuration.
@@ -116,6 +117,8 @@ pub struct Config {
     pub rate_limit: RateLimitConfig,
     /// Limits of sandboxes and requests.
     pub limits: Limits,
+    /// The provider `docker`.
+    pub docker: DockerConfig,
 }
 
 impl Default for Config {
@@ -135,6 +138,7 @@ impl Default for Config {
             cors: CorsConfig::default(),
             rate_limit: RateLimitConfig::default(),
             limits: Limits::default(),
+            docker: DockerConfig::default(),
         }
     }
 }

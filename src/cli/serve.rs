@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::provider::Provider;
+use crate::provider::docker::DockerProvider;
 use crate::provider::wasm::WasmProvider;
 use crate::sandbox::{Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
@@ -34,7 +35,14 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let wasm = WasmProvider::new(runtime, Arc::clone(&images))
         .keeping_files_in(data_dir.sandboxes(), config.durability == Durability::Power);
     let wasm = Arc::new(wasm);
-    let providers = Providers::new(vec![Arc::clone(&wasm) as Arc<dyn Provider>], &config.default_provider)?;
+    let mut all = vec![Arc::clone(&wasm) as Arc<dyn Provider>];
+    if config.docker.enabled {
+        all.push(Arc::new(DockerProvider::new(
+            config.docker.clone(),
+            data_dir.server_id()?,
+        )));
+    }
+    let providers = Providers::new(all, &config.default_provider)?;
     let sandboxes = SandboxManager::new(Arc::clone(&config), providers, store.clone());
     recover(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)

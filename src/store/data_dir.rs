@@ -1,8 +1,11 @@
 //! The directory a server keeps its data in.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::config::hex;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,36 @@ impl DataDir {
         self.path.join("wisp.db")
     }
 
+    /// What tells this directory's server from others with which it shares something, such as a Docker Engine: 32
+    /// hexadecimal digits, drawn when they are first asked for.
+    ///
+    /// # Errors
+    /// When the file that holds them cannot be read or written.
+    pub fn server_id(&self) -> Result<String, DataDirError> {
+        let path = self.path.join("server-id");
+        let failed = |source| DataDirError::Io {
+            path: path.clone(),
+            source,
+        };
+        match fs::read_to_string(&path) {
+            Ok(id) if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => return Ok(id),
+            Ok(_) => return Err(failed(io::Error::other("it does not hold 32 hexadecimal digits"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
+        let id = hex(&random);
+        // It is whole, or not there.
+        let new = self.path.join("server-id.new");
+        let mut file = File::create(&new).map_err(failed)?;
+        file.write_all(id.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
+        fs::rename(&new, &path).map_err(failed)?;
+        Ok(id)
+    }
+
     /// The directory of the sandboxes' files.
     #[must_use]
     pub fn sandboxes(&self) -> PathBuf {
@@ -81,5 +114,13 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(first);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_server_keeps_its_id_and_shares_it_with_none() {
+        let place = tempfile::tempdir().unwrap();
+        let id = |name: &str| DataDir::open(&place.path().join(name)).unwrap().server_id().unwrap();
+        assert_eq!(id("a"), id("a"));
+        assert_ne!(id("a"), id("b"));
     }
 }

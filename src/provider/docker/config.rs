@@ -1,9 +1,10 @@
 //! `[docker]`: the section of the configuration about the Docker Engine.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `[docker]`: sandboxes as containers of a Docker Engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DockerConfig {
     /// Offer the provider `docker`. It connects when it is first needed, so an engine that is not there costs nothing.
@@ -43,7 +44,7 @@ impl Default for DockerConfig {
 }
 
 /// When images are pulled from their registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PullPolicy {
     /// When the engine does not have them.

@@ -24,7 +24,9 @@ use crate::provider::{ProviderError, Signal};
 const INIT: &str = "/sbin/docker-init";
 /// What every token begins with.
 const TOKEN: &str = "wisp-exec-";
-const LAUNCH: &str = include_str!("scripts/launch.sh");
+/// Becomes the program, after the token by which the launch is found among the processes. One line, because
+/// `processes.sh` looks for the token on the line that names the init.
+const LAUNCH: &str = r#"shift; exec "$@""#;
 const KILL: &str = concat!(include_str!("scripts/processes.sh"), include_str!("scripts/kill.sh"));
 const SIGNAL: &str = concat!(include_str!("scripts/processes.sh"), include_str!("scripts/signal.sh"));
 /// How often killing is tried before the whole container is restarted.
