@@ -12,9 +12,10 @@ struct Difference {
 }
 
 const DIFFERENCES: &[Difference] = &[
-    // The engine's storage drivers bound a container's disk only on some file systems.
+    // The engine's storage drivers bound a container's disk only on some file systems. Elsewhere a limit of the size of
+    // files ends the program that goes beyond it, with a signal.
     Difference {
-        name: "disk_mb is not enforced",
+        name: "disk_mb bounds each file",
         provider: "docker",
         told_as: "disk_mb",
     },

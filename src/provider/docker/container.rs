@@ -21,8 +21,8 @@ use crate::provider::{Network, ProviderError, SandboxSpec};
 const SANDBOX: &str = "wisp.sandbox";
 /// Label that holds the name of the server whose sandbox it is.
 const SERVER: &str = "wisp.server";
-/// What keeps a container running: a program every image with a shell has, for as long as a timer goes.
-const IDLE: [&str; 2] = ["sleep", "2147483647"];
+/// What keeps a container running: a program every image with a shell has.
+const IDLE: [&str; 3] = ["tail", "-f", "/dev/null"];
 /// The least memory an engine takes for a container, MiB.
 const MIN_MEMORY_MB: u64 = 6;
 const MIB: u64 = 1 << 20;
@@ -158,7 +158,7 @@ fn body(
         init: Some(true),
         privileged: Some(false),
         runtime: (!config.runtime.is_empty()).then(|| config.runtime.clone()),
-        // Nothing reads the output of `sleep`.
+        // Nothing reads the output of `tail`.
         log_config: Some(HostConfigLogConfig {
             typ: Some("none".to_owned()),
             config: None,
@@ -212,7 +212,7 @@ fn unusable(engine: &Engine, image: &str, error: Error) -> ProviderError {
     match &error {
         Error::DockerResponseServerError { message, .. } if message.contains("executable file not found") => {
             ProviderError::Unsupported(format!(
-                "image {image} has no `sleep`; the provider docker needs an image with a shell and the usual tools"
+                "image {image} has no `tail`; the provider docker needs an image with a shell and the usual tools"
             ))
         }
         _ => engine.failure(error),

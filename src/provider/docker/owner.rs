@@ -116,7 +116,11 @@ async fn prepare(
         };
         if found.is_directory() {
             let entry = Entry {
-                path: path.trim_matches('/').as_bytes().to_vec(),
+                // The engine passes over an entry that is called `.`, but not over `/`.
+                path: match path.trim_matches('/') {
+                    "" => b"/".to_vec(),
+                    path => path.as_bytes().to_vec(),
+                },
                 kind: EntryKind::Directory,
                 mode: found.mode(),
                 mtime: found.mtime_ns() / 1_000_000_000,
