@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::extract::AsCaller;
 use super::metrics::resident_memory_bytes;
 use super::providers::{self, Provider};
 use super::router::AppState;
@@ -48,7 +49,10 @@ pub struct Diagnostics {
     tag = "system",
     responses((status = 200, description = "The server's state", body = Diagnostics))
 )]
-pub async fn diagnostics(State(state): State<AppState>) -> Result<Json<Diagnostics>, ApiError> {
+pub async fn diagnostics(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+) -> Result<Json<Diagnostics>, ApiError> {
     let images = state.images.list().await.map_err(|error| {
         tracing::error!(%error, "cannot read the image catalog");
         ApiError::internal()
@@ -67,7 +71,9 @@ pub async fn diagnostics(State(state): State<AppState>) -> Result<Json<Diagnosti
         resident_memory_bytes: resident_memory_bytes().unwrap_or_default(),
         store_bytes,
         sandboxes: state.sandboxes.counts().iter().map(|count| count.count).sum(),
-        providers: providers.map(|status| providers::shown(&state, status)).collect(),
+        providers: providers
+            .map(|status| providers::shown(&state, &caller, status))
+            .collect(),
         images: images.into_iter().map(|image| image.name).collect(),
         configuration: redacted(&state.config)?,
     }))

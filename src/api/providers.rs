@@ -7,12 +7,12 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::extract::Name;
+use super::extract::{AsCaller, Name};
 use super::router::AppState;
 use super::sandboxes::timestamp;
 use super::schemas::Timestamp;
 use crate::provider::ProviderError;
-use crate::sandbox::ProviderStatus;
+use crate::sandbox::{Caller, ProviderStatus};
 
 /// A provider as clients see it.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -32,14 +32,14 @@ pub struct Provider {
     /// What it does otherwise than the other providers.
     #[schema(value_type = Vec<String>)]
     differences: Vec<&'static str>,
-    /// How many sandboxes it runs.
+    /// How many sandboxes it runs that the caller sees.
     runtime_count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// Why it is not healthy.
     error: Option<String>,
 }
 
-pub(super) fn shown(state: &AppState, status: ProviderStatus) -> Provider {
+pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
     let error = status.health.err().map(|error| match error {
         ProviderError::Internal(cause) => {
             tracing::error!(provider = status.name, %cause, "health check failed");
@@ -55,7 +55,7 @@ pub(super) fn shown(state: &AppState, status: ProviderStatus) -> Provider {
         last_checked: timestamp(status.checked_at),
         capabilities: status.capabilities.names,
         differences: status.capabilities.differences,
-        runtime_count: state.sandboxes.count_on(status.name),
+        runtime_count: state.sandboxes.count_on(caller, status.name),
         error,
     }
 }
@@ -66,9 +66,14 @@ pub(super) fn shown(state: &AppState, status: ProviderStatus) -> Provider {
     path = "/providers",
     responses((status = 200, description = "The providers.", body = Vec<Provider>))
 )]
-pub async fn list(State(state): State<AppState>) -> Json<Vec<Provider>> {
+pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> Json<Vec<Provider>> {
     let statuses = state.sandboxes.providers().statuses().await;
-    Json(statuses.into_iter().map(|status| shown(&state, status)).collect())
+    Json(
+        statuses
+            .into_iter()
+            .map(|status| shown(&state, &caller, status))
+            .collect(),
+    )
 }
 
 /// Shows a provider.
@@ -77,9 +82,13 @@ pub async fn list(State(state): State<AppState>) -> Json<Vec<Provider>> {
     path = "/providers/{name}",
     responses((status = 200, description = "The provider.", body = Provider))
 )]
-pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<Provider>, ApiError> {
+pub async fn get(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    Name(name): Name,
+) -> Result<Json<Provider>, ApiError> {
     let status = state.sandboxes.providers().status(&name).await?;
-    Ok(Json(shown(&state, status)))
+    Ok(Json(shown(&state, &caller, status)))
 }
 
 /// Tells which providers are healthy.

@@ -99,6 +99,10 @@ impl Routes {
                 ("PUT", &item.put),
                 ("POST", &item.post),
                 ("DELETE", &item.delete),
+                ("PATCH", &item.patch),
+                ("HEAD", &item.head),
+                ("OPTIONS", &item.options),
+                ("TRACE", &item.trace),
             ];
             self.rules.extend(
                 methods
@@ -172,6 +176,12 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Admin, routes!(keys::list, keys::create))
         .needs(Scope::Admin, routes!(keys::revoke))
         .needs(Scope::Admin, routes!(audit::list))
+}
+
+/// Every route of the API and who may use it.
+#[cfg(test)]
+pub(super) fn rules(state: AppState) -> Vec<RouteRule> {
+    routes(state).rules
 }
 
 /// The whole API, under `/api/v1`.

@@ -257,10 +257,11 @@ impl SandboxManager {
             .collect()
     }
 
-    /// How many sandboxes a provider holds.
+    /// How many sandboxes a provider holds that the caller sees.
     #[must_use]
-    pub fn count_on(&self, provider: &str) -> usize {
-        self.select(|sandbox| sandbox.provider_name == provider).len()
+    pub fn count_on(&self, caller: &Caller, provider: &str) -> usize {
+        self.select(|sandbox| sandbox.provider_name == provider && caller.sees(&sandbox.holder))
+            .len()
     }
 
     /// Destroys a sandbox and kills what runs in it. Not an error when it is gone already, or was never there.

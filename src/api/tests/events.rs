@@ -10,7 +10,7 @@ use super::TestServer;
 use crate::config::{Config, Limits};
 
 /// A connection to `GET /events`.
-struct Listener {
+pub(super) struct Listener {
     chunks: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     pending: String,
 }
@@ -22,7 +22,10 @@ impl Listener {
             .fold(server.request("GET", "/events"), |request, (name, value)| {
                 request.header(*name, *value)
             });
-        let response = request.send().await.unwrap();
+        Self::of(request.send().await.unwrap())
+    }
+
+    pub(super) fn of(response: reqwest::Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
@@ -32,7 +35,7 @@ impl Listener {
     }
 
     /// The next event; `None` when the connection ended.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some((message, rest)) = self.pending.split_once("\n\n") {
                 let data = message.lines().find_map(|line| line.strip_prefix("data: "));

@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod exec_ws;
 mod files;
+mod isolation;
 mod keys;
 mod lifecycle;
 mod logs;
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::router::{RouteRule, rules};
 use super::{ApiKeys, AppState, run};
 use crate::config::Config;
 use crate::provider::fake::FakeProvider;
@@ -36,6 +38,8 @@ pub(super) struct TestServer {
     pub(super) base: String,
     pub(super) http: Client,
     provider: Arc<FakeProvider>,
+    /// Its routes and who may use each.
+    rules: Vec<RouteRule>,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<()>,
 }
@@ -66,6 +70,7 @@ impl TestServer {
             started: Instant::now(),
             config,
         };
+        let rules = rules(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -77,6 +82,7 @@ impl TestServer {
             base,
             http: Client::new(),
             provider,
+            rules,
             stop: Some(stop),
             ended,
         }

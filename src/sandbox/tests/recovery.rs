@@ -235,7 +235,7 @@ async fn a_store_that_cannot_write_refuses_creations_and_leaves_the_rest_alone()
     meddle(&machine, "DROP TRIGGER full");
     eventually(|| {
         manager.sweep();
-        manager.count_on("wasm") == 0
+        manager.count_on(&caller(), "wasm") == 0
     })
     .await;
     assert_eq!(machine.store().sandboxes().await.unwrap(), []);
