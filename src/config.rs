@@ -330,7 +330,8 @@ pub struct Limits {
     pub max_templates_per_tenant: usize,
     /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
     pub max_json_bytes: usize,
-    /// Largest file `PUT /files` takes, bytes. Default 4 GiB; the sandbox's disk limit holds as well.
+    /// Largest file `PUT /files` takes, bytes, and largest archive `PUT /files/archive` does, before and after
+    /// decompression. Default 4 GiB; the sandbox's disk limit holds as well.
     pub max_upload_bytes: u64,
     /// Connections at once; further ones wait until one is closed. Default 4096.
     pub max_connections: usize,

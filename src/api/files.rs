@@ -160,7 +160,7 @@ pub async fn upload(
         return Err(too_large(limit));
     }
     let exceeded = Arc::new(AtomicBool::new(false));
-    let stream = bounded(body, limit, Arc::clone(&exceeded));
+    let stream = bounded(pieces(body), limit, Arc::clone(&exceeded));
     let written = state.sandboxes.write_file(&caller, &id, path, mode, stream).await;
     if exceeded.load(Ordering::Relaxed) {
         return Err(too_large(limit));
@@ -169,12 +169,19 @@ pub async fn upload(
     Ok(JsonAnswer(Done { status: "written" }))
 }
 
-/// A body as a provider takes it; ends in an error, and says so in `exceeded`, beyond `limit` bytes.
-fn bounded(body: Body, limit: u64, exceeded: Arc<AtomicBool>) -> ByteStream {
-    let mut total = 0_u64;
+/// A body as a provider takes it.
+pub(super) fn pieces(body: Body) -> ByteStream {
     body.into_data_stream()
+        .map(|chunk| chunk.map_err(|_| ProviderError::Invalid("the request body ended early".to_owned())))
+        .boxed()
+}
+
+/// Bytes that end in an error, and say so in `exceeded`, beyond `limit` of them.
+pub(super) fn bounded(source: ByteStream, limit: u64, exceeded: Arc<AtomicBool>) -> ByteStream {
+    let mut total = 0_u64;
+    source
         .map(move |chunk| {
-            let chunk = chunk.map_err(|_| ProviderError::Invalid("the request body ended early".to_owned()))?;
+            let chunk = chunk?;
             total = total.saturating_add(chunk.len() as u64);
             if total > limit {
                 exceeded.store(true, Ordering::Relaxed);
@@ -205,11 +212,13 @@ pub async fn read(
 ) -> Result<Response, ApiError> {
     let path = check_path("path", query.require("path")?)?;
     let content = state.sandboxes.read_file(&caller, &id, path).await?;
+    Ok(download("application/octet-stream", content))
+}
+
+/// The answer that carries a tenant's bytes.
+pub(super) fn download(content_type: &'static str, content: ByteStream) -> Response {
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         // A tenant's file must never become a page of ours in someone's browser.
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (
@@ -217,7 +226,7 @@ pub async fn read(
             HeaderValue::from_static("sandbox"),
         ),
     ];
-    Ok((headers, Body::from_stream(content)).into_response())
+    (headers, Body::from_stream(content)).into_response()
 }
 
 /// Removes a file or a directory.

@@ -4,6 +4,7 @@
 
 mod admission;
 mod api_keys;
+mod archive;
 mod audit;
 mod auth;
 mod connections;

@@ -21,8 +21,8 @@ use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    admission, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs, metrics,
-    openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
+    admission, archive, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs,
+    metrics, openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
 use crate::sandbox::{ImageCatalog, SandboxManager};
@@ -151,6 +151,8 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Read, routes!(files::glob))
         .needs(Scope::Api, routes!(files::rename))
         .needs(Scope::Api, routes!(files::chmod))
+        .needs(Scope::Read, routes!(archive::read))
+        .needs(Scope::Api, routes!(archive::write))
         .needs(Scope::Read, routes!(templates::list))
         .needs(Scope::Api, routes!(templates::save))
         .needs(Scope::Read, routes!(templates::get))

@@ -20,11 +20,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::archive::{self, Entry, EntryKind, Reader};
 use super::{
     ByteStream, Capabilities, Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, Network,
     NoControl, OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
@@ -412,12 +413,47 @@ impl Provider for FakeProvider {
         self.with(id, |_| Ok(SandboxUsage::default()))
     }
 
-    async fn read_archive(&self, id: &str, _path: &str) -> Result<ByteStream, ProviderError> {
-        self.with(id, |_| Err(ProviderError::Unsupported("no archives here".to_owned())))
+    async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
+        let mut out = BytesMut::new();
+        self.with(id, |files| {
+            info(files, path).ok_or_else(|| missing(path))?;
+            for (known, file) in files.iter().filter(|(known, _)| is_within(known, path)) {
+                let size = file.content.len() as u64;
+                let entry = Entry {
+                    path: known[path.trim_end_matches('/').len() + 1..].as_bytes().to_vec(),
+                    kind: EntryKind::File { size },
+                    mode: file.mode,
+                    mtime: 1_700_000_000,
+                };
+                archive::encode(&entry, &mut out);
+                out.extend_from_slice(&file.content);
+                out.extend_from_slice(archive::padding(size));
+            }
+            Ok(())
+        })?;
+        out.extend_from_slice(&archive::END);
+        Ok(futures_util::stream::once(async { Ok(out.freeze()) }).boxed())
     }
 
-    async fn write_archive(&self, id: &str, _path: &str, _tar: ByteStream) -> Result<(), ProviderError> {
-        self.with(id, |_| Err(ProviderError::Unsupported("no archives here".to_owned())))
+    async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError> {
+        let mut reader = Reader::new(tar);
+        while let Some(entry) = reader.next().await.map_err(ProviderError::from)? {
+            let mut content = Vec::new();
+            while let Some(piece) = reader.contents().await.map_err(ProviderError::from)? {
+                content.extend_from_slice(&piece);
+            }
+            let path = format!(
+                "{}/{}",
+                path.trim_end_matches('/'),
+                String::from_utf8_lossy(&entry.path)
+            );
+            let (content, mode) = (content.into(), entry.mode);
+            self.with(id, |files| {
+                files.insert(path, File { content, mode });
+                Ok(())
+            })?;
+        }
+        self.with(id, |_| Ok(()))
     }
 
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {

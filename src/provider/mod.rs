@@ -345,10 +345,11 @@ pub trait Provider: Send + Sync + 'static {
     /// What the sandbox uses now.
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError>;
 
-    /// A tar of the tree below a directory, with names relative to it.
+    /// A tar of the tree below a directory, with names relative to it, or of one file under its own name.
     async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError>;
 
     /// Unpacks a tar into a directory, which is made if there is none. Nothing lands outside that directory.
+    /// What came before an error stays.
     async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError>;
 
     /// Fetches and prepares an image, telling progress.

@@ -96,6 +96,36 @@ impl SandboxManager {
         let sandbox = self.running(caller, id)?;
         named(id, sandbox.provider()?.glob(id.as_str(), pattern).await)
     }
+
+    /// A tar of the tree below a directory, or of one file.
+    ///
+    /// # Errors
+    /// See [`SandboxManager::read_file`].
+    pub async fn read_archive(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<ByteStream, SandboxError> {
+        let sandbox = self.running(caller, id)?;
+        let metrics = self.shared.metrics.clone();
+        let tar = named(id, sandbox.provider()?.read_archive(id.as_str(), path).await)?;
+        Ok(tar.inspect_ok(move |piece| metrics.sent(piece.len() as u64)).boxed())
+    }
+
+    /// Unpacks a tar into a directory, which is made if there is none. What came before an error stays.
+    ///
+    /// # Errors
+    /// See [`SandboxManager::read_file`].
+    pub async fn write_archive(
+        &self,
+        caller: &Caller,
+        id: &SandboxId,
+        path: &str,
+        tar: ByteStream,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.running(caller, id)?;
+        let metrics = self.shared.metrics.clone();
+        let counted = tar
+            .inspect_ok(move |piece| metrics.received(piece.len() as u64))
+            .boxed();
+        named(id, sandbox.provider()?.write_archive(id.as_str(), path, counted).await)
+    }
 }
 
 /// Gives a provider's error the sandbox's name.

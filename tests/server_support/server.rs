@@ -135,7 +135,9 @@ impl Drop for Server {
 /// Removes the containers of a server that will never be started again. Where there is no engine there are none.
 fn remove_containers(server_id: &str) {
     let label = format!("label=wisp.server={server_id}");
-    let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &label]).output();
+    let listed = Command::new("docker")
+        .args(["ps", "--all", "--quiet", "--filter", &label])
+        .output();
     let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned());
     let containers: Vec<_> = listed.iter().flat_map(|text| text.split_whitespace()).collect();
     if !containers.is_empty() {

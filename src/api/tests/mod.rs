@@ -1,5 +1,6 @@
 //! The API against the fake provider, over a real socket.
 
+mod archive;
 mod auth;
 mod bad_requests;
 mod clients;

@@ -45,7 +45,8 @@ pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
     Ok(chunks.boxed())
 }
 
-fn must_be_regular(path: &str, handle: &Handle) -> Result<(), ProviderError> {
+/// Refuses what is no regular file.
+pub fn must_be_regular(path: &str, handle: &Handle) -> Result<(), ProviderError> {
     match handle.stat().map_err(|error| failure(path, error.into()))?.kind {
         FileKind::Regular => Ok(()),
         FileKind::Directory => Err(failure(path, Error::IsDir.into())),
@@ -239,11 +240,12 @@ fn info(path: String, stat: &Stat) -> FileInfo {
     }
 }
 
+/// What a failure of the file system is to clients.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "every caller has the error and nothing else to do with it"
 )]
-fn failure(path: &str, error: PathError) -> ProviderError {
+pub fn failure(path: &str, error: PathError) -> ProviderError {
     match error {
         PathError::Fs(Error::NotFound) => ProviderError::FileNotFound(path.to_owned()),
         PathError::Fs(Error::NoSpace) => {

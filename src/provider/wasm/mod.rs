@@ -1,5 +1,6 @@
 //! The provider `wasm`: sandboxes on our own kernel, in this process.
 
+mod archive;
 mod exec;
 mod files;
 mod images;
@@ -254,14 +255,16 @@ impl Provider for WasmProvider {
         })
     }
 
-    async fn read_archive(&self, id: &str, _path: &str) -> Result<ByteStream, ProviderError> {
-        self.machine(id)?;
-        Err(ProviderError::Unsupported("archives are not there yet".to_owned()))
+    async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
+        archive::read(self.machine(id)?.kernel.fs(), path)
     }
 
-    async fn write_archive(&self, id: &str, _path: &str, _tar: ByteStream) -> Result<(), ProviderError> {
-        self.machine(id)?;
-        Err(ProviderError::Unsupported("archives are not there yet".to_owned()))
+    async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError> {
+        let machine = self.machine(id)?;
+        let result = archive::write(&machine.files, path, tar).await;
+        // What came before an error stays.
+        machine.files.sync().await?;
+        result
     }
 
     async fn pull_image(&self, image: &str, _progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
