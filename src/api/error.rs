@@ -225,6 +225,7 @@ impl From<ProviderError> for ApiError {
             }
             ProviderError::BadPath { .. } | ProviderError::Invalid(_) => Self::bad_request(message),
             ProviderError::LimitReached(_) => Self::resource_limit(message),
+            ProviderError::InUse(_) => Self::conflict(message),
             ProviderError::Unsupported(_) => Self::unsupported(message),
             ProviderError::Unavailable(_) => Self::unavailable(message),
             ProviderError::Internal(cause) => {

@@ -1,12 +1,64 @@
 //! What sandboxes can be made of.
 
-use axum::Json;
-use axum::extract::State;
+use std::convert::Infallible;
 
-use super::error::ApiError;
-use super::extract::Name;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::audit::Actor;
+use super::error::{ApiError, ErrorBody};
+use super::extract::{Json, Name};
 use super::router::AppState;
-use crate::sandbox::{ImageCatalogError, ImageDescription};
+use super::sandboxes::{Done, chosen};
+use crate::provider::PullProgress;
+use crate::sandbox::{ImageCatalogError, ImageDescription, ImageRemovalError, RunningPull};
+
+/// An image to pull.
+#[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"image": "python:3.12"}))]
+pub struct PullBody {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 256)]
+    image: String,
+    /// The provider that is to have it; the default one when absent.
+    #[schema(max_length = 256)]
+    provider: Option<String>,
+}
+
+/// A line of a pull: a step, or the end, which comes once and last.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = PullLine)]
+enum Line<'a> {
+    /// A step that begins, or how far it is.
+    Progress(PullProgress),
+    /// The end.
+    End(EndLine<'a>),
+}
+
+/// How a pull ended.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[schema(as = PullEnd)]
+enum EndLine<'a> {
+    /// Sandboxes can be made from the image.
+    Done {
+        /// The image as it was asked for.
+        image: &'a str,
+    },
+    /// The image cannot be had.
+    Error {
+        /// As in the body of an error.
+        code: &'a str,
+        /// What happened.
+        message: &'a str,
+    },
+}
 
 /// Lists the installed images.
 #[utoipa::path(
@@ -14,8 +66,8 @@ use crate::sandbox::{ImageCatalogError, ImageDescription};
     path = "/images",
     responses((status = 200, description = "The images.", body = Vec<ImageDescription>))
 )]
-pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ImageDescription>>, ApiError> {
-    state.images.list().await.map(Json).map_err(unreadable)
+pub async fn list(State(state): State<AppState>) -> Result<axum::Json<Vec<ImageDescription>>, ApiError> {
+    state.images.list().await.map(axum::Json).map_err(unreadable)
 }
 
 /// Shows an image, by its name or another name it has.
@@ -24,14 +76,98 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ImageDescrip
     path = "/images/{name}",
     responses((status = 200, description = "The image.", body = ImageDescription))
 )]
-pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<Json<ImageDescription>, ApiError> {
+pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<axum::Json<ImageDescription>, ApiError> {
     let image = state.images.get(&name).await.map_err(unreadable)?;
     image
-        .map(Json)
+        .map(axum::Json)
         .ok_or_else(|| ApiError::not_found(format!("image {name} not found; GET /api/v1/images lists all")))
 }
 
 fn unreadable(error: ImageCatalogError) -> ApiError {
     tracing::error!(%error, "cannot read the image catalog");
     ApiError::internal()
+}
+
+/// Has a provider fetch an image, so that the first sandbox need not wait for that.
+///
+/// The answer comes as lines of JSON while that is done. An image that is there already is done at once; one that was
+/// installed from an older recipe is installed anew. A client that goes away does not stop it.
+#[utoipa::path(
+    post,
+    path = "/images/pull",
+    request_body = PullBody,
+    responses(
+        (status = 200, description = "Steps, and in the last line how it ended.", body = Line,
+            content_type = "application/x-ndjson"),
+        (status = 404, description = "There is no such image or provider.", body = ErrorBody),
+    )
+)]
+pub async fn pull(
+    State(state): State<AppState>,
+    actor: Actor,
+    Json(body): Json<PullBody>,
+) -> Result<Response, ApiError> {
+    let provider = chosen(body.provider);
+    let action = actor.does("image.pull", &body.image);
+    let pull = state.sandboxes.pull_image(provider.as_deref(), &body.image, action);
+    let pull = pull.await?;
+    let lines = futures_util::stream::unfold(Some((pull, body.image)), |pull| async {
+        let (mut pull, image) = pull?;
+        let (line, more) = next_line(&mut pull, &image).await;
+        Some((Ok::<_, Infallible>(line), more.then_some((pull, image))))
+    });
+    let content_type = HeaderValue::from_static("application/x-ndjson");
+    // Proxies that gather an answer before they pass it on would defeat the purpose.
+    let unbuffered = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+    let body = Body::from_stream(lines);
+    Ok(([(header::CONTENT_TYPE, content_type)], unbuffered, body).into_response())
+}
+
+/// The next line, and whether more follow.
+async fn next_line(pull: &mut RunningPull, image: &str) -> (Bytes, bool) {
+    match pull.next().await {
+        Ok(Some(step)) => (written(&Line::Progress(step)), true),
+        Ok(None) => (written(&Line::End(EndLine::Done { image })), false),
+        Err(error) => {
+            // The status line is out already, so the failure goes into the last line.
+            let error = ApiError::from(error);
+            let (code, message) = (error.code(), error.message());
+            (written(&Line::End(EndLine::Error { code, message })), false)
+        }
+    }
+}
+
+fn written(line: &Line) -> Bytes {
+    // Writing this structure to memory cannot fail.
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+/// Removes an image that no sandbox and no other image uses.
+#[utoipa::path(
+    delete,
+    path = "/images/{name}",
+    responses(
+        (status = 200, description = "It is removed.", body = Done),
+        (status = 409, description = "There are sandboxes or images that use it.", body = ErrorBody),
+        (status = 422, description = "The provider does not do this.", body = ErrorBody),
+        (status = 503, description = "Another image is being pulled, or the provider cannot be reached.", body = ErrorBody),
+    )
+)]
+pub async fn delete(
+    State(state): State<AppState>,
+    actor: Actor,
+    Name(name): Name,
+) -> Result<axum::Json<Done>, ApiError> {
+    let action = |image: &str| actor.does("image.delete", image);
+    match state.sandboxes.remove_image(&*state.images, &name, action).await {
+        Ok(()) => Ok(axum::Json(Done { status: "deleted" })),
+        Err(ImageRemovalError::Catalog(error)) => Err(unreadable(error)),
+        Err(ImageRemovalError::Failed(error)) => Err(error.into()),
+        Err(error @ ImageRemovalError::NotFound(_)) => Err(ApiError::not_found(error.to_string())),
+        Err(error @ (ImageRemovalError::InUse { .. } | ImageRemovalError::IsParent { .. })) => {
+            Err(ApiError::conflict(error.to_string()))
+        }
+    }
 }

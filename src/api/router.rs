@@ -163,6 +163,8 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Api, routes!(providers::test))
         .needs(Scope::Read, routes!(images::list))
         .needs(Scope::Read, routes!(images::get))
+        .needs(Scope::Admin, routes!(images::pull))
+        .needs(Scope::Admin, routes!(images::delete))
         .needs(Scope::Read, routes!(logs::logs))
         .needs(Scope::Read, routes!(stats::stats))
         .needs(Scope::Read, routes!(events::events))

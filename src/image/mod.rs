@@ -29,4 +29,4 @@ pub use load::{Image, LoadedProgram, Loader};
 pub use manifest::{Licence, Manifest};
 pub use progress::{LogProgress, Progress, Step};
 pub use record::Record;
-pub use store::{ImageInfo, ImageState, ImageStore};
+pub use store::{ImageInfo, ImageState, ImageStore, may_name};

@@ -579,6 +579,12 @@ impl Inputs<'_> {
     }
 }
 
+/// Whether a client's image name may mean the image that has these names.
+#[must_use]
+pub fn may_name(wanted: &str, names: &[String]) -> bool {
+    find(wanted, vec![()], |()| names.to_vec()).is_some()
+}
+
 /// Finds what a client's image name means.
 fn find<T>(wanted: &str, items: Vec<T>, names: impl Fn(&T) -> Vec<String>) -> Option<T> {
     let short = DOCKER_PREFIXES

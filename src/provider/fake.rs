@@ -48,6 +48,8 @@ pub struct FakeProvider {
     pub away: AtomicBool,
     /// Sandboxes it cannot bring back.
     pub damaged: Mutex<BTreeSet<String>>,
+    /// Images it was told to remove.
+    pub removed_images: Mutex<BTreeSet<String>>,
     /// When it says no, the process is dead: nothing has an effect any more, and no call returns.
     is_alive: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -221,12 +223,7 @@ impl Provider for FakeProvider {
             "broken" => return Err(ProviderError::Internal("secret detail".to_owned())),
             "panic" => panic!("the fake provider panics"),
             image if IMAGES.contains(&image) => {}
-            image => {
-                return Err(ProviderError::ImageNotFound {
-                    image: image.to_owned(),
-                    available: IMAGES.map(str::to_owned).to_vec(),
-                });
-            }
+            image => return Err(unknown_image(image)),
         }
         self.step().await;
         self.sandboxes.lock().unwrap().insert(id.to_owned(), Files::new());
@@ -456,15 +453,40 @@ impl Provider for FakeProvider {
         self.with(id, |_| Ok(()))
     }
 
+    /// `alpine:latest` is there already; `slow` is never done, `broken` fails and `panic` panics after a step.
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
+        self.reachable()?;
+        if !IMAGES.contains(&image) {
+            return Err(unknown_image(image));
+        }
+        if image == "alpine:latest" {
+            return Ok(());
+        }
         let step = PullProgress {
             status: format!("pulling {image}"),
-            part: None,
-            current: None,
-            total: None,
+            part: Some("layer".to_owned()),
+            current: Some(1),
+            total: Some(2),
         };
         let _ = progress.send(step).await;
+        match image {
+            "slow" => std::future::pending().await,
+            "broken" => Err(ProviderError::Unavailable("the registry is away".to_owned())),
+            "panic" => panic!("the fake provider panics"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
+        self.removed_images.lock().unwrap().insert(image.to_owned());
         Ok(())
+    }
+}
+
+fn unknown_image(image: &str) -> ProviderError {
+    ProviderError::ImageNotFound {
+        image: image.to_owned(),
+        available: IMAGES.map(str::to_owned).to_vec(),
     }
 }
 

@@ -229,7 +229,7 @@ pub struct Capabilities {
 }
 
 /// One step of a pull, for a progress display.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PullProgress {
     /// What is being done, in a few words.
     pub status: String,
@@ -275,6 +275,9 @@ pub enum ProviderError {
     /// A limit of the sandbox was hit: disk full, too many processes.
     #[error("{0}")]
     LimitReached(String),
+    /// Something else uses what is to be changed; the message names it.
+    #[error("{0}")]
+    InUse(String),
     /// This provider or image cannot do that; the message says what can.
     #[error("{0}")]
     Unsupported(String),
@@ -352,6 +355,18 @@ pub trait Provider: Send + Sync + 'static {
     /// What came before an error stays.
     async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError>;
 
-    /// Fetches and prepares an image, telling progress.
+    /// Fetches and prepares an image, telling progress. An image that is there already is done at once. Errors that need
+    /// no work, above all [`ProviderError::ImageNotFound`], come before any progress.
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError>;
+
+    /// Removes an image that no sandbox uses, so that it is no longer in the image catalog.
+    ///
+    /// [`ProviderError::InUse`] when another image builds on it.
+    async fn remove_image(&self, _image: &str) -> Result<(), ProviderError> {
+        let message = format!(
+            "provider {} removes no images; use the tools of its engine",
+            self.name()
+        );
+        Err(ProviderError::Unsupported(message))
+    }
 }

@@ -12,6 +12,9 @@ pub struct ImageDescription {
     pub name: String,
     /// Other names of the same image.
     pub aliases: Vec<String>,
+    /// The image it builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Exact version of what is inside, such as `CPython 3.12.0`.
     pub version: String,
     /// Provider that runs it.
@@ -28,6 +31,14 @@ pub struct ImageDescription {
     pub capabilities: Vec<String>,
     /// What it cannot do, and what to use instead.
     pub known_limits: Vec<String>,
+}
+
+impl ImageDescription {
+    /// Its name, and the others it has.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.name).chain(&self.aliases).cloned().collect()
+    }
 }
 
 /// The list of images could not be read. The message is for the log.
@@ -92,6 +103,7 @@ fn description(info: ImageInfo) -> ImageDescription {
     ImageDescription {
         name: info.name,
         aliases: info.aliases,
+        parent: info.parent,
         version: info.version,
         provider: "wasm".to_owned(),
         size_bytes: info.size,

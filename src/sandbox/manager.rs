@@ -14,6 +14,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::admission::{Admission, Slot};
 use super::detached::Detached;
 use super::events::{Event, EventBus, EventKind};
+use super::image_removal::ImageRemovals;
 use super::life::{Origin, Phase, Sandbox};
 use super::metrics::{CreateOutcome, Metrics};
 use super::quota::Quotas;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) quotas: Arc<Quotas>,
     /// Who may create a sandbox now.
     pub(super) admission: Arc<Admission>,
+    /// Images that no sandbox is made from now.
+    pub(super) removals: ImageRemovals,
     /// Every sandbox that still holds something at its provider. Never locked across an await.
     sandboxes: RwLock<HashMap<SandboxId, Entry>>,
     /// Providers that may still hold what an earlier process left. They make no sandboxes until that is known.
@@ -143,6 +146,7 @@ impl SandboxManager {
                 metrics,
                 events: EventBus::default(),
                 quotas,
+                removals: ImageRemovals::default(),
                 sandboxes: RwLock::default(),
                 unreconciled: RwLock::default(),
                 closing: CancellationToken::new(),
@@ -420,7 +424,11 @@ async fn make(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<SandboxV
     let shared = &manager.shared;
     let provider = sandbox.provider()?;
     let started = Instant::now();
-    if let Err(error) = guarded(provider.create(id.as_str(), &sandbox.spec)).await {
+    let created = match shared.removals.refuse(provider.name(), &sandbox.spec.image) {
+        Ok(()) => guarded(provider.create(id.as_str(), &sandbox.spec)).await,
+        refused => refused,
+    };
+    if let Err(error) = created {
         if let ProviderError::Internal(_) | ProviderError::Unavailable(_) = error {
             let outcome = CreateOutcome::Error;
             shared.metrics.created(provider.name(), outcome, started.elapsed());

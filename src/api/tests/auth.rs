@@ -56,6 +56,8 @@ async fn without_a_known_key_every_route_but_health_is_closed() {
         ("POST", "/providers/test"),
         ("GET", "/images"),
         ("GET", "/images/x"),
+        ("DELETE", "/images/x"),
+        ("POST", "/images/pull"),
     ] {
         answer(server.request(method, path))
             .await

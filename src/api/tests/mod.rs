@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod exec_ws;
 mod files;
+mod images;
 mod isolation;
 mod keys;
 mod lifecycle;
@@ -31,7 +32,7 @@ use super::router::{RouteRule, rules};
 use super::{ApiKeys, AppState, run};
 use crate::config::Config;
 use crate::provider::fake::FakeProvider;
-use crate::sandbox::{NoImages, Providers, SandboxManager};
+use crate::sandbox::{ImageCatalog, NoImages, Providers, SandboxManager};
 use crate::store::Store;
 
 /// A server of its own for each test.
@@ -59,6 +60,10 @@ impl TestServer {
     }
 
     async fn with(config: Config) -> Self {
+        Self::with_images(config, |_| Arc::new(NoImages)).await
+    }
+
+    async fn with_images(config: Config, images: impl FnOnce(Arc<FakeProvider>) -> Arc<dyn ImageCatalog>) -> Self {
         let provider = Arc::new(FakeProvider::default());
         let providers = Providers::new(vec![provider.clone()], "wasm").unwrap();
         let config = Arc::new(config);
@@ -67,7 +72,7 @@ impl TestServer {
             sandboxes: SandboxManager::new(Arc::clone(&config), providers, store.clone()),
             keys: ApiKeys::load(&config.auth, store.clone()).await.unwrap(),
             store,
-            images: Arc::new(NoImages),
+            images: images(Arc::clone(&provider)),
             started: Instant::now(),
             config,
         };

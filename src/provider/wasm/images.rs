@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::MutexGuard;
+
 use super::blocking;
-use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress};
+use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress};
 use crate::kernel::{Program, Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
@@ -32,6 +34,8 @@ pub struct Images {
     ready: RwLock<HashMap<String, Arc<ReadyImage>>>,
     /// Held while an image is installed or loaded, so that a burst of first requests does it once.
     loading: tokio::sync::Mutex<()>,
+    /// Held while an image is pulled or removed.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Images {
@@ -44,7 +48,51 @@ impl Images {
             loader,
             ready: RwLock::default(),
             loading: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Checks that there is such an image, installed or with a recipe.
+    pub fn check_known(&self, name: &str) -> Result<(), ProviderError> {
+        let found = self.store.inspect(name);
+        found.map(drop).map_err(|error| self.provider_error(name, error))
+    }
+
+    /// Waits until nobody else pulls or removes an image.
+    pub async fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// Installs what is missing of an image. Blocks, for minutes when something has to be built.
+    pub fn install(&self, name: &str, progress: &dyn Progress) -> Result<(), ProviderError> {
+        match self.store.install(name, &self.runtime, progress) {
+            // It is there, and there is nothing newer to install.
+            Ok(_) | Err(ImageError::NoRecipe(..)) => Ok(()),
+            Err(error) => Err(self.provider_error(name, error)),
+        }
+    }
+
+    /// Drops every image from memory. Sandboxes that were made from one keep it.
+    pub fn unload(&self) {
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Removes an installed image.
+    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), ProviderError> {
+        // A pull may take minutes.
+        let _changing = self
+            .changing
+            .try_lock()
+            .map_err(|_| ProviderError::Unavailable("an image is being pulled; try again later".to_owned()))?;
+        let _not_loading = self.loading.lock().await;
+        let (this, image) = (Arc::clone(self), name.to_owned());
+        blocking(move || {
+            let removed = this.store.remove(&image);
+            removed.map(drop).map_err(|error| this.provider_error(&image, error))
+        })
+        .await?;
+        self.unload();
+        Ok(())
     }
 
     /// The image of this name or alias; installed and loaded if need be.
@@ -112,7 +160,8 @@ impl Images {
 
     fn provider_error(&self, name: &str, error: ImageError) -> ProviderError {
         match error {
-            ImageError::Unknown(_) => {
+            ImageError::IsParent { .. } => ProviderError::InUse(error.to_string()),
+            ImageError::Unknown(_) | ImageError::NotInstalled(_) => {
                 let infos = self.store.list().unwrap_or_default();
                 let available = infos
                     .into_iter()

@@ -5,6 +5,7 @@ mod exec;
 mod files;
 mod images;
 mod kept_files;
+mod pull;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -267,8 +268,12 @@ impl Provider for WasmProvider {
         result
     }
 
-    async fn pull_image(&self, image: &str, _progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
-        self.prepare_image(image).await
+    async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
+        pull::pull(&self.images, image, progress).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
+        self.images.remove(image).await
     }
 }
 
