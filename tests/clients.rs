@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use server_support::api::Api;
 use server_support::engine;
+use server_support::python::run;
 use server_support::server::Server;
 
 /// Where the snippets and scripts are.
@@ -33,49 +34,10 @@ fn lock_seed_port() -> File {
     file
 }
 
-/// The Python with the packages of `requirements.txt`, installed once.
+/// The Python with the packages of `requirements.txt`.
 fn python() -> PathBuf {
     let requirements = Path::new(SOURCES).join("requirements.txt");
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients-venv");
-    let python = venv.join("bin/python");
-    let lock = File::create(venv.with_extension("lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    let stamp = venv.join("installed.txt");
-    let wanted = fs::read(&requirements).expect("requirements.txt");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return python;
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-    run(Command::new(&python)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--requirement",
-        ])
-        .arg(&requirements));
-    fs::write(&stamp, wanted).expect("the stamp is written");
-    python
-}
-
-/// Runs a program that must succeed, and returns what it prints.
-#[track_caller]
-fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{stdout}\n{stderr}",
-        output.status
-    );
-    stdout.into_owned()
+    server_support::python::bin("clients", &requirements).join("python")
 }
 
 /// A snippet of the seed page, as the page has it.

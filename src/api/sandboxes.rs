@@ -18,17 +18,35 @@ use crate::sandbox::{CreateRequest, SandboxView, UserId};
 /// A sandbox to create. Unknown fields are ignored, as StacyVM does, so that newer clients work.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 pub struct CreateBody {
+    /// What it is made of; the template's or the server's default when absent.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\s\x00-\x1f\x7f]+$")]
     image: Option<String>,
+    /// What it runs on; the template's or the server's default when absent or empty.
+    #[schema(max_length = 256)]
     provider: Option<String>,
+    /// Memory, MiB.
+    #[schema(minimum = 1)]
     memory_mb: Option<u64>,
+    /// Processes that may run at the same instant.
+    #[schema(minimum = 1)]
     vcpus: Option<u32>,
+    /// Files beyond the image, MiB.
+    #[schema(minimum = 1)]
     disk_mb: Option<u64>,
+    /// How long it lives; at most the server's longest.
     #[schema(value_type = Option<GoDuration>)]
     ttl: Option<GoDuration>,
+    /// Labels.
     metadata: Option<BTreeMap<String, String>>,
+    /// Environment of every command.
     env: Option<BTreeMap<String, String>>,
+    /// A template whose values hold where this request has none.
+    #[schema(max_length = 128)]
     template: Option<String>,
+    /// The user it is attributed to, when the caller is not bound to one.
+    #[schema(max_length = 128, pattern = r"^[^\s/\\\x00-\x1f\x7f]*$")]
     owner_id: Option<String>,
+    /// What it may reach over the network.
     network: Option<Network>,
 }
 

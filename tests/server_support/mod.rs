@@ -4,4 +4,5 @@
 pub mod api;
 pub mod engine;
 pub mod images;
+pub mod python;
 pub mod server;
