@@ -109,6 +109,7 @@ fn over_http(criterion: &mut Criterion) {
         store,
         images: Arc::new(ImageStore::open_default().expect("the image store opens")),
         keys,
+        image_import: None,
         started: Instant::now(),
     };
     let base = tokio.block_on(async {

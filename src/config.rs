@@ -340,6 +340,12 @@ pub struct Limits {
     pub header_timeout: GoDuration,
     /// How long a client that sends a body may pause. A whole JSON body may take ten times as long. Default 30s.
     pub body_timeout: GoDuration,
+    /// Largest WebAssembly file that `POST /images` takes, bytes. Default 256 MiB.
+    pub max_image_bytes: u64,
+    /// Memory that compiling one such file may use, MiB. Default 2048.
+    pub compile_memory_mb: u64,
+    /// How long compiling one such file may take. Default 2m.
+    pub compile_timeout: GoDuration,
     /// How long a stopping server lets running commands finish. Default 10s.
     pub shutdown_grace: GoDuration,
 }
@@ -374,6 +380,9 @@ impl Default for Limits {
             max_connections: 4096,
             header_timeout: seconds(60),
             body_timeout: seconds(30),
+            max_image_bytes: 256 << 20,
+            compile_memory_mb: 2048,
+            compile_timeout: seconds(2 * 60),
             shutdown_grace: seconds(10),
         }
     }

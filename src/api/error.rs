@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::exec::ExecAnswer;
 use crate::provider::ProviderError;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{ImportError, SandboxError};
 use crate::store::StoreError;
 
 /// Seconds a client is asked to wait after 429 and 503 when nothing better is known.
@@ -213,6 +213,24 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         Self::internal()
+    }
+}
+
+impl From<ImportError> for ApiError {
+    fn from(error: ImportError) -> Self {
+        let message = error.to_string();
+        match error {
+            ImportError::Invalid(_) => Self::bad_request(message),
+            ImportError::Unsupported(_) => Self::unsupported(message),
+            ImportError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            ImportError::TooLarge(limit) => super::extract::too_large(limit),
+            ImportError::Stalled => Self::body_timeout(),
+            ImportError::Busy => Self::unavailable(message),
+            ImportError::Internal(cause) => {
+                tracing::error!(%cause, "an image could not be imported");
+                Self::internal()
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod exec_ws;
 mod extract;
 mod files;
 mod health;
+mod image_import;
 mod images;
 mod keys;
 mod logs;

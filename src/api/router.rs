@@ -21,11 +21,11 @@ use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
 use super::{
-    admission, archive, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, images, keys, logs,
-    metrics, openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
+    admission, archive, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, image_import, images,
+    keys, logs, metrics, openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
 };
 use crate::config::{Config, Scope};
-use crate::sandbox::{ImageCatalog, SandboxManager};
+use crate::sandbox::{ImageCatalog, ImageImporter, SandboxManager};
 use crate::store::Store;
 
 /// What every handler can reach. Cheap to clone.
@@ -39,6 +39,8 @@ pub struct AppState {
     pub store: Store,
     /// Installed images.
     pub images: Arc<dyn ImageCatalog>,
+    /// Takes in images that users bring; `None` on a server without an image store.
+    pub image_import: Option<Arc<ImageImporter>>,
     /// Who may call.
     pub keys: ApiKeys,
     /// When the server started, for its uptime.
@@ -162,6 +164,7 @@ fn routes(state: AppState) -> Routes {
         .needs(Scope::Read, routes!(providers::get))
         .needs(Scope::Api, routes!(providers::test))
         .needs(Scope::Read, routes!(images::list))
+        .needs(Scope::Admin, routes!(image_import::import))
         .needs(Scope::Read, routes!(images::get))
         .needs(Scope::Admin, routes!(images::pull))
         .needs(Scope::Admin, routes!(images::delete))

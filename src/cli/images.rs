@@ -1,14 +1,20 @@
 //! `wisp images`: which images there are, installing and removing them.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clap::Subcommand;
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::image::{ImageInfo, ImageState, ImageStore, Progress, Step};
-use crate::kernel::Runtime;
+use super::serve::compile_limits;
+use crate::config::Config;
+use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Step};
+use crate::kernel::{Runtime, new_engine};
 
 /// Threads for guests that prepare an image; one runs at a time.
 const GUEST_THREADS: usize = 1;
@@ -32,6 +38,8 @@ pub enum ImagesCommand {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Makes an image of a WebAssembly program: a WASI preview1 command module.
+    Add(AddArgs),
     /// Removes installed images and what only they used.
     #[command(visible_alias = "remove")]
     Rm {
@@ -47,6 +55,43 @@ pub enum ImagesCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `wisp images add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The `.wasm` file.
+    pub file: PathBuf,
+    /// NAME or NAME:TAG of the image.
+    #[arg(long)]
+    pub name: String,
+    /// Absolute path of the program in a sandbox, /usr/bin and the file's name by default; may be repeated.
+    #[arg(long = "program", value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// The installed image it stands on, or `none` for an image that is this program alone.
+    #[arg(long, default_value = "base")]
+    pub parent: String,
+    /// Environment of every process, NAME=VALUE; may be repeated.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = super::parse_assignment)]
+    pub env: Vec<(String, String)>,
+    /// Where processes start; as in the parent by default.
+    #[arg(short, long)]
+    pub workdir: Option<String>,
+    /// Version of the program; digits of the file's digest by default.
+    #[arg(long)]
+    pub version: Option<String>,
+    /// One line for people.
+    #[arg(long, default_value = "")]
+    pub summary: String,
+    /// Where the file comes from; its name by default.
+    #[arg(long)]
+    pub provenance: Option<String>,
+    /// Terms of the program, an SPDX expression.
+    #[arg(long)]
+    pub licence: Option<String>,
+    /// Take the place of an own image of this name.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 impl ImagesCommand {
@@ -74,6 +119,7 @@ impl ImagesCommand {
                 }
                 Ok(())
             }
+            Self::Add(args) => add(store, args),
             Self::Rm { names } => {
                 for name in names {
                     let record = store.remove(&name)?;
@@ -89,6 +135,49 @@ fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) 
     let result = store.install(name, runtime, progress);
     progress.clear();
     let record = result?;
+    writeln!(
+        io::stdout(),
+        "{} {} is installed ({})",
+        record.name,
+        record.version,
+        mebibytes(record.size)
+    )?;
+    Ok(())
+}
+
+fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
+    let limits = Config::load(None, std::env::vars())?.limits;
+    let store = store.with_compile_limits(compile_limits(&limits));
+    let mut file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
+    let size = file.metadata().with_context(|| args.file.display().to_string())?.len();
+    anyhow::ensure!(
+        size <= limits.max_image_bytes,
+        "{} is larger than {} bytes (limits.max_image_bytes)",
+        args.file.display(),
+        limits.max_image_bytes
+    );
+    let file_name = |name: Option<&OsStr>| name.unwrap_or_default().to_string_lossy().into_owned();
+    let paths = match args.paths.as_slice() {
+        [] => vec![format!("/usr/bin/{}", file_name(args.file.file_stem()))],
+        paths => paths.to_vec(),
+    };
+    let new = NewImage {
+        name: args.name,
+        paths,
+        parent: Some(args.parent).filter(|parent| parent != "none"),
+        env: args.env.into_iter().collect(),
+        workdir: args.workdir,
+        version: args.version,
+        summary: args.summary,
+        provenance: args.provenance.unwrap_or_else(|| file_name(args.file.file_name())),
+        licence: args.licence,
+        replace: args.replace,
+    };
+    let engine = new_engine()?;
+    let progress = Bar::new(false);
+    let result = store.import(&new, &mut file, &engine, &progress);
+    progress.clear();
+    let record = result.with_context(|| args.file.display().to_string())?;
     writeln!(
         io::stdout(),
         "{} {} is installed ({})",
@@ -221,7 +310,10 @@ fn print_details(image: &ImageInfo) -> io::Result<()> {
             mebibytes(image.size)
         },
     )?;
-    line("recipe", &format!("sha256:{}", image.recipe))?;
+    line(
+        if image.own { "file" } else { "recipe" },
+        &format!("sha256:{}", image.recipe),
+    )?;
     line("provenance", &image.provenance)?;
     line("capabilities", &image.capabilities.join(", "))?;
     for limit in &image.known_limits {

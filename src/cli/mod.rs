@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::duration::GoDuration;
+use crate::image::{ChildLimits, compile_in_child};
 
 /// Disposable sandboxes over REST.
 #[derive(Debug, Parser)]
@@ -57,6 +58,20 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write all of them into a directory.
     Man(man::ManArgs),
+    /// Compile what comes on standard input, for the process that started this one.
+    #[command(hide = true)]
+    CompileModule(CompileModuleArgs),
+}
+
+/// Arguments of `wisp compile-module`.
+#[derive(Debug, Args)]
+pub struct CompileModuleArgs {
+    /// Memory it may use, MiB.
+    #[arg(long)]
+    pub memory_mb: u64,
+    /// Processor time it may use, seconds.
+    #[arg(long)]
+    pub cpu_seconds: u64,
 }
 
 /// Arguments of `wisp serve`; each wins over the file and the environment.
@@ -204,6 +219,9 @@ pub struct KillArgs {
 
 /// Does what the command line asks for.
 pub fn main(cli: Cli) -> ExitCode {
+    if let Command::CompileModule(args) = &cli.command {
+        return compile_module(args);
+    }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let result = runtime.block_on(dispatch(cli.command));
@@ -228,7 +246,20 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => args.run().await?,
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
+        Command::CompileModule(args) => compile_module(&args),
     })
+}
+
+/// Runs before there are other threads: it limits the process.
+fn compile_module(args: &CompileModuleArgs) -> ExitCode {
+    let limits = ChildLimits {
+        memory_bytes: args.memory_mb.saturating_mul(1 << 20),
+        cpu_seconds: args.cpu_seconds,
+    };
+    match compile_in_child(limits) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.into()),
+    }
 }
 
 #[expect(

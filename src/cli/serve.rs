@@ -10,13 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServeArgs;
 use crate::api::{self, ApiKeys, AppState};
-use crate::config::Config;
-use crate::image::ImageStore;
+use crate::config::{Config, Limits};
+use crate::image::{CompileLimits, ImageStore};
 use crate::kernel::Runtime;
 use crate::provider::Provider;
 use crate::provider::docker::DockerProvider;
 use crate::provider::wasm::WasmProvider;
-use crate::sandbox::{Providers, SandboxManager};
+use crate::sandbox::{ImageImporter, Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
 
 /// Serves until interrupted.
@@ -31,10 +31,11 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let keys = ApiKeys::load(&config.auth, store.clone()).await?;
     config.check_exposure(keys.required())?;
     let runtime = Runtime::new(guest_threads())?;
-    let images = Arc::new(ImageStore::open_default()?);
-    let wasm = WasmProvider::new(runtime, Arc::clone(&images))
+    let images = Arc::new(ImageStore::open_default()?.with_compile_limits(compile_limits(&config.limits)));
+    let wasm = WasmProvider::new(Arc::clone(&runtime), Arc::clone(&images))
         .keeping_files_in(data_dir.sandboxes(), config.durability == Durability::Power);
     let wasm = Arc::new(wasm);
+    let importer = ImageImporter::new(Arc::clone(&images), runtime, &config.limits);
     let mut all = vec![Arc::clone(&wasm) as Arc<dyn Provider>];
     if config.docker.enabled {
         all.push(Arc::new(DockerProvider::new(
@@ -57,6 +58,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         sandboxes,
         store,
         images,
+        image_import: Some(Arc::new(importer)),
         keys,
         started,
     };
@@ -69,6 +71,14 @@ fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
     let config = args.load()?.config;
     config.check()?;
     Ok(config)
+}
+
+/// What compiling a user's file may cost.
+pub(super) fn compile_limits(limits: &Limits) -> CompileLimits {
+    CompileLimits {
+        memory_mb: limits.compile_memory_mb,
+        timeout: limits.compile_timeout.0,
+    }
 }
 
 /// As many as the machine has processors: guests do nothing but compute.

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Seek;
+use std::io::{Read, Seek};
 
 use wasmtime::{Engine, Module};
 
@@ -28,13 +28,13 @@ pub(super) fn engine_dir(engine: &Engine) -> String {
     format!("compiled/{:016x}", hasher.finish())
 }
 
-/// Loads a module of the store, compiling it first if no good code for this engine is there. `compiling` is called
-/// before that, because it takes seconds.
+/// Loads a module of the store. If no good code for this engine is there, `compile` makes it first; it holds the
+/// store's lock, and takes seconds.
 pub(super) fn load(
     store: &PrivateDir,
     engine: &Engine,
     digest: Digest,
-    compiling: impl FnOnce(),
+    compile: impl FnOnce() -> Result<(), ImageError>,
 ) -> Result<Module, ImageError> {
     if let Some(module) = load_compiled(store, engine, digest)? {
         return Ok(module);
@@ -44,8 +44,7 @@ pub(super) fn load(
     if let Some(module) = load_compiled(store, engine, digest)? {
         return Ok(module);
     }
-    compiling();
-    compile(store, engine, digest)?;
+    compile()?;
     load_compiled(store, engine, digest)?.ok_or_else(|| ImageError::Damaged(wasm_name(digest)))
 }
 
@@ -58,10 +57,15 @@ pub(super) fn compile(store: &PrivateDir, engine: &Engine, digest: Digest) -> Re
         what: name,
         reason: format!("{error:#}"),
     })?;
+    put(store, engine, digest, code.as_slice())
+}
+
+/// Stores compiled code of a module. The caller holds the store's lock.
+pub(super) fn put(store: &PrivateDir, engine: &Engine, digest: Digest, code: impl Read) -> Result<(), ImageError> {
     let (code_name, checksum_name) = names(engine, digest);
-    // Between the two writes the checksum fits no file, which counts as not compiled.
-    store.write(&checksum_name, Digest::of(&code).to_string().as_bytes())?;
-    store.write(&code_name, &code)
+    // Until the checksum is there too, or while it is an old one, this counts as not compiled.
+    let (checksum, _) = store.write_from(&code_name, code)?;
+    store.write(&checksum_name, checksum.to_string().as_bytes())
 }
 
 /// Whether a good compiled module is there.

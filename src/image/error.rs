@@ -72,6 +72,37 @@ pub enum ImageError {
         /// An installed image on top of it.
         child: String,
     },
+    /// What a user wants of an image of their own breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file is malformed WebAssembly, or no program for a sandbox.
+    #[error("this file cannot become an image: {0}")]
+    Refused(String),
+    /// A file is good WebAssembly that sandboxes do not run.
+    #[error("this file cannot become an image: {0}")]
+    Unsupported(String),
+    /// Compiling a file takes too much.
+    #[error(
+        "this file cannot become an image: compiling it takes more than {memory_mb} MiB of memory or {seconds} s, which \
+         is the limit"
+    )]
+    TooExpensive {
+        /// The limit on memory, MiB.
+        memory_mb: u64,
+        /// The limit on time, seconds.
+        seconds: u64,
+    },
+    /// The name of a new image is another's.
+    #[error("there is an image `{0}` already; remove it, replace it, or choose another name")]
+    NameTaken(String),
+    /// The name of a new image means one that wisp brings.
+    #[error("`{wanted}` means the image `{image}`, which comes with wisp; choose another name")]
+    NameReserved {
+        /// The wanted name.
+        wanted: String,
+        /// The image that has it.
+        image: String,
+    },
     /// Parents form a ring or a chain of absurd length.
     #[error("the parents of image `{0}` never end")]
     ParentLoop(String),

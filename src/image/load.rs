@@ -1,15 +1,17 @@
 //! Loading installed images.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{Engine, Module};
 
+use super::compiler::Compiler;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
+use super::private_dir::PrivateDir;
 use super::record::{LaunchRecord, ProgramRecord, Record};
 use super::store::ImageStore;
-use super::{compile, layer};
+use super::{compile, import, layer};
 use crate::kernel::{Launch, ProgramSpec, file_contents, install_system_directories};
 use crate::vfs::{Blob, Fs, Limits, ROOT, Tree};
 
@@ -23,8 +25,8 @@ const NO_LIMITS: Limits = Limits {
 
 /// An image ready to make sandboxes from.
 pub struct Image {
-    /// What is known about it.
-    pub record: Record,
+    /// What is known about it and its parents, the lowest first.
+    pub chain: Vec<Record>,
     /// All its files, the parent's below.
     pub tree: Tree,
     /// Says which files these are: the same for another image only if its tree is the same, numbers of inodes included.
@@ -82,19 +84,15 @@ impl Loader {
                 workdir.clone_from(directory);
             }
             for program in &record.programs {
-                let module = self.module(program.digest)?;
+                let module = self.module(record, program.digest)?;
                 programs.push(LoadedProgram {
                     spec: spec(program),
                     module,
                 });
             }
         }
-        let record = records
-            .into_iter()
-            .next_back()
-            .ok_or_else(|| ImageError::Unknown(name.to_owned()))?;
         Ok(Image {
-            record,
+            chain: records,
             tree,
             identity,
             programs,
@@ -103,16 +101,44 @@ impl Loader {
         })
     }
 
-    fn module(&self, digest: Digest) -> Result<Module, ImageError> {
+    /// Forgets modules that none of these images has.
+    pub fn retain<'a>(&self, chains: impl Iterator<Item = &'a [Record]>) {
+        let used: HashSet<Digest> = chains
+            .flatten()
+            .flat_map(|record| &record.programs)
+            .map(|program| program.digest)
+            .collect();
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.retain(|digest, _| used.contains(digest));
+    }
+
+    fn module(&self, record: &Record, digest: Digest) -> Result<Module, ImageError> {
         let modules = || self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = modules().get(&digest) {
             return Ok(module.clone());
         }
-        let compiling = || tracing::info!(%digest, "compiling a module for this version of the engine");
-        let module = compile::load(self.store.dir(), &self.engine, digest, compiling)?;
+        let module = code(self.store.dir(), &self.engine, record, digest, self.store.compiler())?;
         modules().insert(digest, module.clone());
         Ok(module)
     }
+}
+
+/// The code of one of an image's programs; compiled first if the engine is another than at installation.
+pub(super) fn code(
+    store: &PrivateDir,
+    engine: &Engine,
+    record: &Record,
+    digest: Digest,
+    compiler: &Compiler,
+) -> Result<Module, ImageError> {
+    compile::load(store, engine, digest, || {
+        tracing::info!(image = record.name, %digest, "compiling a module for this version of the engine");
+        if record.own {
+            import::recompile(store, engine, digest, compiler)
+        } else {
+            compile::compile(store, engine, digest)
+        }
+    })
 }
 
 /// The files of a chain of images, the lowest first.

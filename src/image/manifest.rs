@@ -423,7 +423,7 @@ fn is_npm_package(text: &str) -> bool {
 }
 
 /// An absolute path in the sandbox, without empty, `.` and `..` components.
-fn is_absolute(path: &str) -> bool {
+pub(super) fn is_absolute(path: &str) -> bool {
     path == "/" || path.strip_prefix('/').is_some_and(is_relative)
 }
 

@@ -7,8 +7,11 @@
 
 mod build;
 mod compile;
+mod compile_child;
+mod compiler;
 mod digest;
 mod error;
+mod import;
 mod layer;
 mod load;
 mod machine;
@@ -23,8 +26,11 @@ mod setup;
 mod source;
 mod store;
 
+pub use compile_child::{ChildLimits, run as compile_in_child};
+pub use compiler::{CompileLimits, Compiler};
 pub use digest::Digest;
 pub use error::ImageError;
+pub use import::NewImage;
 pub use load::{Image, LoadedProgram, Loader};
 pub use manifest::{Licence, Manifest};
 pub use progress::{LogProgress, Progress, Step};

@@ -1,12 +1,13 @@
 //! The store's directory: private to its owner, written only by renaming finished files into place.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
 
+use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 
 /// A directory below which no name leads out, and which only its owner may write to.
@@ -111,17 +112,34 @@ impl PrivateDir {
 
     /// Writes a file such that readers see the old one or all of the new one.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
+        self.write_from(name, bytes).map(|_| ())
+    }
+
+    /// Writes a file as [`Self::write`] does, with all that a reader yields; tells its digest and how many bytes it has.
+    pub(super) fn write_from(&self, name: &str, reader: impl Read) -> Result<(Digest, u64), ImageError> {
         let (directory, _) = name.rsplit_once('/').unwrap_or_default();
         if !directory.is_empty() {
             self.create_dir(directory)?;
         }
-        let (temporary, mut file) = self.create_unique(directory)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let result = written.and_then(|()| self.dir.rename(&temporary, &self.dir, name));
+        let (temporary, file) = self.create_unique(directory)?;
+        let mut hashing = Hashing {
+            reader,
+            hasher: Hasher::default(),
+        };
+        let written = io::copy(&mut hashing, &mut &file).and_then(|count| file.sync_all().map(|()| count));
+        let result = written.and_then(|count| self.dir.rename(&temporary, &self.dir, name).map(|()| count));
         if result.is_err() {
             self.remove(&temporary)?;
         }
-        result.map_err(ImageError::io(self.path(name)))
+        let count = result.map_err(ImageError::io(self.path(name)))?;
+        Ok((hashing.hasher.finish(), count))
+    }
+
+    /// A file without a name, for reading and writing. It is gone when it is closed, whatever happens.
+    pub(super) fn unnamed_file(&self) -> Result<File, ImageError> {
+        let (name, file) = self.create_unique("")?;
+        self.remove(&name)?;
+        Ok(file)
     }
 
     /// Removes a file or a directory with all in it, if it is there.
@@ -181,12 +199,26 @@ impl PrivateDir {
             format!("{directory}/{unique}")
         };
         let mut options = OpenOptions::new();
-        options.create_new(true).write(true).mode(0o600);
+        options.create_new(true).read(true).write(true).mode(0o600);
         let file = self
             .dir
             .open_with(&name, &options)
             .map_err(ImageError::io(self.path(&name)))?;
         Ok((name, file.into_std()))
+    }
+}
+
+/// Digests what is read through it.
+struct Hashing<R> {
+    reader: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
 

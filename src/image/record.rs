@@ -11,7 +11,7 @@ use super::manifest::Licence;
 pub(super) const FORM: u32 = 1;
 
 /// An installed image, complete without its recipe.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The form of this record.
     pub(super) form: u32,
@@ -37,7 +37,10 @@ pub struct Record {
     pub env: BTreeMap<String, String>,
     /// Where processes start.
     pub workdir: Option<String>,
-    /// Digest of the recipe it was installed from.
+    /// Brought by a user as a file, not installed from a recipe.
+    #[serde(default)]
+    pub own: bool,
+    /// Digest of the recipe it was installed from, or of the file.
     pub recipe: Digest,
     /// Digests of what was fetched.
     pub sources: Vec<Digest>,
@@ -52,10 +55,13 @@ pub struct Record {
 }
 
 /// A program of an installed image.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRecord {
     /// Digest of the module as it is run: without custom sections, pre-initialised where the recipe says so.
     pub digest: Digest,
+    /// Its form.
+    #[serde(default)]
+    pub kind: ModuleKind,
     /// Program files.
     pub paths: Vec<String>,
     /// Preopened directories.
@@ -64,6 +70,24 @@ pub struct ProgramRecord {
     pub launch: LaunchRecord,
     /// A write to a pipe nobody reads is an error for it.
     pub ignores_sigpipe: bool,
+}
+
+/// The form of a program's WebAssembly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleKind {
+    /// A core module that imports WASI preview1.
+    #[default]
+    Module,
+}
+
+impl ModuleKind {
+    /// The word for it among the capabilities of an image.
+    pub(super) fn capability(self) -> &'static str {
+        match self {
+            Self::Module => "wasi-preview1",
+        }
+    }
 }
 
 /// How a program starts.

@@ -13,10 +13,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use super::build::{self, Built};
+use super::compiler::{CompileLimits, Compiler};
 use super::digest::Digest;
 use super::error::ImageError;
 use super::machine::Task;
@@ -24,17 +26,17 @@ use super::manifest::{Licence, is_image_name};
 use super::private_dir::PrivateDir;
 use super::progress::{Progress, Step};
 use super::recipe::{self, Recipe};
-use super::record::{FORM, LaunchRecord, ProgramRecord, Record};
+use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::source::{self, Files};
 use super::{compile, layer, load, module, preinit, setup};
 use crate::kernel::Runtime;
 
 /// Most images on top of each other.
-const MAX_PARENTS: usize = 16;
+pub(super) const MAX_PARENTS: usize = 16;
 /// Environment variable that names the directory the store and builds lie in.
 const CACHE_VARIABLE: &str = "WISP_CACHE_DIR";
 /// Prefixes under which Docker knows its own images.
-const DOCKER_PREFIXES: [&str; 3] = ["docker.io/library/", "docker.io/", "library/"];
+pub(super) const DOCKER_PREFIXES: [&str; 3] = ["docker.io/library/", "docker.io/", "library/"];
 
 /// Whether an image can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,7 +75,9 @@ pub struct ImageInfo {
     pub provenance: String,
     /// Paths of its own programs.
     pub programs: Vec<String>,
-    /// Digest of the recipe: of the installed one if it is installed.
+    /// Brought by a user as a file.
+    pub own: bool,
+    /// Digest of the recipe: of the installed one if it is installed. Of the file for an own image.
     pub recipe: Digest,
     /// Bytes of its modules and layers in the store, 0 when not installed.
     pub size: u64,
@@ -84,6 +88,9 @@ pub struct ImageStore {
     dir: PrivateDir,
     recipes: PathBuf,
     build_caches: PathBuf,
+    compiler: Compiler,
+    /// Counts the changes this process has made to the installed images.
+    generation: AtomicU64,
 }
 
 impl ImageStore {
@@ -97,7 +104,18 @@ impl ImageStore {
             dir,
             recipes: recipes.to_owned(),
             build_caches: cache.join("build"),
+            compiler: Compiler::new(CompileLimits::default()),
+            generation: AtomicU64::new(0),
         })
+    }
+
+    /// The same store, where compiling a user's file may cost this much.
+    #[must_use]
+    pub fn with_compile_limits(self, limits: CompileLimits) -> Self {
+        Self {
+            compiler: Compiler::new(limits),
+            ..self
+        }
     }
 
     /// Opens the store of this user: below `WISP_CACHE_DIR`, else `$XDG_CACHE_HOME/wisp`, else `~/.cache/wisp`. Recipes
@@ -129,7 +147,7 @@ impl ImageStore {
             .iter()
             .map(|record| {
                 let recipe = recipes.iter().find(|recipe| recipe.manifest.name == record.name);
-                let outdated = recipe.is_some_and(|recipe| recipe.digest != record.recipe);
+                let outdated = !record.own && recipe.is_some_and(|recipe| recipe.digest != record.recipe);
                 let state = if outdated {
                     ImageState::Outdated
                 } else {
@@ -228,8 +246,24 @@ impl ImageStore {
             });
         }
         self.dir.remove(&record_name(&record.name))?;
+        self.generation.fetch_add(1, Ordering::Release);
         self.collect_garbage()?;
         Ok(record)
+    }
+
+    /// A number that changes whenever this process installs, replaces or removes an image.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether an image of this name or alias, loaded earlier, is what the store has now.
+    pub fn is_current(&self, name: &str, chain: &[Record]) -> bool {
+        self.installed_chain(name).is_ok_and(|now| now == chain)
+    }
+
+    /// What compiles users' files.
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// The directory all is in.
@@ -321,6 +355,7 @@ impl ImageStore {
             known_limits: manifest.known_limits.clone(),
             env: manifest.env.clone(),
             workdir: manifest.workdir.clone(),
+            own: false,
             recipe: recipe.digest,
             sources: manifest
                 .sources
@@ -388,6 +423,7 @@ impl ImageStore {
             record.size += wasm.len() as u64;
             record.programs.push(ProgramRecord {
                 digest: self.store_module(&wasm)?,
+                kind: ModuleKind::Module,
                 paths: program.paths.clone(),
                 preopens,
                 launch,
@@ -466,11 +502,13 @@ impl ImageStore {
         Ok(digest)
     }
 
-    fn write_record(&self, record: &Record) -> Result<(), ImageError> {
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), ImageError> {
         let name = record_name(&record.name);
         let json = serde_json::to_vec_pretty(record)
             .map_err(|error| ImageError::io(self.dir.path(&name))(std::io::Error::other(error)))?;
-        self.dir.write(&name, &json)
+        self.dir.write(&name, &json)?;
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     fn record(&self, name: &str) -> Result<Option<Record>, ImageError> {
@@ -509,7 +547,7 @@ impl ImageStore {
     }
 
     /// Removes what no installed image uses. The caller holds the lock.
-    fn collect_garbage(&self) -> Result<(), ImageError> {
+    pub(super) fn collect_garbage(&self) -> Result<(), ImageError> {
         let mut used: HashSet<String> = HashSet::new();
         for record in self.records()? {
             let programs = record.programs.iter().map(|program| compile::wasm_name(program.digest));
@@ -639,6 +677,7 @@ fn info_of_record(record: &Record, state: ImageState) -> ImageInfo {
             .iter()
             .flat_map(|program| program.paths.clone())
             .collect(),
+        own: record.own,
         recipe: record.recipe,
         size: record.size,
     }
@@ -662,6 +701,7 @@ fn info_of_recipe(recipe: &Recipe) -> ImageInfo {
             .iter()
             .flat_map(|program| program.paths.clone())
             .collect(),
+        own: false,
         recipe: recipe.digest,
         size: 0,
     }

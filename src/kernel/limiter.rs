@@ -11,7 +11,10 @@ use super::table::Control;
 /// Host bytes of one table element.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 /// Elements one table may have: well above what compilers emit, far below what would hurt the host.
-const MAX_TABLE_ELEMENTS: usize = 1 << 18;
+pub const MAX_TABLE_ELEMENTS: usize = 1 << 18;
+
+/// Tables one module may have.
+pub const MAX_TABLES: usize = 4;
 
 /// The limiter of one store: what it grants is charged, and given back when the store is dropped.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn tables(&self) -> usize {
-        4
+        MAX_TABLES
     }
 
     fn memories(&self) -> usize {

@@ -48,10 +48,8 @@ impl Runtime {
     /// # Errors
     /// When the machine lacks what the engine needs, or has no threads left.
     pub fn new(threads: usize) -> Result<Arc<Self>, RuntimeError> {
-        let engine = Engine::new(&config())?;
-        let mut linker = Linker::new(&engine);
-        super::preview1::add_to_linker(&mut linker)?;
-        super::wisp::add_to_linker(&mut linker)?;
+        let engine = new_engine()?;
+        let linker = new_linker(&engine)?;
         let ticker = Ticker::start(engine.clone())?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
@@ -97,6 +95,22 @@ impl Drop for Runtime {
             threads.shutdown_background();
         }
     }
+}
+
+/// An engine as every runtime has it, without the threads: enough to compile with.
+///
+/// # Errors
+/// When the machine lacks what the engine needs.
+pub fn new_engine() -> Result<Engine, RuntimeError> {
+    Ok(Engine::new(&config())?)
+}
+
+/// All that a module may import.
+pub(super) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Process>> {
+    let mut linker = Linker::new(engine);
+    super::preview1::add_to_linker(&mut linker)?;
+    super::wisp::add_to_linker(&mut linker)?;
+    Ok(linker)
 }
 
 /// The engine's configuration. Compiled images are only valid for the same one.

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::image::{ImageInfo, ImageState, ImageStore};
 
 /// One installed image, told honestly: what it is made of, what it can do and what it cannot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageDescription {
     /// Canonical name, such as `python:3.12`.
     pub name: String,
@@ -94,7 +95,7 @@ impl ImageCatalog for ImageStore {
     }
 }
 
-fn description(info: ImageInfo) -> ImageDescription {
+pub(super) fn description(info: ImageInfo) -> ImageDescription {
     let licences: Vec<String> = info
         .licences
         .iter()

@@ -66,7 +66,7 @@ pub fn build() -> Result<PathBuf, BuildError> {
 }
 
 /// The sysroot to compile with; `None` if the toolchain has the target itself.
-fn sysroot() -> Result<Option<PathBuf>, BuildError> {
+pub fn sysroot() -> Result<Option<PathBuf>, BuildError> {
     if Path::new(&rustc(&["--print", "target-libdir", "--target", TARGET])?).exists() {
         return Ok(None);
     }

@@ -73,6 +73,7 @@ impl TestServer {
             keys: ApiKeys::load(&config.auth, store.clone()).await.unwrap(),
             store,
             images: images(Arc::clone(&provider)),
+            image_import: None,
             started: Instant::now(),
             config,
         };

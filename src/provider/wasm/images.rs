@@ -6,13 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::MutexGuard;
 
 use super::blocking;
-use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress};
+use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress, Record};
 use crate::kernel::{Program, Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
 
 /// An image that sandboxes can be made from at once.
 pub struct ReadyImage {
+    /// What it was made of: its record and its parents'.
+    pub chain: Vec<Record>,
     /// All its files.
     pub tree: Tree,
     /// Says which files these are.
@@ -25,13 +27,21 @@ pub struct ReadyImage {
     pub workdir: String,
 }
 
+/// Images in memory, as of one state of the store.
+#[derive(Default)]
+struct Ready {
+    /// [`ImageStore::generation`] then.
+    generation: u64,
+    /// By the name clients use, aliases included.
+    images: HashMap<String, Arc<ReadyImage>>,
+}
+
 /// The images of one provider.
 pub struct Images {
     runtime: Arc<Runtime>,
     store: Arc<ImageStore>,
     loader: Loader,
-    /// By the name clients use, aliases included.
-    ready: RwLock<HashMap<String, Arc<ReadyImage>>>,
+    ready: RwLock<Ready>,
     /// Held while an image is installed or loaded, so that a burst of first requests does it once.
     loading: tokio::sync::Mutex<()>,
     /// Held while an image is pulled or removed.
@@ -74,7 +84,7 @@ impl Images {
 
     /// Drops every image from memory. Sandboxes that were made from one keep it.
     pub fn unload(&self) {
-        self.ready.write().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Ready::default();
     }
 
     /// Removes an installed image.
@@ -105,20 +115,47 @@ impl Images {
             return Ok(image);
         }
         let (this, wanted) = (Arc::clone(self), name.to_owned());
-        let image = blocking(move || this.load(&wanted)).await?;
-        self.ready
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), Arc::clone(&image));
+        let image = blocking(move || {
+            this.refresh();
+            this.load(&wanted)
+        });
+        let image = image.await?;
+        self.insert(name, &image);
         Ok(image)
     }
 
     fn loaded(&self, name: &str) -> Option<Arc<ReadyImage>> {
-        self.ready
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
+        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+        // After a change of the store the image may be another, or gone.
+        (ready.generation == self.store.generation())
+            .then(|| ready.images.get(name).cloned())
+            .flatten()
+    }
+
+    fn insert(&self, name: &str, image: &Arc<ReadyImage>) {
+        let mut ready = self.ready.write().unwrap_or_else(PoisonError::into_inner);
+        ready.images.insert(name.to_owned(), Arc::clone(image));
+    }
+
+    /// Forgets images that the store has changed or lost. Sandboxes that were made from them keep them.
+    fn refresh(&self) {
+        let generation = self.store.generation();
+        let images = {
+            let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+            if ready.generation == generation {
+                return;
+            }
+            ready.images.clone()
+        };
+        let current: HashMap<_, _> = images
+            .into_iter()
+            .filter(|(name, image)| self.store.is_current(name, &image.chain))
+            .collect();
+        self.loader.retain(current.values().map(|image| image.chain.as_slice()));
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Ready {
+            generation,
+            images: current,
+        };
     }
 
     fn load(&self, name: &str) -> Result<Arc<ReadyImage>, ProviderError> {
@@ -145,16 +182,14 @@ impl Images {
             programs.insert(program);
         }
         let ready = Arc::new(ReadyImage {
+            chain: image.chain,
             tree: image.tree,
             identity: image.identity,
             programs: Arc::new(programs),
             env: image.env,
             workdir: image.workdir,
         });
-        self.ready
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(canonical, Arc::clone(&ready));
+        self.insert(&canonical, &ready);
         Ok(ready)
     }
 

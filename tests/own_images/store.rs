@@ -1,0 +1,90 @@
+//! A store of images for one test, with what the default store has installed.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::{env, fs, io};
+
+use crate::images;
+
+/// The directory that `WISP_CACHE_DIR` names; removed when dropped.
+pub struct Store(tempfile::TempDir);
+
+impl Store {
+    /// A copy of the default store, without what only installing needs.
+    pub fn new() -> Self {
+        images::install();
+        let from = default_cache().join("images");
+        let to = tempfile::tempdir().expect("a directory");
+        for part in ["images", "layers", "modules", "compiled"] {
+            copy(&from.join(part), &to.path().join("images").join(part)).expect("the default store is copied");
+        }
+        Self(to)
+    }
+
+    /// Where it is, for `WISP_CACHE_DIR`.
+    pub fn path(&self) -> &str {
+        self.0.path().to_str().expect("a path that is text")
+    }
+
+    /// The names of all its files.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        let mut directories = vec![self.0.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.file_name().is_some_and(|name| name != "lock") {
+                    files.insert(path);
+                }
+            }
+        }
+        files
+    }
+
+    /// Runs `wisp` with this store.
+    pub fn wisp(&self, arguments: &[&str]) -> Output {
+        self.command(env!("CARGO_BIN_EXE_wisp"))
+            .args(arguments)
+            .output()
+            .expect("wisp starts")
+    }
+
+    /// A program that uses this store.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("WISP_CACHE_DIR", self.path())
+            .env("RUST_LOG", "off")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// The directory of the default store.
+pub fn default_cache() -> PathBuf {
+    let named = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named("WISP_CACHE_DIR")
+        .or_else(|| Some(named("XDG_CACHE_HOME")?.join("wisp")))
+        .or_else(|| Some(named("HOME")?.join(".cache/wisp")))
+        .expect("a home directory")
+}
+
+/// Copies a directory; files that are never written to again are shared.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let (from, to) = (entry.as_ref().map(fs::DirEntry::path), to);
+        let from = from.map_err(|error| io::Error::other(error.to_string()))?;
+        let to = to.join(from.file_name().unwrap_or_default());
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
