@@ -42,6 +42,8 @@ const TABLE: &[Row] = &[
     ("GET", "/version", "", "", Nobody),
     ("GET", "/sandboxes", "", "", User),
     ("POST", "/sandboxes", "", r#"{"template":"private"}"#, Tenant),
+    // It counts by tenant.
+    ("POST", "/sandboxes/admission", "", "{}", Tenant),
     // What the reaper has not removed yet; there is none.
     ("DELETE", "/sandboxes", "", "", Nobody),
     ("GET", "/sandboxes/{id}", "", "", User),
@@ -95,6 +97,12 @@ const TABLE: &[Row] = &[
     ("GET", "/diagnostics", "", "", Server),
     ("GET", "/pool/status", "", "", Nobody),
     ("GET", "/snapshots", "", "", Nobody),
+    ("GET", "/quotas", "", "", User),
+    ("GET", "/quotas/summary", "", "", User),
+    ("GET", "/quotas/{owner}", "", "", User),
+    ("PUT", "/quotas/{owner}", "", r#"{"max_sandboxes":9}"#, User),
+    ("DELETE", "/quotas/{owner}", "", "", User),
+    ("GET", "/quotas/{owner}/usage", "", "", User),
     ("GET", "/keys", "", "", UserForAdmins),
     ("POST", "/keys", "", r#"{"name":"more","user":"ann"}"#, UserForAdmins),
     ("DELETE", "/keys/{id}", "", "", UserForAdmins),
@@ -192,9 +200,7 @@ impl Things {
         made(server.send(ann, "POST", &exec, r#"{"command":"echo s3cret"}"#).await);
         let template = r#"{"name":"private","image":"python:3.12"}"#;
         made(server.send(ann, "POST", "/templates", template).await);
-        if server.has("PUT", "/quotas/{owner}") {
-            made(server.send(admin, "PUT", "/quotas/ann", r#"{"max_sandboxes":7}"#).await);
-        }
+        made(server.send(admin, "PUT", "/quotas/ann", r#"{"max_sandboxes":7}"#).await);
         let key = json!({"name": "anns", "user": "ann"}).to_string();
         let key = made(server.send(admin, "POST", "/keys", &key).await);
         let key = key["id"].as_str().unwrap().to_owned();
@@ -244,10 +250,6 @@ impl Things {
 }
 
 impl TestServer {
-    fn has(&self, method: &str, path: &str) -> bool {
-        self.rules.iter().any(|rule| rule.method == method && rule.path == path)
-    }
-
     fn rule(&self, row: &Row) -> &RouteRule {
         let rule = self
             .rules
