@@ -14,6 +14,7 @@ use crate::duration::GoDuration;
 use crate::sandbox::{OwnerQuota, OwnerUsage, Quota, QuotaSummary, UserId};
 
 /// Limits of one owner. What is absent, 0 or `0s` is limited by the server only.
+#[expect(clippy::struct_field_names, reason = "the names are the contract's")]
 #[derive(Deserialize, ToSchema)]
 #[schema(as = QuotaLimits, example = json!({"max_sandboxes": 5, "max_ttl": "1h", "max_exec_timeout": "5m"}))]
 pub struct QuotaBody {

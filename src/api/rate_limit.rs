@@ -222,6 +222,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a client may be at no address")]
     fn nowhere() -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, 1]))
     }

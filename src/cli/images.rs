@@ -39,7 +39,7 @@ pub enum ImagesCommand {
         verbose: bool,
     },
     /// Makes an image of a WebAssembly program: a WASI preview1 command module.
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Removes installed images and what only they used.
     #[command(visible_alias = "remove")]
     Rm {
@@ -119,7 +119,7 @@ impl ImagesCommand {
                 }
                 Ok(())
             }
-            Self::Add(args) => add(store, args),
+            Self::Add(args) => add(store, *args),
             Self::Rm { names } => {
                 for name in names {
                     let record = store.remove(&name)?;

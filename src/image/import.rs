@@ -83,9 +83,12 @@ impl NewImage {
     /// # Errors
     /// [`ImageError::Invalid`] tells which.
     pub fn check(&self) -> Result<(), ImageError> {
-        let require = |holds: bool, message: &dyn Fn() -> String| match holds {
-            true => Ok(()),
-            false => Err(ImageError::Invalid(message())),
+        let require = |holds: bool, message: &dyn Fn() -> String| {
+            if holds {
+                Ok(())
+            } else {
+                Err(ImageError::Invalid(message()))
+            }
         };
         require(is_image_name(&self.name), &|| {
             "the name must be NAME or NAME:TAG of lower-case letters, digits and ._-/, such as tools:1".to_owned()

@@ -95,6 +95,7 @@ impl FakeProvider {
     }
 
     /// A provider of a new process that holds what this one does.
+    #[must_use]
     pub fn reopened(&self) -> Self {
         Self {
             sandboxes: Mutex::new(self.sandboxes.lock().unwrap().clone()),
@@ -417,7 +418,7 @@ impl Provider for FakeProvider {
             for (known, file) in files.iter().filter(|(known, _)| is_within(known, path)) {
                 let size = file.content.len() as u64;
                 let entry = Entry {
-                    path: known[path.trim_end_matches('/').len() + 1..].as_bytes().to_vec(),
+                    path: known.as_bytes()[path.trim_end_matches('/').len() + 1..].to_vec(),
                     kind: EntryKind::File { size },
                     mode: file.mode,
                     mtime: 1_700_000_000,

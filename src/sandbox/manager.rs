@@ -332,7 +332,6 @@ impl SandboxManager {
     }
 
     /// Counts a conversation that goes on after its request was answered, until the token is dropped.
-    #[must_use]
     pub fn session(&self) -> TaskTrackerToken {
         self.shared.sessions.token()
     }

@@ -43,15 +43,19 @@ def before_call(context, case, kwargs):
 
 
 def meet_what_is_named(case, method, path, body):
-    """Puts the live sandbox or template into a path, unless the request would end it."""
+    """Puts the live sandbox or template into a path; a name out of an earlier answer stays, unless it would end them."""
     parameters = case.path_parameters or {}
-    if method == "DELETE" and path.endswith("}"):
-        return
+    ends = method == "DELETE" and path.endswith("}")
     if path.startswith("/sandboxes/{id}") and str(parameters.get("id", "")).startswith("sb"):
         if path.endswith("/extend"):
-            if not half(body):
-                return
-            body["ttl"] = "1h"
-        parameters["id"] = SANDBOX
-    if path.startswith("/templates/{name}") and half(parameters.get("name")):
-        parameters["name"] = TEMPLATE
+            body["ttl"] = "1h" if half(body) else body.get("ttl")
+            ends = body["ttl"] != "1h"
+        if not ends:
+            parameters["id"] = SANDBOX
+        elif parameters["id"] == SANDBOX:
+            parameters["id"] = "sb_0123456789abcdef0123"
+    if path.startswith("/templates/{name}"):
+        if not ends and half(parameters.get("name")):
+            parameters["name"] = TEMPLATE
+        elif ends and parameters.get("name") == TEMPLATE:
+            parameters["name"] = "another"

@@ -51,6 +51,13 @@ async fn fuzz(server: Server, key: Option<&'static str>, phases: &'static str, e
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])
                 .args(["--request-timeout", "20", "--continue-on-failure", "--no-color"])
                 .args(ENDLESS.iter().flat_map(|path| ["--exclude-path", path]))
+                // A server without keys closes to those who have none with its first key.
+                .args(
+                    key.is_none()
+                        .then_some(["--exclude-path", "/keys"])
+                        .into_iter()
+                        .flatten(),
+                )
                 .args(
                     key.iter()
                         .flat_map(|key| ["--header".to_owned(), format!("X-API-Key: {key}")]),

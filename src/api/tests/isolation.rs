@@ -424,5 +424,5 @@ async fn no_route_tells_or_does_anything_across_tenants_or_users() {
         }
     }
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
-    println!("{} routes × {} callers, 0 leaks", TABLE.len(), callers.len());
+    eprintln!("{} routes × {} callers, 0 leaks", TABLE.len(), callers.len());
 }

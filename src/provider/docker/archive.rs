@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let told = b"1000\01000\0/dir\0./out\0./a/in\0\0.\0./a\0";
+        let told = b"1000\x001000\0/dir\0./out\0./a/in\0\0.\0./a\0";
         let (owner, target, tree) = Tree::parse(told).unwrap();
         assert_eq!((owner, target.as_str()), (Owner { uid: 1000, gid: 1000 }, "/dir"));
         tree
