@@ -21,9 +21,9 @@ pub struct Decision {
     queueable: bool,
     /// Which limit is in the way: empty, `max_ttl`, `max_sandboxes`, `max_owner_sandboxes` or `provider_unavailable`.
     reason: &'static str,
-    /// Sandboxes of the server.
+    /// Sandboxes of the caller's tenant; of the server for a key with the scope `admin`.
     active_sandboxes: usize,
-    /// Most of them.
+    /// Most of the server's.
     max_sandboxes: usize,
     /// Sandboxes of the owner; 0 for a request without one.
     active_owner_sandboxes: usize,

@@ -13,7 +13,7 @@ use super::caller::Holder;
 use super::metrics::{Metrics, Rejection};
 use super::quota::Quotas;
 use super::spawn_queue::{SpawnQueue, Ticket};
-use super::{Caller, CreateRequest, SandboxError, SandboxManager};
+use super::{Caller, CreateRequest, SandboxError, SandboxManager, TenantId};
 use crate::config::{AdmissionMode, Limits};
 use crate::duration::GoDuration;
 
@@ -60,9 +60,9 @@ pub struct AdmissionDecision {
     pub queueable: bool,
     /// Which limit is in the way.
     pub reason: Option<DenialReason>,
-    /// Sandboxes of the server.
+    /// Sandboxes of the caller's tenant; of the server for who sees all tenants.
     pub active_sandboxes: usize,
-    /// Most of them.
+    /// Most of the server's.
     pub max_sandboxes: usize,
     /// Sandboxes of the owner.
     pub active_owner_sandboxes: usize,
@@ -114,6 +114,11 @@ impl Occupancy {
 
     fn held_by(&self, holder: &Holder) -> usize {
         self.holders.get(holder).copied().unwrap_or_default()
+    }
+
+    fn held_by_tenant(&self, tenant: &TenantId) -> usize {
+        let of_tenant = self.holders.iter().filter(|(holder, _)| holder.tenant == *tenant);
+        of_tenant.map(|(_, count)| count).sum()
     }
 }
 
@@ -301,7 +306,11 @@ impl SandboxManager {
             (
                 shared.admission.obstacle(&occupancy, &holder),
                 occupancy.queue.len() < limits.max_queued,
-                occupancy.total,
+                if caller.all_tenants {
+                    occupancy.total
+                } else {
+                    occupancy.held_by_tenant(&caller.tenant)
+                },
                 holder.owner.as_ref().map_or(0, |_| occupancy.held_by(&holder)),
             )
         };

@@ -15,6 +15,7 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod quotas;
 mod server;
 mod stats;
 mod templates;
