@@ -7,7 +7,7 @@ use crate::guest_build::sysroot;
 use crate::store::{Store, default_cache};
 
 const GUIDE: &str = include_str!("../../docs/own-images.md");
-/// The C compiler, as PyPI knows it.
+/// The C compiler, by its name on `PyPI`.
 const ZIG: &str = "ziglang==0.13.0.post1";
 
 /// The first block of a language after a heading.
