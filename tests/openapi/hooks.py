@@ -27,6 +27,12 @@ def half(value):
     return zlib.crc32(repr(value).encode()) % 2 == 0
 
 
+@schemathesis.serializer("application/x-tar", "application/wasm")
+def as_it_is(context, value):
+    """The bytes of an upload."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     method, path = case.method.upper(), case.path

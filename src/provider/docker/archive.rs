@@ -75,7 +75,14 @@ pub async fn write(engine: &Arc<Engine>, container: &str, path: &str, tar: ByteS
     if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(error);
     }
-    uploaded.map_err(|error| files::path_failure(engine, path, error))
+    uploaded.map_err(|error| match files::path_failure(engine, path, error) {
+        // The directory was there a moment ago: it is an entry's hard link that leads nowhere within it.
+        ProviderError::FileNotFound(path) => ProviderError::BadPath {
+            path,
+            reason: "an entry of the archive links to a file that is not there".to_owned(),
+        },
+        other => other,
+    })
 }
 
 /// What is below the directory that an archive is unpacked into.

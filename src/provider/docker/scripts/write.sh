@@ -18,7 +18,8 @@ if [ -e "$path" ]; then
 fi
 new=$parent/$3
 trap 'rm -f -- "$new"' EXIT
-cat >"$new" || exit 1
+# 128 + SIGXFSZ: more than disk_mb.
+cat >"$new" || case $? in 153) exit 153 ;; *) exit 1 ;; esac
 size=$(($(wc -c <"$new") - 32))
 [ "$size" -ge 0 ] && [ "$(tail -c 32 -- "$new")" = "$2" ] || exit 97
 dd if=/dev/null of="$new" bs=1 seek="$size" 2>/dev/null || exit 1
