@@ -1,5 +1,5 @@
-//! Where a provider does otherwise than the others, and why. A case that meets one asks [`Target::differs`]
-//! (crate::target::Target::differs), and checks what holds instead.
+//! Where a provider does otherwise than the others, and why. A case that meets one asks
+//! [`Target::differs`], and checks what holds instead.
 
 use crate::target::Target;
 
