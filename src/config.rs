@@ -155,7 +155,7 @@ fn default_data_dir() -> PathBuf {
         .join("wisp")
 }
 
-/// `[auth]`: with no key at all, here or in the database (`wisp keys`), authentication is off. It is on from the moment
+/// `[auth]`: with no key at all, here or in the database (`POST /keys`), authentication is off. It is on from the moment
 /// the first key is made, and stays on when all are revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -412,8 +412,8 @@ impl Config {
         }
         if !self.listen.ip().is_loopback() && !self.allow_unauthenticated_remote {
             return invalid(format!(
-                "listening on {} without API keys would let anyone who reaches it run programs; make a key with \
-                 wisp keys create, add [[auth.keys]] or set WISP_API_KEYS, listen on 127.0.0.1, or set \
+                "listening on {} without API keys would let anyone who reaches it run programs; add \
+                 [[auth.keys]], set WISP_API_KEYS or make a key (POST /keys) first, listen on 127.0.0.1, or set \
                  allow_unauthenticated_remote = true",
                 self.listen
             ));
@@ -421,7 +421,7 @@ impl Config {
         if self.cors.allows_all() {
             return invalid(
                 "cors.origins = [\"*\"] without API keys would let every web page run programs; name the origins, or \
-                 make a key with wisp keys create"
+                 add a key"
                     .to_owned(),
             );
         }

@@ -1,7 +1,7 @@
 //! The keys that open the API: those of the configuration and those of the database, found by digest.
 //!
 //! The server holds all of them in memory. A change by one of its own routes counts at once; one that another process
-//! makes in the database (`wisp keys`) is noticed within [`INTERVAL`].
+//! makes in the database is noticed within [`INTERVAL`].
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};

@@ -1,8 +1,6 @@
 //! Trees of a sandbox as tar archives.
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json as JsonAnswer;
 use axum::extract::{Request, State};
@@ -13,11 +11,12 @@ use flate2::write::MultiGzDecoder;
 use futures_util::{StreamExt as _, stream};
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{AsCaller, Id, Query, check_path, declared_length, too_large};
-use super::files::{bounded, download, pieces};
+use super::extract::{AsCaller, Id, Query, check_path};
+use super::files::download;
 use super::router::AppState;
 use super::sandboxes::Done;
 use super::schemas::FilePath;
+use super::upload::Upload;
 use crate::provider::{ByteStream, ProviderError};
 
 /// What gzip begins with (RFC 1952, 2.3.1).
@@ -74,20 +73,10 @@ pub async fn write(
     request: Request,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", query.require("path")?)?;
-    let limit = state.config.limits.max_upload_bytes;
-    let (parts, body) = request.into_parts();
-    let compressed = says_gzip(&parts.headers)?;
-    if declared_length(&parts.headers).is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    let exceeded = Arc::new(AtomicBool::new(false));
-    let sent = bounded(pieces(body), limit, Arc::clone(&exceeded));
-    let tar = bounded(decompressed(sent, compressed), limit, Arc::clone(&exceeded));
-    let unpacked = state.sandboxes.write_archive(&caller, &id, path, tar).await;
-    if exceeded.load(Ordering::Relaxed) {
-        return Err(too_large(limit));
-    }
-    unpacked?;
+    let compressed = says_gzip(request.headers())?;
+    let (upload, body) = Upload::begin(request, state.config.limits.max_upload_bytes)?;
+    let tar = upload.bounded(decompressed(body, compressed));
+    upload.outcome(state.sandboxes.write_archive(&caller, &id, path, tar).await)?;
     Ok(JsonAnswer(Done { status: "unpacked" }))
 }
 

@@ -1,8 +1,5 @@
 //! Files of a sandbox.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use axum::Json as JsonAnswer;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{AsCaller, Id, Json, Query, check_path, declared_length, parse_mode, too_large};
+use super::extract::{AsCaller, Id, Json, Query, check_path, parse_mode};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
 use super::schemas::{FileMode, FilePath, Timestamp};
-use crate::provider::{ByteStream, FileInfo, ProviderError};
+use super::upload::Upload;
+use crate::provider::{ByteStream, FileInfo};
 
 /// A file to write: `content` is text, `content_base64` any bytes; one of the two.
 #[derive(Deserialize, ToSchema)]
@@ -154,42 +152,9 @@ pub async fn upload(
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", query.require("path")?)?;
     let mode = query.get("mode").map(parse_mode).transpose()?;
-    let limit = state.config.limits.max_upload_bytes;
-    let (parts, body) = request.into_parts();
-    if declared_length(&parts.headers).is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    let exceeded = Arc::new(AtomicBool::new(false));
-    let stream = bounded(pieces(body), limit, Arc::clone(&exceeded));
-    let written = state.sandboxes.write_file(&caller, &id, path, mode, stream).await;
-    if exceeded.load(Ordering::Relaxed) {
-        return Err(too_large(limit));
-    }
-    written?;
+    let (upload, body) = Upload::begin(request, state.config.limits.max_upload_bytes)?;
+    upload.outcome(state.sandboxes.write_file(&caller, &id, path, mode, body).await)?;
     Ok(JsonAnswer(Done { status: "written" }))
-}
-
-/// A body as a provider takes it.
-pub(super) fn pieces(body: Body) -> ByteStream {
-    body.into_data_stream()
-        .map(|chunk| chunk.map_err(|_| ProviderError::Invalid("the request body ended early".to_owned())))
-        .boxed()
-}
-
-/// Bytes that end in an error, and say so in `exceeded`, beyond `limit` of them.
-pub(super) fn bounded(source: ByteStream, limit: u64, exceeded: Arc<AtomicBool>) -> ByteStream {
-    let mut total = 0_u64;
-    source
-        .map(move |chunk| {
-            let chunk = chunk?;
-            total = total.saturating_add(chunk.len() as u64);
-            if total > limit {
-                exceeded.store(true, Ordering::Relaxed);
-                return Err(ProviderError::Invalid("the request body is too large".to_owned()));
-            }
-            Ok(chunk)
-        })
-        .boxed()
 }
 
 /// Reads a file.

@@ -1,4 +1,4 @@
-//! API keys: make, list, revoke. `wisp keys` does the same on the command line.
+//! API keys: make, list, revoke.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -41,6 +41,7 @@ mod templates;
 mod text;
 mod transcript;
 mod unread_body;
+mod upload;
 
 #[cfg(test)]
 mod tests;

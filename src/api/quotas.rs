@@ -188,11 +188,11 @@ pub async fn set(
     Json(body): Json<QuotaBody>,
 ) -> Result<axum::Json<Shown>, ApiError> {
     let owner = owner(&name)?;
-    state
-        .store
-        .record_audit(actor.does("quota.set", owner.to_string()))
+    let action = actor.does("quota.set", owner.as_str());
+    let quota = state
+        .sandboxes
+        .set_quota(&caller, &owner, body.understood(), action)
         .await?;
-    let quota = state.sandboxes.set_quota(&caller, &owner, body.understood()).await?;
     Ok(axum::Json(quota.into()))
 }
 
@@ -214,10 +214,8 @@ pub async fn delete(
     Name(name): Name,
 ) -> Result<axum::Json<Done>, ApiError> {
     let owner = owner(&name)?;
-    state.sandboxes.quota(&caller, &owner)?;
-    let action = actor.does("quota.delete", owner.to_string());
-    state.store.record_audit(action).await?;
-    state.sandboxes.delete_quota(&caller, &owner).await?;
+    let action = actor.does("quota.delete", owner.as_str());
+    state.sandboxes.delete_quota(&caller, &owner, action).await?;
     Ok(axum::Json(Done { status: "deleted" }))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::caller::Holder;
 use super::recovery::{from_nanos, nanos};
 use super::{Caller, SandboxError, SandboxManager, TenantId, UserId};
-use crate::store::QuotaRow;
+use crate::store::{AuditAction, QuotaRow};
 
 /// Limits of one owner below the server's. What is `None` is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,11 +189,17 @@ impl SandboxManager {
             .ok_or_else(|| SandboxError::QuotaNotFound(owner.clone()))
     }
 
-    /// Sets an owner's quota. Sandboxes that exist already stay as they are.
+    /// Sets an owner's quota, with `action` in the audit trail. Sandboxes that exist already stay as they are.
     ///
     /// # Errors
     /// When it cannot be recorded.
-    pub async fn set_quota(&self, caller: &Caller, owner: &UserId, quota: Quota) -> Result<OwnerQuota, SandboxError> {
+    pub async fn set_quota(
+        &self,
+        caller: &Caller,
+        owner: &UserId,
+        quota: Quota,
+        action: AuditAction,
+    ) -> Result<OwnerQuota, SandboxError> {
         let holder = seen_holder(caller, owner)?;
         let now = SystemTime::now();
         let row = QuotaRow {
@@ -216,7 +222,7 @@ impl SandboxManager {
             // There may be room now for those who wait.
             manager.shared.admission.admit_waiting();
         };
-        let created_at = self.shared.store.put_quota(row, committed).await?;
+        let created_at = self.shared.store.put_quota(row, action, committed).await?;
         Ok(OwnerQuota {
             owner: owner.clone(),
             quota,
@@ -225,11 +231,11 @@ impl SandboxManager {
         })
     }
 
-    /// Removes an owner's quota.
+    /// Removes an owner's quota, with `action` in the audit trail.
     ///
     /// # Errors
     /// [`SandboxError::QuotaNotFound`], or when it cannot be recorded.
-    pub async fn delete_quota(&self, caller: &Caller, owner: &UserId) -> Result<(), SandboxError> {
+    pub async fn delete_quota(&self, caller: &Caller, owner: &UserId, action: AuditAction) -> Result<(), SandboxError> {
         let holder = seen_holder(caller, owner)?;
         let tenant = holder.tenant.to_string();
         let manager = self.clone();
@@ -238,7 +244,7 @@ impl SandboxManager {
             manager.shared.admission.admit_waiting();
         };
         let store = &self.shared.store;
-        if store.delete_quota(tenant, owner.to_string(), committed).await? {
+        if store.delete_quota(tenant, owner.to_string(), action, committed).await? {
             Ok(())
         } else {
             Err(SandboxError::QuotaNotFound(owner.clone()))

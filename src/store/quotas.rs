@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::audit::{self, AuditAction};
 use super::{Store, StoreError};
 
 /// The quota of one owner. What is `None` is not limited.
@@ -49,17 +50,19 @@ impl Store {
         .await
     }
 
-    /// Sets an owner's quota, and calls `committed` once that is kept, with the time the quota was first set. Calls come
-    /// in the order of the changes.
+    /// Sets an owner's quota, says so in the audit trail, and calls `committed` once that is kept, with the time the quota
+    /// was first set. Calls come in the order of the changes.
     ///
     /// # Errors
     /// What the database reports; nothing was changed then.
     pub async fn put_quota(
         &self,
         row: QuotaRow,
+        action: AuditAction,
         committed: impl FnOnce(i64) + Send + 'static,
     ) -> Result<i64, StoreError> {
         let put = move |db: &rusqlite::Connection| {
+            audit::insert(db, action)?;
             db.query_row(
                 "INSERT INTO quotas (tenant, owner, max_sandboxes, max_ttl, max_exec_timeout, created_at, updated_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -82,7 +85,8 @@ impl Store {
         self.run_then(put, move |created_at| committed(*created_at)).await
     }
 
-    /// Removes an owner's quota, and calls `committed` once it is gone. `false` when there was none.
+    /// Removes an owner's quota, says so in the audit trail, and calls `committed` once it is gone. `false` when there was
+    /// none; nothing is said then.
     ///
     /// # Errors
     /// What the database reports; nothing was changed then.
@@ -90,13 +94,18 @@ impl Store {
         &self,
         tenant: String,
         owner: String,
+        action: AuditAction,
         committed: impl FnOnce() + Send + 'static,
     ) -> Result<bool, StoreError> {
         let delete = move |db: &rusqlite::Connection| {
-            db.execute(
+            let deleted = db.execute(
                 "DELETE FROM quotas WHERE tenant = ?1 AND owner = ?2",
                 params![tenant, owner],
-            )
+            )?;
+            if deleted > 0 {
+                audit::insert(db, action)?;
+            }
+            Ok(deleted)
         };
         Ok(self.run_then(delete, move |_| committed()).await? == 1)
     }
@@ -118,17 +127,43 @@ mod tests {
         }
     }
 
+    fn action(name: &'static str) -> AuditAction {
+        AuditAction {
+            key: None,
+            tenant: "default".to_owned(),
+            action: name,
+            target: "a".to_owned(),
+            request_id: None,
+        }
+    }
+
     #[tokio::test]
     async fn quotas_are_set_replaced_and_removed() {
         let store = Store::in_memory().unwrap();
-        assert_eq!(store.put_quota(row("a", Some(1), 10), |_| {}).await.unwrap(), 10);
-        assert_eq!(store.put_quota(row("a", None, 20), |_| {}).await.unwrap(), 10);
+        assert_eq!(
+            store
+                .put_quota(row("a", Some(1), 10), action("put"), |_| {})
+                .await
+                .unwrap(),
+            10
+        );
+        assert_eq!(
+            store
+                .put_quota(row("a", None, 20), action("put"), |_| {})
+                .await
+                .unwrap(),
+            10
+        );
         let mut replaced = row("a", None, 20);
         replaced.created_at = 10;
         assert_eq!(store.quotas().await.unwrap(), [replaced]);
         let owned = |text: &str| text.to_owned();
-        assert!(!store.delete_quota(owned("other"), owned("a"), || {}).await.unwrap());
-        assert!(store.delete_quota(owned("default"), owned("a"), || {}).await.unwrap());
+        let delete = |tenant| store.delete_quota(owned(tenant), owned("a"), action("delete"), || {});
+        assert!(!delete("other").await.unwrap());
+        assert!(delete("default").await.unwrap());
         assert_eq!(store.quotas().await.unwrap(), []);
+        let entries = store.audit_entries(None, 9).await.unwrap();
+        let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
+        assert_eq!(actions, ["delete", "put", "put"]);
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::target::{PYTHON_IMAGE, Ran, Target};
+use crate::api::Ran;
+use crate::target::{PYTHON_IMAGE, Target};
 
 crate::cases![
     a_command_runs_in_a_shell,

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::api::Ran;
 use crate::api::Sandbox;
 use crate::images::PYTHON;
-use crate::setting::{Ran, Setting};
+use crate::setting::Setting;
 
 /// How late the answer of a command that passes its timeout may be.
 const SLACK: Duration = Duration::from_millis(150);

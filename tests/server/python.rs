@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::setting::{Ran, Setting};
+use crate::api::Ran;
+use crate::setting::Setting;
 
 /// Fails unless a command ends in success and prints exactly this.
 macro_rules! assert_prints {

@@ -22,6 +22,14 @@ pub struct Answer {
     pub elapsed: Duration,
 }
 
+/// How a command ended and what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    pub exit_code: i64,
+    pub stdout: String,
+    pub stderr: String,
+}
+
 /// A sandbox of a server.
 pub struct Sandbox {
     pub api: Api,
@@ -96,6 +104,42 @@ impl Sandbox {
     pub async fn exec(&self, request: Value) -> Answer {
         self.api.post(&format!("{}/exec", self.path), request.to_string()).await
     }
+
+    /// Runs a shell command that must not time out.
+    pub async fn run(&self, command: &str) -> Ran {
+        self.run_with(json!({"command": command})).await
+    }
+
+    /// Runs a command that must not time out; `request` is the body of the request.
+    pub async fn run_with(&self, request: Value) -> Ran {
+        let answer = self.exec(request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.ran()
+    }
+
+    /// Runs a command that must succeed and write nothing to standard error, and returns what it prints.
+    pub async fn output(&self, command: &str) -> String {
+        let ran = self.run(command).await;
+        assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, ""), "{command}: {ran:?}");
+        ran.stdout
+    }
+
+    /// The names of the programs that run in the sandbox, one a line.
+    pub async fn process_names(&self) -> String {
+        // A process may end between the shell's reading of the directory and cat's of the file.
+        self.run("cat /proc/[0-9]*/comm 2>/dev/null").await.stdout
+    }
+
+    /// Puts a file into the sandbox.
+    pub async fn write(&self, path: &str, content: &str) {
+        let body = json!({"path": path, "content": content});
+        let answer = self.api.post(&format!("{}/files", self.path), body.to_string()).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"status": "written"})),
+            "{path}"
+        );
+    }
 }
 
 impl Answer {
@@ -112,6 +156,25 @@ impl Answer {
             .as_str()
             .unwrap_or_else(|| panic!("no text {field}: {self:?}"))
             .to_owned()
+    }
+
+    /// The exec this is the answer of.
+    #[track_caller]
+    pub fn ran(&self) -> Ran {
+        let exit_code = self.json()["exit_code"].as_i64();
+        Ran {
+            exit_code: exit_code.unwrap_or_else(|| panic!("no exit code: {self:?}")),
+            stdout: self.text("stdout"),
+            stderr: self.text("stderr"),
+        }
+    }
+
+    /// Fails unless this is an error of this status and code that says what happened.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.text("code"), code, "{self:?}");
+        assert!(!self.text("message").is_empty(), "{self:?}");
     }
 }
 

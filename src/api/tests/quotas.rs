@@ -58,6 +58,18 @@ async fn a_quota_is_set_shown_counted_and_removed() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_refused_is_not_in_the_audit_trail() {
+    let server = TestServer::start().await;
+    for method in ["PUT", "DELETE"] {
+        let request = server.request(method, "/quotas/ann").header("X-User-ID", "eve");
+        answer(request.body(r#"{"max_sandboxes":1}"#))
+            .await
+            .assert_error(404, "not_found");
+    }
+    assert_eq!(server.get("/audit").await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn a_malformed_quota_is_a_bad_request() {
     let server = TestServer::start().await;
     for body in [

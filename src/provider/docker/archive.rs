@@ -15,7 +15,7 @@ use crate::provider::archive::{ArchiveError, Entry, EntryKind, Reader, rewritten
 use crate::provider::{ByteStream, ProviderError};
 
 /// Most bytes that the directories and links below a directory may take to tell.
-const MAX_TREE: usize = 64 << 20;
+const MAX_TREE: usize = 32 << 20;
 /// How long an upload may take.
 const UPLOAD_TIME: Duration = Duration::from_secs(3600);
 

@@ -19,7 +19,7 @@ use crate::provider::{ByteStream, FileInfo, ProviderError};
 /// Most bytes that the entries of one directory may take to tell.
 const MAX_LISTING: usize = 32 << 20;
 /// Most bytes of paths that a pattern is tried on.
-const MAX_WALK: usize = 256 << 20;
+const MAX_WALK: usize = 32 << 20;
 /// Most output of a script that tells little.
 const MAX_OUTPUT: usize = 4096;
 

@@ -82,11 +82,6 @@ impl Images {
         }
     }
 
-    /// Drops every image from memory. Sandboxes that were made from one keep it.
-    pub fn unload(&self) {
-        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Ready::default();
-    }
-
     /// Removes an installed image.
     pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), ProviderError> {
         // A pull may take minutes.
@@ -100,9 +95,7 @@ impl Images {
             let removed = this.store.remove(&image);
             removed.map(drop).map_err(|error| this.provider_error(&image, error))
         })
-        .await?;
-        self.unload();
-        Ok(())
+        .await
     }
 
     /// The image of this name or alias; installed and loaded if need be.

@@ -21,12 +21,7 @@ pub async fn pull(images: &Arc<Images>, name: &str, progress: mpsc::Sender<PullP
             progress,
             worked: AtomicBool::new(false),
         };
-        let installed = installing.install(&wanted, &told);
-        // Also after an error: a parent may be another already.
-        if told.worked.load(Ordering::Relaxed) {
-            installing.unload();
-        }
-        installed
+        installing.install(&wanted, &told)
     });
     changed.await?;
     images.get(name).await.map(drop)

@@ -13,7 +13,7 @@ use super::{Caller, CreateRequest, Providers, SandboxError, SandboxManager, Sand
 use crate::config::{Config, Limits};
 use crate::provider::Provider;
 use crate::provider::fake::FakeProvider;
-use crate::store::{Durability, Store};
+use crate::store::{AuditAction, Durability, Store};
 
 /// A server's files and its provider, which outlive its process.
 struct Machine {
@@ -51,6 +51,17 @@ fn manager(limits: Limits, providers: Vec<Arc<dyn Provider>>, store: Store) -> S
         ..Config::default()
     };
     SandboxManager::new(Arc::new(config), Providers::new(providers, "wasm").unwrap(), store)
+}
+
+/// What the audit trail is told.
+fn action() -> AuditAction {
+    AuditAction {
+        key: None,
+        tenant: "default".to_owned(),
+        action: "test",
+        target: String::new(),
+        request_id: None,
+    }
 }
 
 /// A manager of nothing yet, and its provider.

@@ -45,7 +45,10 @@ async fn a_higher_quota_lets_in_who_waits() {
         max_sandboxes: Some(max),
         ..Quota::default()
     };
-    manager.set_quota(&caller(), &user("ann"), at_most(1)).await.unwrap();
+    manager
+        .set_quota(&caller(), &user("ann"), at_most(1), action())
+        .await
+        .unwrap();
     manager.create(&caller(), of("ann")).await.unwrap();
     let waiting = {
         let manager = manager.clone();
@@ -56,7 +59,10 @@ async fn a_higher_quota_lets_in_who_waits() {
     assert_eq!(decision.reason, Some(DenialReason::MaxSandboxesPerOwner));
     // Others are not held up by it.
     manager.create(&caller(), of("bob")).await.unwrap();
-    manager.set_quota(&caller(), &user("ann"), at_most(2)).await.unwrap();
+    manager
+        .set_quota(&caller(), &user("ann"), at_most(2), action())
+        .await
+        .unwrap();
     waiting.await.unwrap().unwrap();
 }
 

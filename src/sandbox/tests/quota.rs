@@ -25,7 +25,10 @@ async fn a_hundred_creations_at_once_do_not_pass_a_limit() {
         ..Limits::default()
     };
     let (manager, provider) = fresh(limits);
-    manager.set_quota(&caller(), &user("ann"), at_most(10)).await.unwrap();
+    manager
+        .set_quota(&caller(), &user("ann"), at_most(10), action())
+        .await
+        .unwrap();
     let creations = |owner: &'static str| {
         let manager = manager.clone();
         (0..100).map(move |_| {
@@ -45,7 +48,10 @@ async fn a_hundred_creations_at_once_do_not_pass_a_limit() {
 #[tokio::test]
 async fn a_quota_holds_for_its_owner_in_its_tenant_only() {
     let (manager, _) = fresh(Limits::default());
-    manager.set_quota(&caller(), &user("ann"), at_most(1)).await.unwrap();
+    manager
+        .set_quota(&caller(), &user("ann"), at_most(1), action())
+        .await
+        .unwrap();
     let first = manager.create(&caller(), of("ann")).await.unwrap();
     let message = limited(manager.create(&caller(), of("ann")).await);
     assert!(
@@ -70,16 +76,19 @@ async fn a_quota_holds_for_its_owner_in_its_tenant_only() {
     limited(manager.create(&ann, of("bob")).await);
     manager.destroy(&caller(), &first.id).await.unwrap();
     manager.create(&caller(), of("ann")).await.unwrap();
-    manager.delete_quota(&caller(), &user("ann")).await.unwrap();
+    manager.delete_quota(&caller(), &user("ann"), action()).await.unwrap();
     manager.create(&caller(), of("ann")).await.unwrap();
-    assert!(manager.delete_quota(&caller(), &user("ann")).await.is_err());
+    assert!(manager.delete_quota(&caller(), &user("ann"), action()).await.is_err());
 }
 
 #[tokio::test]
 async fn who_is_narrowed_to_a_user_sees_that_users_quota_only() {
     let (manager, _) = fresh(Limits::default());
     for owner in ["ann", "bob"] {
-        manager.set_quota(&caller(), &user(owner), at_most(1)).await.unwrap();
+        manager
+            .set_quota(&caller(), &user(owner), at_most(1), action())
+            .await
+            .unwrap();
     }
     let ann = Caller {
         user: Some(user("ann")),
@@ -88,8 +97,13 @@ async fn who_is_narrowed_to_a_user_sees_that_users_quota_only() {
     assert_eq!(manager.quotas(&ann).len(), 1);
     assert!(manager.quota(&ann, &user("bob")).is_err());
     assert!(manager.quota_usage(&ann, &user("bob")).is_err());
-    assert!(manager.set_quota(&ann, &user("bob"), at_most(5)).await.is_err());
-    assert!(manager.delete_quota(&ann, &user("bob")).await.is_err());
+    assert!(
+        manager
+            .set_quota(&ann, &user("bob"), at_most(5), action())
+            .await
+            .is_err()
+    );
+    assert!(manager.delete_quota(&ann, &user("bob"), action()).await.is_err());
     assert_eq!(manager.quotas(&caller()).len(), 2);
 }
 
@@ -102,13 +116,16 @@ async fn times_are_held_by_the_quota() {
         max_ttl: Some(minute),
         max_exec_timeout: Some(Duration::from_secs(1)),
     };
-    manager.set_quota(&caller(), &user("ann"), quota).await.unwrap();
+    manager
+        .set_quota(&caller(), &user("ann"), quota, action())
+        .await
+        .unwrap();
     let long = CreateRequest {
         ttl: Some(2 * minute),
         ..of("ann")
     };
     assert!(limited(manager.create(&caller(), long.clone()).await).contains("at most 1m0s"));
-    let denied = manager.admission(&caller(), long.clone()).await.unwrap();
+    let denied = manager.admission(&caller(), long).await.unwrap();
     assert_eq!((denied.allowed, denied.reason), (false, Some(DenialReason::MaxTtl)));
     assert_eq!(denied.max_ttl.0, minute);
     // Without a wish of their own, the quota is the default.
@@ -146,9 +163,12 @@ async fn usage_and_summary_tell_what_holds() {
         max_ttl: Some(Duration::from_secs(5)),
         ..at_most(2)
     };
-    manager.set_quota(&caller(), &user("ann"), quota).await.unwrap();
     manager
-        .set_quota(&caller(), &user("bob"), Quota::default())
+        .set_quota(&caller(), &user("ann"), quota, action())
+        .await
+        .unwrap();
+    manager
+        .set_quota(&caller(), &user("bob"), Quota::default(), action())
         .await
         .unwrap();
     manager.create(&caller(), of("ann")).await.unwrap();

@@ -250,8 +250,8 @@ async fn quotas_survive() {
         max_ttl: Some(Duration::from_secs(60)),
         max_exec_timeout: None,
     };
-    first.set_quota(&caller(), &user("ann"), quota).await.unwrap();
-    let set = first.set_quota(&caller(), &user("ann"), quota).await.unwrap();
+    first.set_quota(&caller(), &user("ann"), quota, action()).await.unwrap();
+    let set = first.set_quota(&caller(), &user("ann"), quota, action()).await.unwrap();
     let second = machine.boot();
     second.recover().await.unwrap();
     assert_eq!(second.quotas(&caller()), [set]);
