@@ -48,6 +48,8 @@ pub struct FakeProvider {
     pub away: AtomicBool,
     /// Sandboxes it cannot bring back.
     pub damaged: Mutex<BTreeSet<String>>,
+    /// Sandboxes that an engine finished after the process that had asked for them was dead.
+    pub late: Mutex<BTreeSet<String>>,
     /// Images it was told to remove.
     pub removed_images: Mutex<BTreeSet<String>>,
     /// When it says no, the process is dead: nothing has an effect any more, and no call returns.
@@ -261,6 +263,14 @@ impl Provider for FakeProvider {
         let before = sandboxes.len();
         sandboxes.retain(|id, _| known.contains(id));
         Ok(before - sandboxes.len())
+    }
+
+    async fn remove_late_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        self.reachable()?;
+        let mut late = self.late.lock().unwrap();
+        let before = late.len();
+        late.retain(|id| known.contains(id));
+        Ok(before - late.len())
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {

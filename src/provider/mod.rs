@@ -317,6 +317,13 @@ pub trait Provider: Send + Sync + 'static {
     /// Returns how many there were.
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError>;
 
+    /// Removes what an earlier process had asked for and what has come into being only since
+    /// [`remove_orphans`](Self::remove_orphans): an engine that outlives the server finishes what it was told. Leaves
+    /// alone what this process has made. Returns how many there were.
+    async fn remove_late_orphans(&self, _known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        Ok(0)
+    }
+
     /// Starts a command. A program that does not exist is no error here: it ends with 127.
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError>;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::caller::Holder;
 use super::life::{Origin, Phase, Sandbox, no_such_provider};
@@ -28,6 +29,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after which a provider that could not be reached is asked again.
 const RETRY: Duration = Duration::from_secs(2);
+/// When, after a provider was reconciled, it is asked for what it has finished since for a process that is dead. An
+/// engine under load takes seconds to make a container.
+const LATE_ORPHANS: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+];
 
 /// What the start found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -188,6 +198,11 @@ async fn try_reconcile(
             }
         };
         manager.shared.reconciled(name);
+        tokio::spawn(remove_late_orphans(
+            manager.clone(),
+            Arc::clone(provider),
+            known.clone(),
+        ));
     }
     let waiting = manager.select(|sandbox| sandbox.provider_name == name && sandbox.is_waiting());
     let unreachable = stream::iter(waiting)
@@ -197,6 +212,26 @@ async fn try_reconcile(
         .collect::<Vec<_>>()
         .await;
     unreachable.into_iter().next().map_or(Ok(removed), Err)
+}
+
+/// Asks a provider a few times for what has come into being for no sandbox since it was reconciled.
+async fn remove_late_orphans(manager: SandboxManager, provider: Arc<dyn Provider>, known: BTreeSet<String>) {
+    let started = Instant::now();
+    for after in LATE_ORPHANS {
+        tokio::select! {
+            () = manager.shared.closing.cancelled() => return,
+            () = tokio::time::sleep_until(started + after) => {}
+        }
+        match guarded(provider.remove_late_orphans(&known)).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(
+                provider = provider.name(),
+                removed,
+                "removed what was finished for a server that has died"
+            ),
+            Err(error) => tracing::warn!(provider = provider.name(), %error, "cannot look for what was left"),
+        }
+    }
 }
 
 /// Has a provider bring back one sandbox. The error is that the provider cannot be reached.

@@ -1,11 +1,13 @@
 //! What only the provider `docker` must do. What every provider must do is in `tests/conformance`.
 
 mod confinement;
+mod crashes;
 mod processes;
 mod restarts;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -16,6 +18,12 @@ use server_support::server::Server;
 const SHELL: &str = "alpine:latest";
 /// Debian with Python.
 const PYTHON: &str = "python:3.12";
+
+/// A server that keeps its data in `directory`.
+fn serve(directory: &Path) -> Server {
+    let data = directory.to_str().expect("a path in UTF-8");
+    Server::start("127.0.0.1:0", &[("WISP_DATA_DIR", data)])
+}
 
 /// A sandbox on the Docker Engine.
 async fn create(server: &Server, mut request: Value) -> Sandbox {

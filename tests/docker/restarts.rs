@@ -1,17 +1,10 @@
 //! Servers and engines that end, start again, or were never there.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::server_support::api::{Api, Sandbox};
 use crate::server_support::{engine, server::Server};
-use crate::{container, create, docker, output, processes};
-
-fn serve(directory: &Path) -> Server {
-    let data = directory.to_str().expect("a path in UTF-8");
-    Server::start("127.0.0.1:0", &[("WISP_DATA_DIR", data)])
-}
+use crate::{container, create, docker, output, processes, serve};
 
 /// The same sandbox at another server.
 fn at(server: &Server, sandbox: &Sandbox) -> Sandbox {

@@ -21,11 +21,22 @@ use crate::provider::{Network, ProviderError, SandboxSpec};
 const SANDBOX: &str = "wisp.sandbox";
 /// Label that holds the name of the server whose sandbox it is.
 const SERVER: &str = "wisp.server";
+/// Label that holds the name of the process of that server which made it.
+const RUN: &str = "wisp.run";
 /// What keeps a container running: a program every image with a shell has.
 const IDLE: [&str; 3] = ["tail", "-f", "/dev/null"];
 /// The least memory an engine takes for a container, MiB.
 const MIN_MEMORY_MB: u64 = 6;
 const MIB: u64 = 1 << 20;
+
+/// Whose a container is.
+#[derive(Clone)]
+pub struct Maker {
+    /// The server, the same after it has started again.
+    pub server: String,
+    /// One process of it.
+    pub run: String,
+}
 
 /// The name of a sandbox's container.
 pub fn name(id: &str) -> String {
@@ -37,13 +48,13 @@ pub fn name(id: &str) -> String {
 ///
 /// # Errors
 /// An unknown image, a network that cannot be had, an engine that refuses. Nothing is left behind then.
-pub async fn create(engine: &Arc<Engine>, server: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+pub async fn create(engine: &Arc<Engine>, maker: &Maker, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
     let unwanted = Arc::new(AtomicBool::new(false));
     let guard = Unwanted(Arc::clone(&unwanted));
-    let (engine, server, id, spec) = (Arc::clone(engine), server.to_owned(), id.to_owned(), spec.clone());
+    let (engine, maker, id, spec) = (Arc::clone(engine), maker.clone(), id.to_owned(), spec.clone());
     // The engine does not notice that nobody waits for its answer, so whoever asked must.
     let task = tokio::spawn(async move {
-        let made = make(&engine, &server, &id, &spec).await;
+        let made = make(&engine, &maker, &id, &spec).await;
         if (made.is_err() || unwanted.load(Ordering::Acquire))
             && let Err(error) = remove(&engine, &name(&id)).await
         {
@@ -65,14 +76,14 @@ impl Drop for Unwanted {
     }
 }
 
-async fn make(engine: &Arc<Engine>, server: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+async fn make(engine: &Arc<Engine>, maker: &Maker, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
     /// Whether the engine can limit the size of a container's files; found out by trying.
     static NO_QUOTA: AtomicBool = AtomicBool::new(false);
     let connection = engine.connect().await?;
     let docker = &connection.docker;
     let image = images::find(engine, docker, &spec.image).await?;
     let name = name(id);
-    let mut body = body(engine, &connection, server, id, spec, &image)?;
+    let mut body = body(engine, &connection, maker, id, spec, &image)?;
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
     if NO_QUOTA.load(Ordering::Relaxed) {
         without_quota(&mut body);
@@ -113,7 +124,7 @@ fn is_about_quota(error: &Error) -> bool {
 fn body(
     engine: &Engine,
     connection: &Connection,
-    server: &str,
+    maker: &Maker,
     id: &str,
     spec: &SandboxSpec,
     image: &ImageInspect,
@@ -173,7 +184,8 @@ fn body(
         user: Some(user),
         labels: Some(HashMap::from([
             (SANDBOX.to_owned(), id.to_owned()),
-            (SERVER.to_owned(), server.to_owned()),
+            (SERVER.to_owned(), maker.server.clone()),
+            (RUN.to_owned(), maker.run.clone()),
         ])),
         // A health check of the image would run commands nobody asked for.
         healthcheck: Some(bollard::models::HealthConfig {
@@ -278,13 +290,14 @@ pub async fn recover(engine: &Arc<Engine>, server: &str, id: &str) -> Result<(),
     Ok(())
 }
 
-/// Removes the containers of this server whose sandboxes are not known. Returns how many there were.
+/// Removes the containers that earlier processes of this server have made for sandboxes that are not known. Returns how
+/// many there were.
 ///
 /// # Errors
 /// When the engine does not answer, or fails.
-pub async fn remove_orphans(engine: &Engine, server: &str, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+pub async fn remove_orphans(engine: &Engine, maker: &Maker, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
     let connection = engine.connect().await?;
-    let filters = HashMap::from([("label".to_owned(), vec![format!("{SERVER}={server}")])]);
+    let filters = HashMap::from([("label".to_owned(), vec![format!("{SERVER}={}", maker.server)])]);
     let options = ListContainersOptionsBuilder::default()
         .all(true)
         .filters(&filters)
@@ -296,7 +309,8 @@ pub async fn remove_orphans(engine: &Engine, server: &str, known: &BTreeSet<Stri
         let (Some(id), Some(sandbox)) = (container.id, labels.get(SANDBOX)) else {
             continue;
         };
-        if !known.contains(sandbox) {
+        let of_this_process = labels.get(RUN) == Some(&maker.run);
+        if !of_this_process && !known.contains(sandbox) {
             remove(engine, &id).await?;
             removed += 1;
         }

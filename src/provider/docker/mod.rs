@@ -18,11 +18,13 @@ mod usage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub use self::config::{DockerConfig, PullPolicy};
+use self::container::Maker;
 use self::engine::Engine;
 use super::{
     ByteStream, Capabilities, ExecSpec, Execution, FileInfo, Provider, ProviderError, PullProgress, SandboxSpec,
@@ -33,7 +35,7 @@ use super::{
 pub struct DockerProvider {
     engine: Arc<Engine>,
     /// Tells this server's containers from those of others on the same engine.
-    server: String,
+    maker: Maker,
 }
 
 impl DockerProvider {
@@ -41,9 +43,12 @@ impl DockerProvider {
     /// stay the same when the server starts again, and be no other server's.
     #[must_use]
     pub fn new(config: DockerConfig, server: String) -> Self {
+        // No two processes of one server have both in common.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = format!("{}-{}", since_1970.as_nanos(), std::process::id());
         Self {
             engine: Arc::new(Engine::new(config)),
-            server,
+            maker: Maker { server, run },
         }
     }
 }
@@ -85,7 +90,7 @@ impl Provider for DockerProvider {
     }
 
     async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
-        container::create(&self.engine, &self.server, id, spec).await
+        container::create(&self.engine, &self.maker, id, spec).await
     }
 
     async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
@@ -93,11 +98,15 @@ impl Provider for DockerProvider {
     }
 
     async fn recover(&self, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
-        container::recover(&self.engine, &self.server, id).await
+        container::recover(&self.engine, &self.maker.server, id).await
     }
 
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
-        container::remove_orphans(&self.engine, &self.server, known).await
+        container::remove_orphans(&self.engine, &self.maker, known).await
+    }
+
+    async fn remove_late_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
+        container::remove_orphans(&self.engine, &self.maker, known).await
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {

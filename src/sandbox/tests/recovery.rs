@@ -210,6 +210,19 @@ async fn sandboxes_of_a_provider_that_is_away_come_back_with_it() {
 }
 
 #[tokio::test]
+async fn what_a_provider_finishes_for_a_dead_server_is_removed_later() {
+    let machine = Machine::new();
+    let kept = create(&machine.boot()).await;
+    let second = machine.boot();
+    second.recover().await.unwrap();
+    *machine.provider.late.lock().unwrap() = ["sb_late".to_owned(), kept.id.to_string()].into();
+    create(&second).await;
+    eventually(|| !machine.provider.late.lock().unwrap().contains("sb_late")).await;
+    assert!(machine.provider.late.lock().unwrap().contains(kept.id.as_str()));
+    assert_eq!(second.list(&caller()).len(), 2);
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_write_refuses_creations_and_leaves_the_rest_alone() {
     let machine = Machine::new();
     let manager = machine.boot();
