@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::error::{ApiError, ErrorBody};
 use super::router::AppState;
 use crate::duration::GoDuration;
+use crate::sandbox::ProviderStatus;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -69,7 +70,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Status>, ApiErr
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     let statuses = state.sandboxes.providers().statuses().await;
-    if statuses.iter().any(|status| status.health.is_ok()) {
+    if statuses.iter().any(ProviderStatus::is_healthy) {
         Ok(Json(Status { status: "ready" }))
     } else {
         Err(ApiError::unavailable(

@@ -109,7 +109,7 @@ pub async fn json(State(state): State<AppState>) -> Json<Metrics> {
         .into_iter()
         .map(|status| ProviderHealth {
             name: status.name,
-            healthy: status.health.is_ok(),
+            healthy: status.is_healthy(),
             default: status.default,
         })
         .collect();
@@ -233,7 +233,7 @@ async fn register_gauges(state: &AppState, registry: &mut Registry) {
     let healthy = Family::<ProviderLabels, Gauge>::default();
     for status in state.sandboxes.providers().statuses().await {
         let labels = ProviderLabels { provider: status.name };
-        healthy.get_or_create(&labels).set(i64::from(status.health.is_ok()));
+        healthy.get_or_create(&labels).set(i64::from(status.is_healthy()));
     }
     registry.register("provider_healthy", "Whether the provider can make sandboxes", healthy);
     let events = state.sandboxes.events();

@@ -21,7 +21,7 @@ pub struct Provider {
     name: &'static str,
     healthy: bool,
     default: bool,
-    /// How long the health check took, in milliseconds.
+    /// How long the last health check took, in milliseconds.
     #[schema(value_type = u64)]
     latency_ms: u128,
     #[schema(value_type = Timestamp)]
@@ -40,7 +40,8 @@ pub struct Provider {
 }
 
 pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
-    let error = status.health.err().map(|error| match error {
+    let checked = status.checked;
+    let error = checked.health.as_ref().err().map(|error| match error {
         ProviderError::Internal(cause) => {
             tracing::error!(provider = status.name, %cause, "health check failed");
             "the runtime failed".to_owned()
@@ -51,8 +52,8 @@ pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -
         name: status.name,
         healthy: error.is_none(),
         default: status.default,
-        latency_ms: status.latency.as_millis(),
-        last_checked: timestamp(status.checked_at),
+        latency_ms: checked.latency.as_millis(),
+        last_checked: timestamp(checked.at),
         capabilities: status.capabilities.names,
         differences: status.capabilities.differences,
         runtime_count: state.sandboxes.count_on(caller, status.name),
@@ -91,18 +92,18 @@ pub async fn get(
     Ok(Json(shown(&state, &caller, status)))
 }
 
-/// Tells which providers are healthy.
+/// Tells which providers are healthy, when each has answered or its health check has timed out.
 #[utoipa::path(
     post,
     path = "/providers/test",
     responses((status = 200, description = "Each provider, and whether it is.", body = BTreeMap<String, bool>))
 )]
 pub async fn test(State(state): State<AppState>) -> Json<BTreeMap<&'static str, bool>> {
-    let statuses = state.sandboxes.providers().statuses().await;
+    let statuses = state.sandboxes.providers().awaited_statuses().await;
     Json(
         statuses
             .into_iter()
-            .map(|status| (status.name, status.health.is_ok()))
+            .map(|status| (status.name, status.is_healthy()))
             .collect(),
     )
 }

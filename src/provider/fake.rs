@@ -46,6 +46,10 @@ pub struct FakeProvider {
     other_name: Option<&'static str>,
     /// Whether it cannot be reached.
     pub away: AtomicBool,
+    /// Whether its health checks never end.
+    pub hangs: AtomicBool,
+    /// Whether its health checks panic.
+    pub panics: AtomicBool,
     /// Sandboxes it cannot bring back.
     pub damaged: Mutex<BTreeSet<String>>,
     /// Sandboxes that an engine finished after the process that had asked for them was dead.
@@ -211,6 +215,10 @@ impl Provider for FakeProvider {
     }
 
     async fn health(&self) -> Result<(), ProviderError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "the fake provider panics");
         self.reachable()
     }
 

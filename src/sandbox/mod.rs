@@ -12,6 +12,7 @@ mod events;
 mod exec_record;
 mod execution;
 mod files;
+mod health;
 mod id;
 mod image_catalog;
 mod image_import;

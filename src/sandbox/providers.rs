@@ -1,36 +1,39 @@
 //! The providers of a server, by name.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::join_all;
 
 use super::SandboxError;
-use crate::provider::{Capabilities, Provider, ProviderError};
-
-/// A provider that does not answer a health check in this time is unhealthy.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+use super::health::{Checked, HealthChecks};
+use crate::provider::{Capabilities, Provider};
 
 /// At least one provider, one of which is the default.
 #[derive(Clone)]
 pub struct Providers {
-    all: Arc<[Arc<dyn Provider>]>,
+    all: Arc<[Arc<HealthChecks>]>,
     default: Arc<dyn Provider>,
 }
 
-/// Result of one health check.
+/// A provider and how it is.
 #[derive(Debug)]
 pub struct ProviderStatus {
     /// The provider's name.
     pub name: &'static str,
     /// Whether it serves sandboxes that name no provider.
     pub default: bool,
-    /// Why it cannot create sandboxes, if so.
-    pub health: Result<(), ProviderError>,
-    /// How long the check took.
-    pub latency: Duration,
-    /// When the check ended.
-    pub checked_at: SystemTime,
+    /// What a health check found.
+    pub checked: Arc<Checked>,
     /// What it can do, and what it does otherwise than the others.
     pub capabilities: Capabilities,
+}
+
+impl ProviderStatus {
+    /// Whether it can create sandboxes.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.checked.health.is_ok()
+    }
 }
 
 impl Providers {
@@ -40,9 +43,9 @@ impl Providers {
     /// [`SandboxError::ProviderNotFound`] when `default` names none of them.
     pub fn new(all: Vec<Arc<dyn Provider>>, default: &str) -> Result<Self, SandboxError> {
         let found = all.iter().find(|provider| provider.name() == default).cloned();
-        let default = found.ok_or_else(|| not_found(&all, default))?;
+        let default = found.ok_or_else(|| not_found(all.iter(), default))?;
         Ok(Self {
-            all: all.into(),
+            all: all.into_iter().map(HealthChecks::new).collect(),
             default,
         })
     }
@@ -51,55 +54,70 @@ impl Providers {
     pub(super) fn resolve(&self, name: Option<&str>) -> Result<&Arc<dyn Provider>, SandboxError> {
         match name {
             None => Ok(&self.default),
-            Some(name) => {
-                super::request::check_name("provider", name)?;
-                self.find(name).ok_or_else(|| not_found(&self.all, name))
-            }
+            Some(name) => self.named(name).map(|checks| checks.provider()),
         }
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> &[Arc<dyn Provider>] {
-        &self.all
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.all.iter().map(|checks| checks.provider())
     }
 
     /// The provider of this name.
     pub(super) fn find(&self, name: &str) -> Option<&Arc<dyn Provider>> {
-        self.all.iter().find(|provider| provider.name() == name)
+        self.all().find(|provider| provider.name() == name)
     }
 
-    /// Asks one provider how it is.
+    /// How one provider is; see [`Providers::statuses`].
     ///
     /// # Errors
     /// [`SandboxError::ProviderNotFound`].
     pub async fn status(&self, name: &str) -> Result<ProviderStatus, SandboxError> {
-        Ok(self.check(self.resolve(Some(name))?).await)
+        let checks = self.named(name)?;
+        Ok(self.shown(checks, checks.current().await))
     }
 
-    /// Asks all providers at once how they are.
+    /// How all providers are. One that does not answer holds nobody up: it is as it was when it last answered, and
+    /// unhealthy from the moment its check times out.
     pub async fn statuses(&self) -> Vec<ProviderStatus> {
-        futures_util::future::join_all(self.all.iter().map(|provider| self.check(provider))).await
+        join_all(
+            self.all
+                .iter()
+                .map(async |checks| self.shown(checks, checks.current().await)),
+        )
+        .await
     }
 
-    async fn check(&self, provider: &Arc<dyn Provider>) -> ProviderStatus {
-        let started = Instant::now();
-        let health = tokio::time::timeout(HEALTH_TIMEOUT, provider.health())
-            .await
-            .unwrap_or_else(|_| Err(ProviderError::Unavailable("no answer to the health check".to_owned())));
+    /// As [`Providers::statuses`], but each answer is waited for, up to the timeout of a health check.
+    pub async fn awaited_statuses(&self) -> Vec<ProviderStatus> {
+        join_all(
+            self.all
+                .iter()
+                .map(async |checks| self.shown(checks, checks.awaited().await)),
+        )
+        .await
+    }
+
+    fn named(&self, name: &str) -> Result<&Arc<HealthChecks>, SandboxError> {
+        super::request::check_name("provider", name)?;
+        let found = self.all.iter().find(|checks| checks.provider().name() == name);
+        found.ok_or_else(|| not_found(self.all(), name))
+    }
+
+    fn shown(&self, checks: &HealthChecks, checked: Arc<Checked>) -> ProviderStatus {
+        let provider = checks.provider();
         ProviderStatus {
             name: provider.name(),
             default: Arc::ptr_eq(provider, &self.default),
-            health,
-            latency: started.elapsed(),
-            checked_at: SystemTime::now(),
+            checked,
             capabilities: provider.capabilities(),
         }
     }
 }
 
-fn not_found(all: &[Arc<dyn Provider>], name: &str) -> SandboxError {
+fn not_found<'a>(all: impl Iterator<Item = &'a Arc<dyn Provider>>, name: &str) -> SandboxError {
     SandboxError::ProviderNotFound {
         name: name.to_owned(),
-        available: all.iter().map(|provider| provider.name().to_owned()).collect(),
+        available: all.map(|provider| provider.name().to_owned()).collect(),
     }
 }

@@ -90,7 +90,6 @@ impl SandboxManager {
         let reconciling: Vec<_> = shared
             .providers
             .all()
-            .iter()
             .map(|provider| {
                 shared.block_until_reconciled(provider.name());
                 let known = known.remove(provider.name()).unwrap_or_default();

@@ -13,5 +13,6 @@ mod python;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 mod setting;
+mod providers;
 
 use server_support::{api, images, server};
