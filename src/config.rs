@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 use utoipa::ToSchema;
@@ -155,8 +156,8 @@ fn default_data_dir() -> PathBuf {
         .join("wisp")
 }
 
-/// `[auth]`: with no key at all, here or in the database (`POST /keys`), authentication is off. It is on from the moment
-/// the first key is made, and stays on when all are revoked.
+/// `[auth]`: with no key at all, here or in the database (`wisp keys create`, `POST /keys`), authentication is off. It
+/// is on from the moment the first key is made, and stays on when all are revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
@@ -247,7 +248,7 @@ pub enum RateLimitBy {
 }
 
 /// What an API key may do. `admin` includes `api`, which includes `read`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Look: every GET.
@@ -412,8 +413,8 @@ impl Config {
         }
         if !self.listen.ip().is_loopback() && !self.allow_unauthenticated_remote {
             return invalid(format!(
-                "listening on {} without API keys would let anyone who reaches it run programs; add \
-                 [[auth.keys]], set WISP_API_KEYS or make a key (POST /keys) first, listen on 127.0.0.1, or set \
+                "listening on {} without API keys would let anyone who reaches it run programs; make a \
+                 key first (wisp keys create), add [[auth.keys]], set WISP_API_KEYS, listen on 127.0.0.1, or set \
                  allow_unauthenticated_remote = true",
                 self.listen
             ));
@@ -563,6 +564,7 @@ mod tests {
         let config = load("listen = \"0.0.0.0:7423\"\n", &[]).unwrap();
         let message = config.check_exposure(false).unwrap_err().to_string();
         assert!(message.contains("allow_unauthenticated_remote"), "{message}");
+        assert!(message.contains("wisp keys create"), "{message}");
         config.check_exposure(true).unwrap();
         load("listen = \"0.0.0.0:7423\"\nallow_unauthenticated_remote = true\n", &[])
             .unwrap()

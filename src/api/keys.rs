@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::extract::{AsCaller, Json, Name};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
-use crate::config::{ApiKeyConfig, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Scope};
 use crate::sandbox::{Caller, UserId};
 use crate::store::ApiKeyRecord;
 
@@ -36,24 +36,24 @@ pub struct CreateKeyBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ApiKey)]
 pub struct Key {
-    id: String,
-    name: String,
-    scopes: Vec<Scope>,
-    tenant: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) tenant: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     source: Source,
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
+    pub(crate) created_at: Option<String>,
     /// To the minute.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_at: Option<String>,
+    pub(crate) last_used_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    revoked_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
 }
 
 /// Where a key is kept.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ApiKeySource)]
 enum Source {
@@ -73,6 +73,17 @@ pub struct NewKey {
     details: Key,
 }
 
+impl NewKey {
+    /// A key and what is kept of it.
+    #[must_use]
+    pub fn new(key: String, kept: ApiKeyRecord) -> Self {
+        Self {
+            key,
+            details: kept.into(),
+        }
+    }
+}
+
 impl From<ApiKeyRecord> for Key {
     fn from(record: ApiKeyRecord) -> Self {
         Self {
@@ -90,6 +101,20 @@ impl From<ApiKeyRecord> for Key {
 }
 
 impl Key {
+    /// All keys of a server: those of its configuration, then those of its database.
+    #[must_use]
+    pub fn all(configuration: &AuthConfig, database: Vec<ApiKeyRecord>) -> Vec<Self> {
+        let configured = configuration.keys.iter().enumerate();
+        let configured = configured.map(|(index, key)| Self::of_configuration(index, key));
+        configured.chain(database.into_iter().map(Self::from)).collect()
+    }
+
+    /// Whether it is in the server's configuration, which only its owner changes.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        self.source == Source::Configuration
+    }
+
     fn of_configuration(index: usize, key: &ApiKeyConfig) -> Self {
         Self {
             id: configured_id(index),
@@ -113,10 +138,9 @@ fn sees(caller: &Caller, key: &Key) -> bool {
 
 /// The keys that exist for the caller.
 async fn visible(state: &AppState, caller: &Caller) -> Result<Vec<Key>, ApiError> {
-    let of_database = state.store.api_keys().await?.keys.into_iter().map(Key::from);
-    let of_configuration = state.config.auth.keys.iter().enumerate();
-    let keys = of_configuration.map(|(index, key)| Key::of_configuration(index, key));
-    Ok(keys.chain(of_database).filter(|key| sees(caller, key)).collect())
+    let mut keys = Key::all(&state.config.auth, state.store.api_keys().await?.keys);
+    keys.retain(|key| sees(caller, key));
+    Ok(keys)
 }
 
 /// Makes an API key.
@@ -156,8 +180,7 @@ pub async fn create(
     let (record, key) = request.issue()?;
     let action = actor.does("key.create", record.id.clone());
     state.keys.add(record.clone(), action).await?;
-    let details = record.into();
-    Ok((StatusCode::CREATED, axum::Json(NewKey { key, details })))
+    Ok((StatusCode::CREATED, axum::Json(NewKey::new(key, record))))
 }
 
 /// Lists all API keys, revoked ones too.
@@ -202,7 +225,7 @@ pub async fn revoke(
     let Some(key) = visible(&state, &caller).await?.into_iter().find(|key| key.id == id) else {
         return Err(no_such_key(&id));
     };
-    if matches!(key.source, Source::Configuration) {
+    if key.is_configured() {
         return Err(ApiError::conflict(format!(
             "API key {id} is in the server's configuration; remove it there and restart the server"
         )));

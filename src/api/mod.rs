@@ -47,5 +47,6 @@ mod upload;
 mod tests;
 
 pub use api_keys::{ApiKeys, ApiKeysError, KeyRequest, KeyRequestError};
+pub use keys::{Key, NewKey};
 pub use router::{AppState, router};
 pub use server::run;

@@ -22,7 +22,7 @@ pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiE
     {
         return Err(ApiError::forbidden(format!(
             "this server has no API keys and does not answer to the host name {}; use localhost, add the name to \
-             allowed_hosts in its configuration, or make an API key (POST /keys)",
+             allowed_hosts in its configuration, or make an API key (wisp keys create)",
             shown(host)
         )));
     }

@@ -37,11 +37,7 @@ impl ConfigCommand {
         match self {
             Self::Show(args) => stdout.write_all(shown(&args.load()?)?.as_bytes())?,
             Self::Check { file } => {
-                let args = ServeArgs {
-                    config: file.or_else(|| std::env::var_os("WISP_CONFIG").map(PathBuf::from)),
-                    listen: None,
-                    allow_unauthenticated_remote: false,
-                };
+                let args = ServeArgs::of_file(file.or_else(|| std::env::var_os("WISP_CONFIG").map(PathBuf::from)));
                 args.load()?.config.check()?;
                 match args.file() {
                     Some(file) => writeln!(stdout, "{} and the environment are fine", file.display())?,
@@ -57,6 +53,15 @@ impl ConfigCommand {
 }
 
 impl ServeArgs {
+    /// The arguments that name a file and nothing else.
+    pub(super) fn of_file(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            listen: None,
+            allow_unauthenticated_remote: false,
+        }
+    }
+
     /// The configuration that these arguments ask for, not checked yet.
     ///
     /// # Errors

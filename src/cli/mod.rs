@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod doctor;
 mod images;
+mod keys;
 mod man;
 mod run;
 mod serve;
@@ -51,6 +52,9 @@ pub enum Command {
     Images(images::ImagesCommand),
     /// Show and check the configuration.
     #[command(subcommand)]
+    /// Make, list and revoke API keys, beside a server that may be running.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     Config(config::ConfigCommand),
     /// Tell what this machine lacks, and what to do about it.
     Doctor(doctor::DoctorArgs),
@@ -260,6 +264,7 @@ fn compile_module(args: &CompileModuleArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.into()),
     }
+        Command::Keys(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
 }
 
 #[expect(

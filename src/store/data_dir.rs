@@ -43,9 +43,7 @@ impl DataDir {
             path: path.to_owned(),
             source,
         };
-        let mut private = DirBuilder::new();
-        private.recursive(true).mode(0o700);
-        private.create(path.join("sandboxes")).map_err(failed)?;
+        Self::make(path)?;
         let lock = File::create(path.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -56,10 +54,30 @@ impl DataDir {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Makes the directory if there is none, for this user only, without taking it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(path: &Path) -> Result<(), DataDirError> {
+        let failed = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(path.join("sandboxes")).map_err(failed)
+    }
+
+    /// The database file of the data directory at `path`, whoever uses it.
+    #[must_use]
+    pub fn database_of(path: &Path) -> PathBuf {
+        path.join("wisp.db")
+    }
+
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.path.join("wisp.db")
+        Self::database_of(&self.path)
     }
 
     /// What tells this directory's server from others with which it shares something, such as a Docker Engine: 32

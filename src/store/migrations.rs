@@ -1,6 +1,6 @@
 //! The tables, as a list of steps that only grows. `PRAGMA user_version` tells how many were done.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
 
@@ -58,13 +58,37 @@ const STEPS: &[&str] = &[
     ) STRICT",
 ];
 
+/// How many steps were done on a database.
+fn done(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// How many steps there are.
+fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+/// Refuses a database that has tables, but not all of them.
+pub(super) fn refuse_older(connection: &Connection) -> Result<(), StoreError> {
+    let (found, known) = (done(connection)?, known());
+    if found > 0 && found < known {
+        return Err(StoreError::TooOld { found, known });
+    }
+    Ok(())
+}
+
 /// Does the steps that were not done yet, all or none.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction()?;
-    let done: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
-    let Some(missing) = STEPS.get(done as usize..) else {
-        return Err(StoreError::TooNew { found: done, known });
+    let known = known();
+    if done(connection)? == known {
+        // Without a write, so that a server starts on a full disk.
+        return Ok(());
+    }
+    // At once for writing: another process may be about to do the same.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = done(&transaction)?;
+    let Some(missing) = STEPS.get(found as usize..) else {
+        return Err(StoreError::TooNew { found, known });
     };
     for step in missing {
         transaction.execute_batch(step)?;

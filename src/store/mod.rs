@@ -57,9 +57,28 @@ pub enum StoreError {
         /// Newest version known here.
         known: u32,
     },
+    /// The database was written by an older wisp, which may be running.
+    #[error(
+        "the database has version {found}, this wisp needs {known}: start `wisp serve` of this version once, which \
+         brings it up to date"
+    )]
+    TooOld {
+        /// Version in the file.
+        found: u32,
+        /// Version needed here.
+        known: u32,
+    },
     /// The store's thread is gone.
     #[error("the store has stopped")]
     Stopped,
+}
+
+impl StoreError {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
 }
 
 /// A handle on the database. Cheap to clone; the thread ends with the last one.
@@ -81,6 +100,16 @@ impl Store {
     /// When the file cannot be used, or a newer wisp wrote it.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         Self::start(Connection::open(path)?, durability, || true)
+    }
+
+    /// As [`Store::open`], for a process beside a server: tables that a running server may use are not changed.
+    ///
+    /// # Errors
+    /// See [`Store::open`]; when the database would have to be brought up to date.
+    pub fn open_beside_server(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        migrations::refuse_older(&connection)?;
+        Self::start(connection, durability, || true)
     }
 
     /// A database whose process can be made to die: from the moment `is_alive` says no, nothing is written and nobody is
@@ -346,5 +375,18 @@ mod tests {
             Store::open(&path, Durability::Process),
             Err(StoreError::TooNew { .. })
         ));
+    }
+
+    #[test]
+    fn a_process_beside_the_server_changes_no_tables_that_are_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wisp.db");
+        let beside = || Store::open_beside_server(&path, Durability::Process);
+        drop(beside().expect("a new database has no user yet"));
+        drop(beside().expect("one that is up to date"));
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        drop(connection);
+        assert!(matches!(beside(), Err(StoreError::TooOld { .. })));
     }
 }

@@ -1,53 +1,10 @@
 //! The subcommands of `wisp` other than `serve`.
 
-use std::process::{Output, Stdio};
-
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use crate::images;
 use crate::setting::Setting;
-
-/// Runs `wisp` with these arguments and this standard input.
-async fn wisp(arguments: &[&str], stdin: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wisp"));
-    command
-        .args(arguments)
-        .env_remove("WISP_API_KEY")
-        .env("RUST_LOG", "off")
-        .kill_on_drop(true);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the wisp program starts");
-    let mut input = child.stdin.take().expect("a pipe");
-    // It may end without reading it.
-    let _ = input.write_all(stdin.as_bytes()).await;
-    drop(input);
-    child.wait_with_output().await.expect("it ends")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Fails unless a command ended with this status and printed exactly this.
-#[track_caller]
-fn assert_ended(output: &Output, exit_code: i32, expected: &str) {
-    assert_eq!(
-        (output.status.code(), stdout(output).as_str()),
-        (Some(exit_code), expected),
-        "{}",
-        stderr(output)
-    );
-}
+use crate::wisp_command::{assert_ended, stderr, stdout, wisp};
 
 #[tokio::test]
 async fn run_needs_no_server() {

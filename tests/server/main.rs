@@ -9,10 +9,11 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod load;
+mod keys;
 mod python;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 mod setting;
-mod providers;
+mod wisp_command;
 
 use server_support::{api, images, server};
