@@ -1,14 +1,28 @@
 //! The subcommands that talk to a server.
 
+mod copy;
+mod interactive;
+mod pack;
+mod unpack;
+
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+pub use copy::copy;
 
 use super::{CreateArgs, ExecArgs, KillArgs, ListArgs, ServerArgs};
+use crate::provider::archive::ArchiveError;
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,11 +30,22 @@ pub enum ClientError {
     /// The server cannot be reached, or the connection broke.
     #[error("cannot talk to the server: {}", innermost(.0))]
     Transport(#[from] reqwest::Error),
+    /// The WebSocket cannot be opened, or broke.
+    #[error("cannot talk to the server: {0}")]
+    WebSocket(Box<tungstenite::Error>),
     /// The server refused.
     #[error("{message} (HTTP {status}, request {request_id})")]
     Refused {
         /// HTTP status.
         status: u16,
+        /// The server's words.
+        message: String,
+        /// For the server's log.
+        request_id: String,
+    },
+    /// The server ended the conversation.
+    #[error("{message} (request {request_id})")]
+    Ended {
         /// The server's words.
         message: String,
         /// For the server's log.
@@ -32,6 +57,27 @@ pub enum ClientError {
     /// Standard input or output failed.
     #[error("{0}")]
     Terminal(#[from] std::io::Error),
+    /// A file of this machine cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An archive cannot be unpacked.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}
+
+impl From<tungstenite::Error> for ClientError {
+    fn from(error: tungstenite::Error) -> Self {
+        let tungstenite::Error::Http(response) = error else {
+            return Self::WebSocket(Box::new(error));
+        };
+        let text = response.body().as_deref().unwrap_or_default();
+        refused(response.status().as_u16(), &String::from_utf8_lossy(text))
+    }
 }
 
 /// reqwest's own message only repeats the URL; the reason is at the end of the chain.
@@ -85,8 +131,6 @@ struct ExecBody<'a> {
     workdir: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdin: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +143,7 @@ struct SandboxRow {
     expires_at: String,
 }
 
-/// A line of an exec's stream.
+/// A line of an exec's stream, or a message of its WebSocket.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ExecLine {
@@ -112,6 +156,7 @@ enum ExecLine {
         timed_out: bool,
         error: Option<String>,
     },
+    Refused(Refusal),
 }
 
 fn as_map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
@@ -130,16 +175,48 @@ impl<'a> Client<'a> {
         })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let base = self.server.server.trim_end_matches('/');
-        let mut request = self.http.request(method, format!("{base}/api/v1{path}"));
-        if let Some(key) = &self.server.api_key {
-            request = request.header("X-API-Key", key);
+    fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<RequestBuilder, ClientError> {
+        let mut request = self.http.request(method, self.url(path, query)?);
+        for (name, value) in self.headers() {
+            request = request.header(name, value);
         }
-        if let Some(user) = &self.server.user_id {
-            request = request.header("X-User-ID", user);
+        Ok(request)
+    }
+
+    /// Opens a WebSocket.
+    async fn websocket(&self, path: &str) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ClientError> {
+        let url = self.url(path, &[])?;
+        let mut request = url.as_str().replacen("http", "ws", 1).into_client_request()?;
+        for (name, value) in self.headers() {
+            let bad = |_| ClientError::Answer(format!("{name} has characters that no header may have"));
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_str(value).map_err(bad)?);
         }
-        request
+        Ok(connect_async(request).await?.0)
+    }
+
+    /// The URL of a path below `/api/v1`.
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, ClientError> {
+        let base = &self.server.server;
+        let url = format!("{}/api/v1{path}", base.trim_end_matches('/'));
+        let mut url = Url::parse(&url).map_err(|error| ClientError::Answer(format!("server \"{base}\": {error}")))?;
+        if url.scheme() != "http" {
+            return Err(ClientError::Answer(format!(
+                "server \"{base}\": wisp speaks http:// only; reach a server behind TLS through a tunnel"
+            )));
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    /// Who is asking.
+    fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let key = self.server.api_key.as_deref().map(|key| ("x-api-key", key));
+        let user = self.server.user_id.as_deref().map(|user| ("x-user-id", user));
+        key.into_iter().chain(user)
     }
 }
 
@@ -150,16 +227,20 @@ async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
     if status.is_success() {
         return Ok(response);
     }
-    let text = response.text().await?;
-    let refusal = serde_json::from_str(&text).unwrap_or(Refusal {
-        message: text,
+    Err(refused(status.as_u16(), &response.text().await?))
+}
+
+/// The error that an answer tells.
+fn refused(status: u16, text: &str) -> ClientError {
+    let refusal = serde_json::from_str(text).unwrap_or(Refusal {
+        message: text.to_owned(),
         request_id: String::new(),
     });
-    Err(ClientError::Refused {
-        status: status.as_u16(),
+    ClientError::Refused {
+        status,
         message: refusal.message,
         request_id: refusal.request_id,
-    })
+    }
 }
 
 /// A path component from a text the user typed.
@@ -191,7 +272,7 @@ pub async fn create(args: &CreateArgs) -> Result<ExitCode, ClientError> {
         metadata: as_map(&args.metadata),
     };
     let request = Client::new(&args.server)?
-        .request(Method::POST, "/sandboxes")
+        .request(Method::POST, "/sandboxes", &[])?
         .json(&body);
     let sandbox: SandboxRow = send(request).await?.json().await?;
     writeln!(std::io::stdout(), "{}", sandbox.id)?;
@@ -203,7 +284,7 @@ pub async fn create(args: &CreateArgs) -> Result<ExitCode, ClientError> {
 /// # Errors
 /// What the server reports.
 pub async fn list(args: &ListArgs) -> Result<ExitCode, ClientError> {
-    let response = send(Client::new(&args.server)?.request(Method::GET, "/sandboxes")).await?;
+    let response = send(Client::new(&args.server)?.request(Method::GET, "/sandboxes", &[])?).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", response.text().await?)?;
@@ -239,7 +320,8 @@ pub async fn list(args: &ListArgs) -> Result<ExitCode, ClientError> {
 pub async fn kill(args: &KillArgs) -> Result<ExitCode, ClientError> {
     let client = Client::new(&args.server)?;
     for id in &args.ids {
-        send(client.request(Method::DELETE, &format!("/sandboxes/{}", component(id)?))).await?;
+        let path = format!("/sandboxes/{}", component(id)?);
+        send(client.request(Method::DELETE, &path, &[])?).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -249,11 +331,6 @@ pub async fn kill(args: &KillArgs) -> Result<ExitCode, ClientError> {
 /// # Errors
 /// What the server reports; a stream that breaks off before the command's end.
 pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
-    let stdin = if args.interactive {
-        Some(read_stdin().await?)
-    } else {
-        None
-    };
     let (mode, command, rest) = match (&args.program.script, args.program.argv.split_first()) {
         (Some(script), _) => ("shell", script, &[][..]),
         (None, Some((program, rest))) => ("argv", program, rest),
@@ -267,11 +344,19 @@ pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
         env: as_map(&args.env),
         workdir: args.workdir.as_deref(),
         timeout: args.timeout.map(|timeout| timeout.to_string()),
-        stdin,
     };
+    let client = Client::new(&args.server)?;
     let path = format!("/sandboxes/{}/exec", component(&args.id)?);
-    let response = send(Client::new(&args.server)?.request(Method::POST, &path).json(&body)).await?;
-    let mut chunks = response.bytes_stream();
+    if args.interactive {
+        interactive::exec(&client, &format!("{path}/ws"), &body).await
+    } else {
+        streamed(client.request(Method::POST, &path, &[])?.json(&body)).await
+    }
+}
+
+/// Shows the lines of a streamed exec, up to the command's end.
+async fn streamed(request: RequestBuilder) -> Result<ExitCode, ClientError> {
+    let mut chunks = send(request).await?.bytes_stream();
     let mut pending = Vec::new();
     while let Some(chunk) = chunks.next().await {
         pending.extend_from_slice(&chunk?);
@@ -285,16 +370,6 @@ pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
     Err(ClientError::Answer(
         "the stream ended before the command's exit status".to_owned(),
     ))
-}
-
-/// All of standard input, read where it does not hold up the connection.
-async fn read_stdin() -> Result<String, ClientError> {
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    });
-    let text = reading.await.map_err(|error| ClientError::Answer(error.to_string()))?;
-    Ok(text?)
 }
 
 /// Shows a line of an exec's stream; the exit status when it is the last one.
@@ -325,5 +400,6 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
             // A status a process cannot have is a failure all the same.
             Ok(Some(ExitCode::from(u8::try_from(exit_code).unwrap_or(1))))
         }
+        ExecLine::Refused(Refusal { message, request_id }) => Err(ClientError::Ended { message, request_id }),
     }
 }

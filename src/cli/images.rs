@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::serve::compile_limits;
 use crate::config::Config;
-use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Step};
+use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Record, Step};
 use crate::kernel::{Runtime, new_engine};
 
 /// Threads for guests that prepare an image; one runs at a time.
@@ -134,15 +134,7 @@ impl ImagesCommand {
 fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) -> anyhow::Result<()> {
     let result = store.install(name, runtime, progress);
     progress.clear();
-    let record = result?;
-    writeln!(
-        io::stdout(),
-        "{} {} is installed ({})",
-        record.name,
-        record.version,
-        mebibytes(record.size)
-    )?;
-    Ok(())
+    Ok(print_installed(&result?)?)
 }
 
 fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
@@ -178,14 +170,12 @@ fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
     let result = store.import(&new, &mut file, &engine, &progress);
     progress.clear();
     let record = result.with_context(|| args.file.display().to_string())?;
-    writeln!(
-        io::stdout(),
-        "{} {} is installed ({})",
-        record.name,
-        record.version,
-        mebibytes(record.size)
-    )?;
-    Ok(())
+    Ok(print_installed(&record)?)
+}
+
+fn print_installed(image: &Record) -> io::Result<()> {
+    let (name, version, size) = (&image.name, &image.version, mebibytes(image.size));
+    writeln!(io::stdout(), "{name} {version} is installed ({size})")
 }
 
 /// One line that says what is being done. Where standard error is no terminal, each step is printed once instead.

@@ -41,6 +41,8 @@ pub enum Command {
     Create(CreateArgs),
     /// Run a command in a sandbox on a server.
     Exec(ExecArgs),
+    /// Copy files and directories into a sandbox on a server, or out of one.
+    Cp(CopyArgs),
     /// List the sandboxes of a server.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -50,11 +52,11 @@ pub enum Command {
     /// Manage images on this machine.
     #[command(subcommand)]
     Images(images::ImagesCommand),
-    /// Show and check the configuration.
-    #[command(subcommand)]
     /// Make, list and revoke API keys, beside a server that may be running.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show and check the configuration.
+    #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Tell what this machine lacks, and what to do about it.
     Doctor(doctor::DoctorArgs),
@@ -179,7 +181,7 @@ pub struct ProgramArgs {
 pub struct ExecArgs {
     /// Id of the sandbox.
     pub id: String,
-    /// Pass standard input on, up to its end.
+    /// Pass on standard input as it comes, and the signals INT (Ctrl-C), TERM and HUP. Ctrl-\ leaves at once.
     #[arg(short, long)]
     pub interactive: bool,
     /// Directory to start in.
@@ -197,6 +199,21 @@ pub struct ExecArgs {
     /// What to run.
     #[command(flatten)]
     pub program: ProgramArgs,
+}
+
+/// Arguments of `wisp cp`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// What to copy: ID:PATH in a sandbox, or a path here. With "/." at the end, what is in a directory. A path here that
+    /// has a colon is written with a slash before it, such as ./a:b.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Where to, likewise. If that is a directory, the copy comes into it.
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// Arguments of `wisp list`.
@@ -243,9 +260,11 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args).await?.into(),
         Command::Create(args) => client::create(&args).await?,
         Command::Exec(args) => client::exec(&args).await?,
+        Command::Cp(args) => client::copy(&args).await?,
         Command::List(args) => client::list(&args).await?,
         Command::Kill(args) => client::kill(&args).await?,
         Command::Images(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
+        Command::Keys(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
         Command::Config(command) => command.run()?,
         Command::Doctor(args) => args.run().await?,
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
@@ -264,7 +283,6 @@ fn compile_module(args: &CompileModuleArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.into()),
     }
-        Command::Keys(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
 }
 
 #[expect(

@@ -3,8 +3,11 @@
 
 mod bad_requests;
 mod command_line;
+mod copy;
 mod durability;
 mod files;
+mod full_disk;
+mod interactive;
 mod isolation;
 mod lifecycle;
 mod limits;
