@@ -140,6 +140,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// 507: the server's disk is full.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "insufficient_storage", message)
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -200,6 +205,7 @@ impl From<SandboxError> for ApiError {
             SandboxError::Unsupported(_) => Self::unsupported(message),
             SandboxError::LimitReached(_) => Self::resource_limit(message),
             SandboxError::ShuttingDown | SandboxError::Waiting { .. } => Self::unavailable(message),
+            SandboxError::Store(cause) if cause.is_out_of_space() => Self::from(cause),
             SandboxError::Store(cause) => {
                 tracing::error!(%cause, "the store failed");
                 Self::unavailable(message)
@@ -212,6 +218,9 @@ impl From<SandboxError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
+        if error.is_out_of_space() {
+            return Self::insufficient_storage("the server has no space left to record this; nothing was changed");
+        }
         Self::internal()
     }
 }
@@ -243,6 +252,7 @@ impl From<ProviderError> for ApiError {
             }
             ProviderError::BadPath { .. } | ProviderError::Invalid(_) => Self::bad_request(message),
             ProviderError::LimitReached(_) => Self::resource_limit(message),
+            ProviderError::StorageFull(_) => Self::insufficient_storage(message),
             ProviderError::InUse(_) => Self::conflict(message),
             ProviderError::Unsupported(_) => Self::unsupported(message),
             ProviderError::Unavailable(_) => Self::unavailable(message),

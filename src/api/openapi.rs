@@ -61,7 +61,7 @@ const TAGS: [(&str, &str); 15] = [
 ];
 
 /// The errors that a whole class of routes can answer with.
-const ERRORS: [(&str, &str, &str); 8] = [
+const ERRORS: [(&str, &str, &str); 9] = [
     ("400", "BadRequest", "The request is malformed; the message says where."),
     ("401", "Unauthorized", "The API key is missing or not known."),
     (
@@ -93,6 +93,11 @@ const ERRORS: [(&str, &str, &str); 8] = [
         "503",
         "Unavailable",
         "The provider is down, or the server is shutting down; see `Retry-After`.",
+    ),
+    (
+        "507",
+        "InsufficientStorage",
+        "The server's disk is full. What was acknowledged before is kept.",
     ),
 ];
 
@@ -219,6 +224,9 @@ fn complete(operation: &mut Operation, method: &str, path: &str, access: Access)
     }
     if path.contains("{id}") || matches!(method, "POST" | "PUT") {
         errors.push("503");
+    }
+    if method != "GET" && access != Access::Open {
+        errors.push("507");
     }
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response

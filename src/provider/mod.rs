@@ -138,13 +138,15 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// What a running command reports, in order; [`ExecEvent::Exit`] comes once and last.
+/// What a running command reports, in order; [`ExecEvent::Exit`] or [`ExecEvent::Failed`] comes once and last.
 #[derive(Debug, Clone)]
 pub enum ExecEvent {
     /// Bytes the command wrote.
     Output(OutputStream, Bytes),
     /// The command ended.
     Exit(ExecOutcome),
+    /// It ended, but what it did cannot be vouched for: its files are not kept.
+    Failed(ProviderError),
 }
 
 /// How a command ended.
@@ -245,7 +247,7 @@ pub struct PullProgress {
 }
 
 /// Why a provider could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ProviderError {
     /// The provider knows no such image. Carries the images it can run.
     #[error("image {image} not found; available images: {}", available.join(", "))]
@@ -275,6 +277,9 @@ pub enum ProviderError {
     /// A limit of the sandbox was hit: disk full, too many processes.
     #[error("{0}")]
     LimitReached(String),
+    /// The machine the provider runs on has no room left to keep what was written.
+    #[error("{0}")]
+    StorageFull(String),
     /// Something else uses what is to be changed; the message names it.
     #[error("{0}")]
     InUse(String),

@@ -174,6 +174,7 @@ impl RunningExec {
                 outcome,
                 killed_because: None,
             })),
+            Some(ExecEvent::Failed(error)) => Err(SandboxError::of_provider(&self.sandbox.id, error)),
             // The provider may have dropped the command because its sandbox ended.
             None if self.sandbox.ended.is_cancelled() => Ok(ExecItem::Exit(self.killed())),
             None => Err(SandboxError::Provider(ProviderError::Internal(

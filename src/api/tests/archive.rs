@@ -8,7 +8,7 @@ use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
 use super::{TestServer, answer};
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 
 fn tar_of(content: &[u8]) -> Vec<u8> {
     let mut archive = Builder::new(Vec::new());
@@ -88,13 +88,9 @@ async fn an_archive_may_be_compressed() {
 
 #[tokio::test]
 async fn an_archive_over_the_limit_is_refused_before_and_after_decompression() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_upload_bytes: 100_000,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let path = format!("{}/files/archive?path=/a", server.sandbox().await);

@@ -133,15 +133,11 @@ async fn a_name_that_was_made_to_point_here_is_not_answered_to() {
 }
 
 async fn impatient(body: Duration, header: Duration, max_connections: usize) -> (TestServer, String) {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         body_timeout: GoDuration(body),
         header_timeout: GoDuration(header),
         max_connections,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let address = server.base.trim_start_matches("http://").to_owned();

@@ -7,7 +7,7 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use super::TestServer;
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 
 /// A connection to `GET /events`.
 pub(super) struct Listener {
@@ -129,13 +129,9 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
 
 #[tokio::test]
 async fn connections_are_bounded_and_their_end_makes_room() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_event_streams: 1,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let listener = Listener::open(&server, &[]).await;

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{TestServer, eventually};
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 use crate::duration::GoDuration;
 
 fn lines(text: &str) -> Vec<Value> {
@@ -91,13 +91,9 @@ async fn a_stream_ends_with_what_really_happened() {
 
 #[tokio::test]
 async fn output_beyond_the_cap_is_cut_and_said_so() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_output_bytes: 100_000,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let exec = format!("{}/exec", server.sandbox().await);
@@ -118,13 +114,9 @@ async fn output_beyond_the_cap_is_cut_and_said_so() {
 
 #[tokio::test]
 async fn all_commands_of_a_sandbox_share_one_output_budget() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_buffered_output_bytes: 70_000,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let exec = format!("{}/exec", server.sandbox().await);
@@ -182,13 +174,9 @@ async fn destroying_a_sandbox_kills_its_commands() {
 
 #[tokio::test]
 async fn a_sandbox_runs_only_so_many_commands_at_once() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_execs_per_sandbox: 1,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let exec = format!("{}/exec", server.sandbox().await);

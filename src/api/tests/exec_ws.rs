@@ -233,13 +233,9 @@ async fn a_later_message_that_is_wrong_kills_the_command() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_json_bytes: 1000,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let sandbox = server.sandbox().await;
@@ -324,13 +320,9 @@ async fn a_handshake_needs_a_key_with_the_scope() {
 
 #[tokio::test]
 async fn a_stopping_server_lets_a_conversation_end() {
-    let limits = Limits {
+    let mut server = TestServer::with_limits(Limits {
         shutdown_grace: crate::duration::GoDuration(Duration::from_millis(200)),
         ..Limits::default()
-    };
-    let mut server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let mut socket = Socket::connect(&server, &server.sandbox().await).await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{TestServer, answer};
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 
 #[tokio::test]
 async fn a_file_is_written_read_listed_moved_and_deleted() {
@@ -84,13 +84,9 @@ async fn bytes_that_are_not_text_come_back_unchanged() {
 
 #[tokio::test]
 async fn an_upload_over_the_limit_is_refused() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_upload_bytes: 1000,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let files = format!("{}/files?path=/a", server.sandbox().await);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{TestServer, answer, eventually};
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 
 #[tokio::test]
 async fn a_created_sandbox_has_what_was_asked_for() {
@@ -135,13 +135,9 @@ async fn extend_counts_from_now_up_to_the_maximum() {
 
 #[tokio::test]
 async fn a_full_server_says_when_to_come_back() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_sandboxes: 1,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     let path = server.sandbox().await;

@@ -1,16 +1,12 @@
 //! What the server did, in numbers.
 
 use super::TestServer;
-use crate::config::{Config, Limits};
+use crate::config::Limits;
 
 async fn busy_server() -> TestServer {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_sandboxes: 1,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     server.post("/sandboxes", r#"{"image":"broken"}"#).await;

@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use super::router::{RouteRule, rules};
 use super::{ApiKeys, AppState, run};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::provider::fake::FakeProvider;
 use crate::sandbox::{ImageCatalog, NoImages, Providers, SandboxManager};
 use crate::store::Store;
@@ -62,6 +62,14 @@ impl TestServer {
 
     async fn with(config: Config) -> Self {
         Self::with_images(config, |_| Arc::new(NoImages)).await
+    }
+
+    async fn with_limits(limits: Limits) -> Self {
+        Self::with(Config {
+            limits,
+            ..Config::default()
+        })
+        .await
     }
 
     async fn with_images(config: Config, images: impl FnOnce(Arc<FakeProvider>) -> Arc<dyn ImageCatalog>) -> Self {

@@ -167,14 +167,10 @@ async fn quotas_are_the_administrators_and_of_one_tenant() {
 
 #[tokio::test]
 async fn admission_tells_what_a_creation_would_meet_and_creates_nothing() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_sandboxes: 2,
         admission: AdmissionMode::Queue,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     server

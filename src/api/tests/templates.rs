@@ -181,13 +181,9 @@ async fn what_no_sandbox_can_be_made_from_is_refused_when_it_is_saved() {
 
 #[tokio::test]
 async fn a_tenant_keeps_so_many_templates() {
-    let limits = Limits {
+    let server = TestServer::with_limits(Limits {
         max_templates_per_tenant: 1,
         ..Limits::default()
-    };
-    let server = TestServer::with(Config {
-        limits,
-        ..Config::default()
     })
     .await;
     assert_eq!(server.post("/templates", STACYVM).await.status, 201);

@@ -71,6 +71,8 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
             Ok(()) | Err(ProviderError::SandboxNotFound) => {}
             Err(error) => {
                 tracing::error!(%error, "the files of a command that ended cannot be kept");
+                // Nobody may be listening any more.
+                let _ = sender.send(ExecEvent::Failed(error)).await;
                 return;
             }
         }

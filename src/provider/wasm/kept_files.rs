@@ -147,7 +147,7 @@ fn not_kept(error: DurableError) -> ProviderError {
     match error {
         DurableError::Removed => ProviderError::SandboxNotFound,
         error if error.is_out_of_space() => {
-            ProviderError::LimitReached("the server has no space left to keep the files of sandboxes".to_owned())
+            ProviderError::StorageFull("the server has no space left to keep the files of sandboxes".to_owned())
         }
         error => ProviderError::Internal(format!("files cannot be kept: {error}")),
     }
