@@ -6,13 +6,13 @@ mod command_line;
 mod copy;
 mod durability;
 mod files;
-mod full_disk;
 mod interactive;
 mod isolation;
+mod keys;
 mod lifecycle;
 mod limits;
 mod load;
-mod keys;
+mod providers;
 mod python;
 #[path = "../server_support/mod.rs"]
 mod server_support;
