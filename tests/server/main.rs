@@ -6,6 +6,7 @@ mod command_line;
 mod copy;
 mod durability;
 mod files;
+mod full_disk;
 mod interactive;
 mod isolation;
 mod keys;
