@@ -1,8 +1,8 @@
 //! What a caller waits for: creating a sandbox and running small commands, in process and over HTTP.
 //!
-//! `cargo bench --bench exec`. The images must be installed (`wisp images pull python:3.12`); the first run does it.
+//! `cargo bench --bench exec` watches our own changes; `wisp bench` compares with others. The images must be installed
+//! (`wisp images pull python:3.12`); the first run does it.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime as Tokio;
 use wisp::api::{self, ApiKeys, AppState};
+use wisp::cli::bench::InProcess;
 use wisp::config::Config;
 use wisp::image::ImageStore;
-use wisp::kernel::Runtime;
-use wisp::provider::wasm::WasmProvider;
-use wisp::provider::{Command, ExecEvent, ExecSpec, Network, Provider, SandboxSpec, Stdin};
+use wisp::provider::{Command, Provider};
 use wisp::sandbox::{Providers, SandboxManager};
 use wisp::store::Store;
+
+const IMAGE: &str = "python:3.12";
+const SANDBOX: &str = "bench";
 
 /// Name of the benchmark, command.
 const COMMANDS: [(&str, &str); 5] = [
@@ -28,75 +30,49 @@ const COMMANDS: [(&str, &str); 5] = [
     ("python print", "python3 -c 'print(1)'"),
 ];
 
-fn provider() -> Arc<WasmProvider> {
-    let runtime = Runtime::new(2).expect("the engine starts");
-    let store = ImageStore::open_default().expect("the image store opens");
-    Arc::new(WasmProvider::new(runtime, Arc::new(store)))
-}
-
-fn spec() -> SandboxSpec {
-    SandboxSpec {
-        image: "python:3.12".to_owned(),
-        memory_mb: 512,
-        vcpus: 2,
-        disk_mb: 1024,
-        env: BTreeMap::new(),
-        network: Network::None,
-    }
-}
-
-async fn run(provider: &WasmProvider, script: &str) -> i32 {
-    let exec = ExecSpec {
-        command: Command::Shell(script.to_owned()),
-        env: BTreeMap::new(),
-        workdir: None,
-        timeout: Duration::from_secs(60),
-        stdin: Stdin::default(),
-    };
-    let mut running = provider.exec("bench", exec).await.expect("the command starts");
-    while let Some(event) = running.events.recv().await {
-        if let ExecEvent::Exit(outcome) = event {
-            return outcome.exit_code;
-        }
-    }
-    panic!("the command ended without an exit event")
+async fn run(sandboxes: &InProcess, script: &str) -> i32 {
+    let command = Command::Shell(script.to_owned());
+    let (exit_code, _) = sandboxes.run(SANDBOX, command).await.expect("the command runs");
+    exit_code
 }
 
 fn in_process(criterion: &mut Criterion) {
     let tokio = Tokio::new().expect("tokio starts");
-    let provider = provider();
+    let sandboxes = InProcess::open().expect("the engine starts");
     tokio
-        .block_on(provider.create("bench", &spec()))
+        .block_on(sandboxes.create(SANDBOX, IMAGE))
         .expect("a sandbox is created");
     let mut group = criterion.benchmark_group("in process");
     group.bench_function("create", |bencher| {
         bencher.to_async(&tokio).iter_custom(|rounds| {
-            let provider = Arc::clone(&provider);
+            let sandboxes = sandboxes.clone();
             async move {
                 let mut spent = Duration::ZERO;
                 for _ in 0..rounds {
                     let started = Instant::now();
-                    provider
-                        .create("fresh", black_box(&spec()))
+                    sandboxes
+                        .create("fresh", black_box(IMAGE))
                         .await
                         .expect("a sandbox is created");
                     spent += started.elapsed();
-                    provider.destroy("fresh").await.expect("it is destroyed");
+                    sandboxes.provider.destroy("fresh").await.expect("it is destroyed");
                 }
                 spent
             }
         });
     });
     for (name, script) in COMMANDS {
-        assert_eq!(tokio.block_on(run(&provider, script)), 0, "{script}");
-        group.bench_function(name, |bencher| bencher.to_async(&tokio).iter(|| run(&provider, script)));
+        assert_eq!(tokio.block_on(run(&sandboxes, script)), 0, "{script}");
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&tokio).iter(|| run(&sandboxes, script));
+        });
     }
     group.finish();
 }
 
 fn over_http(criterion: &mut Criterion) {
     let tokio = Tokio::new().expect("tokio starts");
-    let provider = provider();
+    let provider = InProcess::open().expect("the engine starts").provider;
     let config = Arc::new(Config::default());
     let providers = Providers::new(vec![provider as Arc<dyn Provider>], "wasm").expect("wasm is the default");
     let store = Store::in_memory().expect("a database in memory");
@@ -128,7 +104,7 @@ fn over_http(criterion: &mut Criterion) {
             .expect("an answer");
         answer.json().await.expect("JSON")
     };
-    let create = json!({"image": "python:3.12", "vcpus": 2});
+    let create = json!({"image": IMAGE, "vcpus": 2});
     let sandbox = tokio.block_on(post("/sandboxes".to_owned(), create.clone()));
     let id = sandbox["id"].as_str().expect("an id").to_owned();
     let mut group = criterion.benchmark_group("HTTP");

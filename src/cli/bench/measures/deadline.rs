@@ -1,0 +1,101 @@
+//! How late a command ends that passes its deadline.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Measure, Setting, progress};
+use crate::cli::bench::competitors::{BASE, peer};
+use crate::cli::bench::error::BenchError;
+use crate::cli::bench::report::Section;
+use crate::cli::bench::server::Server;
+use crate::cli::bench::statistics::{Series, count, milliseconds};
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+const BUSY: &str = "while True: pass";
+
+pub(super) async fn measure(setting: &Setting<'_>) -> Section {
+    let (field, rounds) = (setting.field, setting.effort.deadlines);
+    let method = format!(
+        "A loop without end and a timeout of {} ms, {rounds} times: how long after it the answer was there. wisp: over \
+         HTTP, in shell mode. Peers: their own deadline. docker exec has none.",
+        TIMEOUT.as_millis(),
+    );
+    let columns = ["p50 ms", "p99 ms", "most ms", "runs"];
+    let mut section = Section::new(
+        Measure::Deadline.name(),
+        "how late a busy loop ends after its deadline",
+        method,
+        &columns,
+    );
+    for image in &field.images {
+        let name = format!("wisp {}", image.name);
+        progress(&section, &name);
+        let command = format!("python3 -c '{BUSY}'");
+        section.add(
+            name,
+            over_http(&field.server, "wasm", &image.name, &command, rounds).await,
+        );
+    }
+    progress(&section, "wisp base");
+    let figures = over_http(&field.server, "wasm", BASE, "while :; do :; done", rounds).await;
+    section.add("wisp base (shell loop)", figures);
+    progress(&section, "wisp, docker provider");
+    section.add(
+        "wisp, docker provider",
+        match &field.docker {
+            Ok(docker) => {
+                let command = format!("python3 -c '{BUSY}'");
+                over_http(&field.server, "docker", docker.image(), &command, rounds).await
+            }
+            Err(error) => Err(BenchError::Absent(error.to_string())),
+        },
+    );
+    for (package, peer) in peer::PACKAGES.iter().zip(&field.peers) {
+        progress(&section, package.name);
+        let figures = match peer {
+            Ok(peer) => overshoot(rounds, async || Ok(peer.run_until(BUSY, TIMEOUT).await?.elapsed)).await,
+            Err(error) => Err(BenchError::Absent(error.to_string())),
+        };
+        section.add(package.name, figures);
+    }
+    section
+}
+
+async fn over_http(
+    server: &Server,
+    provider: &str,
+    image: &str,
+    command: &str,
+    rounds: usize,
+) -> Result<Vec<f64>, BenchError> {
+    let sandbox = server.create(provider, image).await?;
+    let request: Value = json!({"command": command, "timeout": format!("{}ms", TIMEOUT.as_millis())});
+    overshoot(rounds, async || {
+        let answer = sandbox.exec(&request).await?;
+        if answer.status == 408 {
+            Ok(answer.elapsed)
+        } else {
+            Err(BenchError::Unexpected(format!(
+                "HTTP {}: {}",
+                answer.status, answer.body
+            )))
+        }
+    })
+    .await
+}
+
+/// Runs once in vain and then `rounds` times.
+async fn overshoot(
+    rounds: usize,
+    mut run: impl AsyncFnMut() -> Result<Duration, BenchError>,
+) -> Result<Vec<f64>, BenchError> {
+    run().await?;
+    let mut late = Vec::new();
+    for _ in 0..rounds {
+        late.push(run().await?.saturating_sub(TIMEOUT));
+    }
+    let late = Series::new(late)?;
+    let figures = [50, 99, 100].map(|percent| milliseconds(late.percentile(percent)));
+    Ok([&figures[..], &[count(late.len())]].concat())
+}

@@ -1,0 +1,151 @@
+//! Creating and destroying a sandbox.
+
+use std::time::{Duration, Instant};
+
+use super::{Measure, Setting, in_process_name, progress};
+use crate::cli::bench::competitors::BASE;
+use crate::cli::bench::competitors::docker::Docker;
+use crate::cli::bench::competitors::peer::{self, Peer};
+use crate::cli::bench::effort::Effort;
+use crate::cli::bench::error::BenchError;
+use crate::cli::bench::in_process::InProcess;
+use crate::cli::bench::report::Section;
+use crate::cli::bench::server::Server;
+use crate::cli::bench::statistics::{Series, count, milliseconds};
+use crate::provider::Provider as _;
+
+/// What one creation and one destruction took.
+type Pair = (Duration, Duration);
+
+pub(super) async fn measure(setting: &Setting<'_>) -> Section {
+    let (field, effort) = (setting.field, setting.effort);
+    let method = format!(
+        "One sandbox after the other, nothing run in it; warm. Over HTTP: POST and DELETE, connection kept. docker run: \
+         docker run --detach and docker rm --force. pyeryx: eryx.Sandbox(). At most {} or {} s.",
+        effort.runs,
+        effort.series_budget.as_secs(),
+    );
+    let columns = [
+        "create p50 ms",
+        "create p99 ms",
+        "destroy p50 ms",
+        "destroy p99 ms",
+        "runs",
+    ];
+    let mut section = Section::new(
+        Measure::Lifecycle.name(),
+        "creating and destroying a sandbox",
+        method,
+        &columns,
+    );
+    let images: Vec<&str> = field
+        .images
+        .iter()
+        .map(|image| image.name.as_str())
+        .chain([BASE])
+        .collect();
+    for image in &images {
+        let name = format!("wisp {image}");
+        progress(&section, &name);
+        section.add(name, over_http(effort, &field.server, "wasm", image).await);
+    }
+    for image in &images {
+        let name = in_process_name(image);
+        progress(&section, &name);
+        section.add(name, in_process(effort, image).await);
+    }
+    progress(&section, "docker");
+    section.add(
+        "wisp, docker provider",
+        match &field.docker {
+            Ok(docker) => over_http(effort, &field.server, "docker", docker.image()).await,
+            Err(error) => Err(BenchError::Absent(error.to_string())),
+        },
+    );
+    section.add(
+        "docker run",
+        match &field.docker {
+            Ok(docker) => by_docker(effort, docker).await,
+            Err(error) => Err(BenchError::Absent(error.to_string())),
+        },
+    );
+    for (package, peer) in peer::PACKAGES.iter().zip(&field.peers) {
+        progress(&section, package.name);
+        let figures = match peer {
+            Ok(peer) => of_peer(effort, peer).await,
+            Err(error) => Err(BenchError::Absent(error.to_string())),
+        };
+        section.add_partly(package.name, figures);
+    }
+    section
+}
+
+async fn over_http(effort: &Effort, server: &Server, provider: &str, image: &str) -> Result<Vec<f64>, BenchError> {
+    pairs(effort, async || {
+        let started = Instant::now();
+        let sandbox = server.create(provider, image).await?;
+        let created = started.elapsed();
+        sandbox.destroy().await?;
+        Ok((created, started.elapsed().saturating_sub(created)))
+    })
+    .await
+}
+
+async fn in_process(effort: &Effort, image: &str) -> Result<Vec<f64>, BenchError> {
+    const SANDBOX: &str = "bench";
+    let failed = |error: anyhow::Error| BenchError::Unexpected(format!("{error:#}"));
+    let sandboxes = InProcess::open().map_err(failed)?;
+    pairs(effort, async || {
+        let started = Instant::now();
+        sandboxes.create(SANDBOX, image).await.map_err(failed)?;
+        let created = started.elapsed();
+        let destroyed = sandboxes.provider.destroy(SANDBOX).await;
+        destroyed.map_err(|error| BenchError::Unexpected(error.to_string()))?;
+        Ok((created, started.elapsed().saturating_sub(created)))
+    })
+    .await
+}
+
+async fn by_docker(effort: &Effort, docker: &Docker) -> Result<Vec<f64>, BenchError> {
+    pairs(effort, async || {
+        let started = Instant::now();
+        let container = docker.start("import time; time.sleep(600)").await?;
+        let created = started.elapsed();
+        docker.remove(&container).await?;
+        Ok((created, started.elapsed().saturating_sub(created)))
+    })
+    .await
+}
+
+/// A peer's sandbox ends when its Python drops it, which nobody can time from outside.
+async fn of_peer(effort: &Effort, peer: &Peer) -> Result<Vec<Option<f64>>, BenchError> {
+    let created = Series::measure(effort, async || peer.create().await).await?;
+    let of = |percent| Some(milliseconds(created.percentile(percent)));
+    Ok(vec![of(50), of(99), None, None, Some(count(created.len()))])
+}
+
+/// Two series of the same runs.
+async fn pairs(
+    effort: &Effort,
+    mut pair: impl AsyncFnMut() -> Result<Pair, BenchError>,
+) -> Result<Vec<f64>, BenchError> {
+    let mut all: Vec<Pair> = Vec::new();
+    let both = Series::measure(effort, async || {
+        let (created, destroyed) = pair().await?;
+        all.push((created, destroyed));
+        Ok(created + destroyed)
+    })
+    .await?;
+    // The first were for warming up.
+    let counted = &all[all.len() - both.len()..];
+    let created = Series::new(counted.iter().map(|pair| pair.0).collect())?;
+    let destroyed = Series::new(counted.iter().map(|pair| pair.1).collect())?;
+    let of = |series: &Series, percent| milliseconds(series.percentile(percent));
+    Ok(vec![
+        of(&created, 50),
+        of(&created, 99),
+        of(&destroyed, 50),
+        of(&destroyed, 99),
+        count(both.len()),
+    ])
+}
