@@ -84,6 +84,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C reaches this program, which then ends the server.
+            .process_group(0)
             .kill_on_drop(true);
         let started = Instant::now();
         let mut process = command.spawn().map_err(BenchError::io("wisp serve"))?;

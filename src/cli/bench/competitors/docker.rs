@@ -1,5 +1,6 @@
 //! Python in Docker containers, by the `docker` program, as a script would use it.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -151,7 +152,12 @@ async fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Stri
 pub fn remove_labelled(label: &str) {
     let docker = |arguments: &[&str]| {
         let mut command = std::process::Command::new("docker");
-        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            // A second Ctrl-C is not to stop the tidying up.
+            .process_group(0);
         command.output()
     };
     let filter = format!("label={label}");
