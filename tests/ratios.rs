@@ -96,6 +96,35 @@ fn computing_takes_a_few_times_as_long_as_natively() {
 }
 
 #[test]
+fn interpreters_that_wait_and_idle_sandboxes_are_small() {
+    let json = bench("memory,idle", |command| {
+        // Containers take long, and are no part of this promise.
+        command.env("PATH", "/usr/bin/nothing");
+    });
+    let python = format!("wisp {PYTHON}");
+    let (own, native) = (
+        figure(&json, "memory", &python, "MiB each"),
+        figure(&json, "memory", "native python3", "MiB each"),
+    );
+    assert!(own < 2.0 && own < native, "{own} MiB, natively {native} MiB");
+    let shell = figure(&json, "memory", "wisp base", "MiB each");
+    assert!(shell < 1.0, "{shell} MiB for a shell and what it runs");
+    let idle = figure(&json, "idle", &python, "KiB each");
+    assert!(idle < 16.0, "{idle} KiB for an idle sandbox");
+}
+
+#[test]
+fn a_server_serves_its_first_command_at_once() {
+    let json = bench("start", |_| {});
+    let part = |column: &str| figure(&json, "start", &format!("wisp {PYTHON}"), column);
+    let (ready, first) = (part("ready ms"), part("first ms"));
+    assert!(
+        ready + first < 5000.0,
+        "{ready} ms until it listened, {first} ms for the first command"
+    );
+}
+
+#[test]
 fn a_machine_without_the_others_still_measures_wisp() {
     let nowhere = "/nowhere/python3";
     let json = bench("latency", |command| {
