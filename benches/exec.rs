@@ -55,7 +55,7 @@ fn in_process(criterion: &mut Criterion) {
                         .await
                         .expect("a sandbox is created");
                     spent += started.elapsed();
-                    sandboxes.provider.destroy("fresh").await.expect("it is destroyed");
+                    sandboxes.destroy("fresh").await.expect("it is destroyed");
                 }
                 spent
             }

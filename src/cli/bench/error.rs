@@ -29,6 +29,12 @@ pub enum BenchError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// A sandbox of this process failed.
+    #[error("{0:#}")]
+    InProcess(#[from] anyhow::Error),
+    /// Something that ran beside others broke off.
+    #[error("{0}")]
+    Task(#[from] tokio::task::JoinError),
     /// The work was done, but not as asked.
     #[error("{0}")]
     Unexpected(String),

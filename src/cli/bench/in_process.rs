@@ -49,6 +49,14 @@ impl InProcess {
         Ok(self.provider.create(id, &spec).await?)
     }
 
+    /// Destroys a sandbox.
+    ///
+    /// # Errors
+    /// When it cannot be destroyed.
+    pub async fn destroy(&self, id: &str) -> anyhow::Result<()> {
+        Ok(self.provider.destroy(id).await?)
+    }
+
     /// Runs a command in a sandbox, and returns its exit code and what it wrote to standard output.
     ///
     /// # Errors

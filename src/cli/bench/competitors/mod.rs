@@ -27,6 +27,8 @@ pub const PRINT_42: &str = "print(40 + 2)";
 pub const ANSWER: &str = "42\n";
 /// The image with the shell and tools, under every other.
 pub const BASE: &str = "base";
+/// Name in the tables of a native Python that cannot say its version.
+const NO_NATIVE: &str = "native python3";
 /// Sandboxes over which the clients of one competitor are spread.
 const SANDBOXES: usize = 32;
 /// The distribution's own. The one that comes first on the `PATH` may be a wrapper that takes longer than Python itself.
@@ -121,11 +123,11 @@ pub struct Field {
     /// The image without Python, which prints 42 as well.
     pub base: Competitor,
     /// Programs that run Python as a process of this machine.
-    pub natives: Vec<Result<Native, BenchError>>,
+    natives: Vec<Result<Native, BenchError>>,
     /// The Docker Engine, with a container of its own.
-    pub docker: Result<Arc<Docker>, BenchError>,
+    docker: Result<Arc<Docker>, BenchError>,
     /// Python packages with sandboxes of their own.
-    pub peers: Vec<Result<Arc<Peer>, BenchError>>,
+    peers: Vec<Result<Arc<Peer>, BenchError>>,
 }
 
 /// What the caller chose to compare with.
@@ -169,7 +171,7 @@ impl Field {
         }
         pythons.extend(natives.iter().map(|native| match native {
             Ok(native) => Competitor::present(native.name(), native.version(), native.clone()),
-            Err(error) => Competitor::absent("native python3", error),
+            Err(error) => Competitor::absent(NO_NATIVE, error),
         }));
         let docker = Docker::find(&choice.docker_image).await.map(Arc::new);
         pythons.extend(dockers(&docker, &server).await);
@@ -193,6 +195,25 @@ impl Field {
         })
     }
 
+    /// The Docker Engine, or why it takes no part.
+    pub fn docker(&self) -> Result<&Docker, BenchError> {
+        present(&self.docker).map(Arc::as_ref)
+    }
+
+    /// The peers by name, each with itself or why it takes no part.
+    pub fn peers(&self) -> impl Iterator<Item = (&'static str, Result<&Peer, BenchError>)> {
+        let names = peer::PACKAGES.iter().map(|package| package.name);
+        names.zip(self.peers.iter().map(|peer| present(peer).map(Arc::as_ref)))
+    }
+
+    /// The native interpreters by name, each with itself or why it takes no part.
+    pub fn natives(&self) -> impl Iterator<Item = (String, Result<&Native, BenchError>)> {
+        self.natives.iter().map(|native| {
+            let name = native.as_ref().map_or_else(|_| NO_NATIVE.to_owned(), Native::name);
+            (name, present(native))
+        })
+    }
+
     /// Who prints 42: all of them.
     pub fn all(&self) -> impl Iterator<Item = &Competitor> {
         let (images, others) = self.pythons.split_at(self.images.len());
@@ -205,6 +226,11 @@ impl Field {
             .map(|competitor| (competitor.name.clone(), competitor.version.clone()))
             .collect()
     }
+}
+
+/// The same reason again, for another table.
+fn present<T>(found: &Result<T, BenchError>) -> Result<&T, BenchError> {
+    found.as_ref().map_err(|error| BenchError::Absent(error.to_string()))
 }
 
 /// The installed images that bring a `python3`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::{BASE, peer};
+use crate::cli::bench::competitors::BASE;
 use crate::cli::bench::error::BenchError;
 use crate::cli::bench::report::Section;
 use crate::cli::bench::server::Server;
@@ -28,13 +28,13 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
         method,
         &columns,
     );
+    let python = format!("python3 -c '{BUSY}'");
     for image in &field.images {
         let name = format!("wisp {}", image.name);
         progress(&section, &name);
-        let command = format!("python3 -c '{BUSY}'");
         section.add(
             name,
-            over_http(&field.server, "wasm", &image.name, &command, rounds).await,
+            over_http(&field.server, "wasm", &image.name, &python, rounds).await,
         );
     }
     progress(&section, "wisp base");
@@ -43,21 +43,15 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
     progress(&section, "wisp, docker provider");
     section.add(
         "wisp, docker provider",
-        match &field.docker {
-            Ok(docker) => {
-                let command = format!("python3 -c '{BUSY}'");
-                over_http(&field.server, "docker", docker.image(), &command, rounds).await
-            }
-            Err(error) => Err(BenchError::Absent(error.to_string())),
-        },
+        async { over_http(&field.server, "docker", field.docker()?.image(), &python, rounds).await }.await,
     );
-    for (package, peer) in peer::PACKAGES.iter().zip(&field.peers) {
-        progress(&section, package.name);
-        let figures = match peer {
-            Ok(peer) => overshoot(rounds, async || Ok(peer.run_until(BUSY, TIMEOUT).await?.elapsed)).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
+    for (name, peer) in field.peers() {
+        progress(&section, name);
+        let figures = async {
+            let peer = peer?;
+            overshoot(rounds, async || Ok(peer.run_until(BUSY, TIMEOUT).await?.elapsed)).await
         };
-        section.add(package.name, figures);
+        section.add(name, figures.await);
     }
     section
 }

@@ -55,7 +55,7 @@ async fn of_wisp(image: &str, idle: usize) -> Result<Vec<f64>, BenchError> {
         });
     }
     while let Some(client) = clients.join_next().await {
-        client.map_err(|error| BenchError::Unexpected(error.to_string()))??;
+        client??;
     }
     let elapsed = started.elapsed();
     let grown = server.private_dirty()?.saturating_sub(before);

@@ -53,9 +53,8 @@ async fn over_runner(effort: &Effort, runner: &dyn Runner) -> Result<Series, Ben
 
 async fn in_process(effort: &Effort, image: &str) -> Result<Series, BenchError> {
     const SANDBOX: &str = "bench";
-    let failed = |error: anyhow::Error| BenchError::Unexpected(format!("{error:#}"));
-    let sandboxes = InProcess::open().map_err(failed)?;
-    sandboxes.create(SANDBOX, image).await.map_err(failed)?;
+    let sandboxes = InProcess::open()?;
+    sandboxes.create(SANDBOX, image).await?;
     let argv = if image == BASE {
         vec!["echo", "42"]
     } else {
@@ -64,10 +63,7 @@ async fn in_process(effort: &Effort, image: &str) -> Result<Series, BenchError> 
     let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
     Series::measure(effort, async || -> Result<Duration, BenchError> {
         let started = Instant::now();
-        let (exit_code, stdout) = sandboxes
-            .run(SANDBOX, Command::Argv(argv.clone()))
-            .await
-            .map_err(failed)?;
+        let (exit_code, stdout) = sandboxes.run(SANDBOX, Command::Argv(argv.clone())).await?;
         let elapsed = started.elapsed();
         if exit_code == 0 && stdout == ANSWER.as_bytes() {
             Ok(elapsed)

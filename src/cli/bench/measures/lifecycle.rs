@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use super::{Measure, Setting, in_process_name, progress};
 use crate::cli::bench::competitors::BASE;
 use crate::cli::bench::competitors::docker::Docker;
-use crate::cli::bench::competitors::peer::{self, Peer};
+use crate::cli::bench::competitors::peer::Peer;
 use crate::cli::bench::effort::Effort;
 use crate::cli::bench::error::BenchError;
 use crate::cli::bench::in_process::InProcess;
 use crate::cli::bench::report::Section;
 use crate::cli::bench::server::Server;
 use crate::cli::bench::statistics::{Series, count, milliseconds};
-use crate::provider::Provider as _;
 
 /// What one creation and one destruction took.
 type Pair = (Duration, Duration);
@@ -57,25 +56,12 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
     progress(&section, "docker");
     section.add(
         "wisp, docker provider",
-        match &field.docker {
-            Ok(docker) => over_http(effort, &field.server, "docker", docker.image()).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
-        },
+        async { over_http(effort, &field.server, "docker", field.docker()?.image()).await }.await,
     );
-    section.add(
-        "docker run",
-        match &field.docker {
-            Ok(docker) => by_docker(effort, docker).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
-        },
-    );
-    for (package, peer) in peer::PACKAGES.iter().zip(&field.peers) {
-        progress(&section, package.name);
-        let figures = match peer {
-            Ok(peer) => of_peer(effort, peer).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
-        };
-        section.add_partly(package.name, figures);
+    section.add("docker run", async { by_docker(effort, field.docker()?).await }.await);
+    for (name, peer) in field.peers() {
+        progress(&section, name);
+        section.add_partly(name, async { of_peer(effort, peer?).await }.await);
     }
     section
 }
@@ -93,14 +79,12 @@ async fn over_http(effort: &Effort, server: &Server, provider: &str, image: &str
 
 async fn in_process(effort: &Effort, image: &str) -> Result<Vec<f64>, BenchError> {
     const SANDBOX: &str = "bench";
-    let failed = |error: anyhow::Error| BenchError::Unexpected(format!("{error:#}"));
-    let sandboxes = InProcess::open().map_err(failed)?;
+    let sandboxes = InProcess::open()?;
     pairs(effort, async || {
         let started = Instant::now();
-        sandboxes.create(SANDBOX, image).await.map_err(failed)?;
+        sandboxes.create(SANDBOX, image).await?;
         let created = started.elapsed();
-        let destroyed = sandboxes.provider.destroy(SANDBOX).await;
-        destroyed.map_err(|error| BenchError::Unexpected(error.to_string()))?;
+        sandboxes.destroy(SANDBOX).await?;
         Ok((created, started.elapsed().saturating_sub(created)))
     })
     .await

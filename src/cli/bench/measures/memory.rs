@@ -1,6 +1,7 @@
 //! Memory of an interpreter that lives.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -9,7 +10,6 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::{Measure, Setting, progress};
 use crate::cli::bench::competitors::docker::Docker;
-use crate::cli::bench::competitors::native::Native;
 use crate::cli::bench::competitors::{ANSWER, BASE, PRINT_42, Runner, peer};
 use crate::cli::bench::error::BenchError;
 use crate::cli::bench::machine::private_dirty;
@@ -54,24 +54,18 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
         };
         section.add(name, of_wisp(image, &command, effort.live).await);
     }
-    for native in &field.natives {
-        let name = native
-            .as_ref()
-            .map_or_else(|_| "native python3".to_owned(), Native::name);
+    for (name, native) in field.natives() {
         progress(&section, &name);
-        let figures = match native {
-            Ok(native) => of_processes((0..effort.live).map(|_| native.command(&waiting))).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
+        let figures = async {
+            let native = native?;
+            of_processes((0..effort.live).map(|_| native.command(&waiting))).await
         };
-        section.add(name, figures);
+        section.add(name, figures.await);
     }
     progress(&section, "docker run");
     section.add(
         "docker run",
-        match &field.docker {
-            Ok(docker) => of_containers(docker, effort.live_containers).await,
-            Err(error) => Err(BenchError::Absent(error.to_string())),
-        },
+        async { of_containers(field.docker()?, effort.live_containers).await }.await,
     );
     for package in peer::PACKAGES {
         progress(&section, package.name);
@@ -165,21 +159,21 @@ fn parent(pid: u32) -> Option<u32> {
 
 /// Of a fresh process, for the same reason as a fresh server.
 async fn of_peer(setting: &Setting<'_>, package: peer::Package) -> Result<Vec<f64>, BenchError> {
-    let peer = std::sync::Arc::new(peer::Peer::start(setting.choice.peers.as_deref(), package).await?);
+    let peer = Arc::new(peer::Peer::start(setting.choice.peers.as_deref(), package).await?);
     peer.answer().await?.checked(ANSWER)?;
     let before = peer.private_dirty()?;
     let program = format!("import time; time.sleep({}); {PRINT_42}", PEER_LIVES.as_secs());
     let started = Instant::now();
     let running: Vec<_> = (0..PEER_LIVE)
         .map(|_| {
-            let (peer, program) = (std::sync::Arc::clone(&peer), program.clone());
+            let (peer, program) = (Arc::clone(&peer), program.clone());
             tokio::spawn(async move { peer.run(&program).await?.checked(ANSWER).map(|_| Instant::now()) })
         })
         .collect();
     tokio::time::sleep(PEER_LOOK).await;
     let after = peer.private_dirty()?;
     for run in running {
-        let ended = run.await.map_err(|error| BenchError::Unexpected(error.to_string()))??;
+        let ended = run.await??;
         if ended.duration_since(started) > PEER_LIVES + PEER_LOOK {
             return Err(BenchError::Unexpected(
                 "its programs did not run at the same time".to_owned(),

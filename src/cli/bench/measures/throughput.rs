@@ -69,7 +69,7 @@ async fn rate(runner: &Arc<dyn Runner>, clients: usize, busy_for: Duration) -> R
     }
     let mut done = 0;
     while let Some(client) = running.join_next().await {
-        done += client.map_err(|error| BenchError::Unexpected(error.to_string()))??;
+        done += client??;
     }
     // The last programs end after the time is up, and count, so their time does as well.
     Ok(count(done) / started.elapsed().as_secs_f64())
