@@ -155,7 +155,7 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "{:<22}{:<20}{:<12}{:<16}{:<16}{:<22}STATE",
+        "{:<22}{:<20}{:<12}{:<16}{:<16}{:<26}STATE",
         "ID", "NAME", "SCOPES", "TENANT", "USER", "LAST USED"
     )?;
     for key in keys {
@@ -167,7 +167,7 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
         };
         writeln!(
             out,
-            "{:<22}{:<20}{:<12}{:<16}{:<16}{:<22}{state}",
+            "{:<22}{:<20}{:<12}{:<16}{:<16}{:<26}{state}",
             key.id,
             key.name,
             scopes.join(","),

@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::charge;
@@ -26,6 +27,9 @@ const MAX_SLOTS: u32 = 1 << 24;
 pub(super) struct ChunkFile {
     path: PathBuf,
     file: OnceLock<File>,
+    /// Whether something was written that may not be on the disk yet. True at first: an earlier process may not have
+    /// waited.
+    unflushed: AtomicBool,
     space: Mutex<Space>,
 }
 
@@ -142,6 +146,7 @@ impl ChunkFile {
         Arc::new(Self {
             path,
             file: OnceLock::new(),
+            unflushed: AtomicBool::new(true),
             space: Mutex::default(),
         })
     }
@@ -172,6 +177,7 @@ impl ChunkFile {
         let used = charge::blocks(u64::from(len));
         give_back(file, place(number) + used, u64::from(stale).saturating_sub(used));
         file.write_all_at(bytes, place(number))?;
+        self.unflushed.store(true, Ordering::Release);
         Ok(slot)
     }
 
@@ -184,9 +190,15 @@ impl ChunkFile {
         }
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Waits until all that was written is on the disk. Not to be called twice at the same time.
     pub(super) fn flush(&self) -> io::Result<()> {
-        self.file.get().map_or(Ok(()), File::sync_data)
+        let Some(file) = self.file.get() else { return Ok(()) };
+        // Before the disk is waited for: what is written meanwhile is for the next time.
+        if !self.unflushed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        file.sync_data()
+            .inspect_err(|_| self.unflushed.store(true, Ordering::Release))
     }
 
     /// Gives the space of free slots back to the host when it has become much.
@@ -273,4 +285,22 @@ fn give_back(file: &File, offset: u64, len: u64) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (file, offset);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_the_disk_is_not_waited_for_again() {
+        let place = tempfile::tempdir().unwrap();
+        let chunks = ChunkFile::new(place.path().join("chunks"));
+        let unflushed = || chunks.unflushed.load(Ordering::Acquire);
+        for _ in 0..2 {
+            let _slot = chunks.store(b"bytes").unwrap();
+            assert!(unflushed());
+            chunks.flush().unwrap();
+            assert!(!unflushed());
+        }
+    }
 }

@@ -119,16 +119,12 @@ fn clear(root: &Dir, path: &Path) -> io::Result<()> {
 /// only come first, and not more often than the link is deep.
 fn stays_inside(path: &[u8], target: &[u8]) -> bool {
     let depth = path.split(|byte| *byte == b'/').count() - 1;
-    let mut components = target.split(|byte| *byte == b'/').peekable();
-    let mut ups = 0;
-    while components
-        .next_if(|component| matches!(*component, b".." | b"."))
-        .is_some_and(|component| {
-            ups += usize::from(component == b"..");
-            true
-        })
-    {}
-    !target.starts_with(b"/") && ups <= depth && components.all(|component| component != b"..")
+    let components: Vec<&[u8]> = target
+        .split(|byte| *byte == b'/')
+        .filter(|component| !matches!(*component, b"" | b"."))
+        .collect();
+    let ups = components.iter().take_while(|component| **component == b"..").count();
+    !target.starts_with(b"/") && ups <= depth && components[ups..].iter().all(|component| *component != b"..")
 }
 
 #[cfg(test)]
