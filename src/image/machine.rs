@@ -45,6 +45,8 @@ pub(super) struct Task<'a> {
     pub(super) environment: Vec<String>,
     /// The directories it finds preopened.
     pub(super) preopens: Vec<String>,
+    /// How it starts.
+    pub(super) launch: Launch,
     /// The files of the machine.
     pub(super) tree: Tree,
 }
@@ -95,7 +97,7 @@ impl Machine {
         let spec = ProgramSpec {
             digest,
             preopens: task.preopens,
-            launch: Launch::Command { arguments: Vec::new() },
+            launch: task.launch,
             ignores_sigpipe: false,
         };
         let program = Program::new(runtime, spec, &module).map_err(|error| failed(format!("{error:#}")))?;
@@ -109,7 +111,9 @@ impl Machine {
         layer::make_room(&fs, program_file)
             .and_then(|()| fs.import_file(ROOT, program_file, 0o755, Arc::new(contents), 0..len))
             .map_err(|error| failed(error.to_string()))?;
-        let kernel = Kernel::new(runtime, fs.clone(), Arc::new(programs), LIMITS, "setup")
+        // What is installed depends on the recipe alone.
+        fs.set_clock(layer::file_time);
+        let kernel = Kernel::repeatable(runtime, fs.clone(), Arc::new(programs), LIMITS, "setup")
             .map_err(|error| failed(error.to_string()))?;
         let output = Arc::new(Output::default());
         let request = ExecRequest {

@@ -128,13 +128,33 @@ pub struct Program {
 
 /// How to pre-initialise a program: it is run once at installation, and its processes start from the state it left.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Preinit {
+    /// A module that knows nothing of it.
+    Unaware(UnawarePreinit),
+    /// A module made for it.
+    Exported(ExportedPreinit),
+}
+
+/// How to pre-initialise a module that was not made for it.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Preinit {
+pub struct UnawarePreinit {
     /// The absolute path the program gets then, and its arguments. They make it exit with status 0 once it is ready,
     /// having printed the numbers `function` takes.
     pub arguments: Vec<Argument>,
     /// Number of the function that processes start with, imports counted.
     pub function: usize,
+}
+
+/// How to pre-initialise a module that exports functions for it, without parameters and results.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportedPreinit {
+    /// The export that is called at installation.
+    pub initialize: String,
+    /// The export that processes start with.
+    pub entry: String,
 }
 
 /// How a program starts.
@@ -356,7 +376,9 @@ impl Program {
                 self.launch.arguments.is_empty(),
                 "has launch as well",
             )?;
-            check_command(&preinit.arguments)?;
+            if let Preinit::Unaware(preinit) = preinit {
+                check_command(&preinit.arguments)?;
+            }
         }
         check_arguments(&self.launch.arguments)
     }
@@ -508,6 +530,30 @@ mod tests {
             "", ":x", "a:", "A", "a/../b", "a//b", "-a", "a:b:c", "a b", "a+b", "a@b", "/a",
         ] {
             assert!(!is_image_name(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_pre_initialised_by_its_arguments_or_its_exports() {
+        let preinit = |text: &str| {
+            let program = format!("[[program]]\nmodule = \"a\"\npaths = [\"/a\"]\npreinit = {{ {text} }}");
+            with(&program).map(|mut manifest| manifest.programs.remove(0).preinit)
+        };
+        assert!(matches!(
+            preinit("arguments = [\"/a\"], function = 3"),
+            Ok(Some(Preinit::Unaware(_)))
+        ));
+        assert!(matches!(
+            preinit("initialize = \"a\", entry = \"b\""),
+            Ok(Some(Preinit::Exported(_)))
+        ));
+        for wrong in [
+            "",
+            "initialize = \"a\"",
+            "arguments = [\"a\"], function = 3",
+            "initialize = \"a\", entry = \"b\", function = 3",
+        ] {
+            assert!(preinit(wrong).is_err(), "{wrong}");
         }
     }
 

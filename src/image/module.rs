@@ -4,6 +4,8 @@
 //! module: the first lets the host read the state of a running instance, the second writes that state into the module,
 //! so that every new instance starts from there.
 
+use wasmparser::{Operator, Parser, Payload};
+
 /// First bytes of a core module of version 1.
 const HEADER: &[u8; 8] = b"\0asm\x01\0\0\0";
 /// Bytes of a page of linear memory.
@@ -79,10 +81,12 @@ pub(super) fn global_export(index: usize) -> String {
     format!("wisp-global-{index}")
 }
 
-/// The module with all its mutable globals exported, and how many there are.
+/// The module with all its mutable globals exported, and how many there are. Refuses a module that could get into a state
+/// which memory and globals do not hold.
 pub(super) fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleError> {
     let sections = sections(wasm)?;
     check_freezable(&sections)?;
+    check_instructions(wasm)?;
     let globals = globals(&sections)?;
     let mutable = globals.iter().enumerate().filter(|(_, global)| global.mutable);
     let exports: Vec<_> = mutable
@@ -92,12 +96,28 @@ pub(super) fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleErro
     Ok((with_exports(&sections, &exports)?, exports.len()))
 }
 
-/// The module with `state` as its initial state, and its function number `function` (imports counted) exported under
-/// the name `export`. It has no start function, and whatever initialises it must not be called again.
-pub(super) fn freeze(wasm: &[u8], state: &State<'_>, export: &str, function: usize) -> Result<Vec<u8>, ModuleError> {
+/// Whether the module exports a function under this name.
+pub(super) fn exports_function(wasm: &[u8], name: &str) -> Result<bool, ModuleError> {
+    let sections = sections(wasm)?;
+    let mut reader = Reader(find(&sections, section::EXPORT).unwrap_or(&[0]));
+    for _ in 0..reader.number()? {
+        let len = reader.number()?;
+        let (found, kind) = (reader.take(len)?, reader.byte()?);
+        reader.number()?;
+        if found == name.as_bytes() {
+            return Ok(kind == EXPORTS_FUNCTION);
+        }
+    }
+    Ok(false)
+}
+
+/// The module with `state` as its initial state. `added` is a function by its number (imports counted) that is exported
+/// under that name as well. The module has no start function, and whatever initialises it must not be called again.
+pub(super) fn freeze(wasm: &[u8], state: &State<'_>, added: Option<(&str, usize)>) -> Result<Vec<u8>, ModuleError> {
     let sections = sections(wasm)?;
     check_freezable(&sections)?;
-    let with_export = with_exports(&sections, &[(export.to_owned(), EXPORTS_FUNCTION, function)])?;
+    let added = added.map(|(name, function)| (name.to_owned(), EXPORTS_FUNCTION, function));
+    let with_export = with_exports(&sections, added.as_slice())?;
     let mut out = Writer::module(wasm.len() + state.memory.len());
     for (id, body) in self::sections(&with_export)? {
         match id {
@@ -157,6 +177,30 @@ fn check_freezable(sections: &Sections<'_>) -> Result<(), ModuleError> {
             reader.constant()?;
             let len = reader.number()?;
             reader.take(len)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses instructions that change tables or use segments up.
+fn check_instructions(wasm: &[u8]) -> Result<(), ModuleError> {
+    for payload in Parser::new(0).parse_all(wasm) {
+        let Payload::CodeSectionEntry(body) = payload.map_err(|_| ModuleError::Malformed)? else {
+            continue;
+        };
+        let mut operators = body.get_operators_reader().map_err(|_| ModuleError::Malformed)?;
+        while !operators.eof() {
+            match operators.read().map_err(|_| ModuleError::Malformed)? {
+                Operator::TableSet { .. }
+                | Operator::TableGrow { .. }
+                | Operator::TableFill { .. }
+                | Operator::TableCopy { .. }
+                | Operator::TableInit { .. } => return Err(ModuleError::Unsupported("tables that change")),
+                Operator::ElemDrop { .. } | Operator::DataDrop { .. } => {
+                    return Err(ModuleError::Unsupported("segments that are dropped"));
+                }
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -456,7 +500,7 @@ mod tests {
             memory: &memory,
             globals: &[GlobalValue::I32(-300)],
         };
-        let frozen = freeze(&counter(), &state, "go", 0).unwrap();
+        let frozen = freeze(&counter(), &state, Some(("go", 0))).unwrap();
         let module = wasmtime::Module::new(&engine, &frozen).unwrap();
         let mut store = wasmtime::Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
@@ -469,9 +513,44 @@ mod tests {
     }
 
     #[test]
+    fn modules_that_change_a_table_are_refused() {
+        // One function: table.set 0 (ref.null func) at 0, or elem.drop 0.
+        let with_body = |body: &[u8]| {
+            let mut out = Writer::module(0);
+            out.section(1, &[1, 0x60, 0, 0]);
+            out.section(3, &[1, 0]);
+            out.section(4, &[1, 0x70, 0, 1]);
+            let mut code = Writer(vec![1]);
+            code.bytes(body);
+            out.section(10, &code.0);
+            out.0
+        };
+        assert!(expose_globals(&with_body(&[0, 0x0b])).is_ok());
+        for body in [&[0, 0x41, 0, 0xd0, 0x70, 0x26, 0, 0x0b][..], &[0, 0xfc, 13, 0, 0x0b]] {
+            assert!(matches!(
+                expose_globals(&with_body(body)),
+                Err(ModuleError::Unsupported(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn only_functions_count_as_exported_functions() {
+        assert_eq!(exports_function(&counter(), "memory"), Ok(false));
+        assert_eq!(exports_function(&counter(), "go"), Ok(false));
+        let memory = vec![0; PAGE];
+        let state = State {
+            memory: &memory,
+            globals: &[GlobalValue::I32(0)],
+        };
+        let frozen = freeze(&counter(), &state, Some(("go", 0))).unwrap();
+        assert_eq!(exports_function(&frozen, "go"), Ok(true));
+    }
+
+    #[test]
     fn a_state_of_another_module_is_refused() {
         let memory = vec![0; PAGE];
-        let other = |memory: &[u8], globals: &[GlobalValue]| freeze(&counter(), &State { memory, globals }, "go", 0);
+        let other = |memory: &[u8], globals: &[GlobalValue]| freeze(&counter(), &State { memory, globals }, None);
         assert_eq!(other(&memory, &[]), Err(ModuleError::OtherState));
         assert_eq!(other(&memory, &[GlobalValue::I64(1)]), Err(ModuleError::OtherState));
         assert_eq!(other(&memory, &[GlobalValue::I32(1); 2]), Err(ModuleError::OtherState));
@@ -493,9 +572,9 @@ mod tests {
                     memory: &[0; PAGE],
                     globals: &[],
                 },
-                "go",
-                0,
+                None,
             );
+            let _ = exports_function(&module[..end], "memory");
         }
     }
 }

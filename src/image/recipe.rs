@@ -8,7 +8,7 @@ use cap_std::fs::{Dir, PermissionsExt};
 
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
-use super::manifest::{Argument, Manifest};
+use super::manifest::{Argument, Manifest, Preinit};
 
 /// Name of the manifest in a recipe's folder.
 const MANIFEST: &str = "image.toml";
@@ -123,7 +123,10 @@ impl Recipe {
         let arguments = manifest.programs.iter().flat_map(|program| &program.launch.arguments);
         let arguments = arguments.chain(manifest.setup.iter().flat_map(|setup| &setup.arguments));
         let preinits = manifest.programs.iter().filter_map(|program| program.preinit.as_ref());
-        let arguments = arguments.chain(preinits.flat_map(|preinit| &preinit.arguments));
+        let arguments = arguments.chain(preinits.flat_map(|preinit| match preinit {
+            Preinit::Unaware(preinit) => preinit.arguments.as_slice(),
+            Preinit::Exported(_) => &[],
+        }));
         let mut names: Vec<String> = manifest.build.iter().flat_map(|build| build.inputs.clone()).collect();
         names.extend(arguments.filter_map(|argument| match argument {
             Argument::File { file } => Some(file.clone()),

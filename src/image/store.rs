@@ -29,7 +29,7 @@ use super::recipe::{self, Recipe};
 use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::source::{self, Files};
 use super::{compile, layer, load, module, preinit, setup};
-use crate::kernel::Runtime;
+use crate::kernel::{Launch, Runtime};
 
 /// Most images on top of each other.
 pub(super) const MAX_PARENTS: usize = 16;
@@ -379,13 +379,10 @@ impl ImageStore {
             let module = self.store_module(&wasm)?;
             self.compile(&manifest.name, &setup.module, module, runtime, progress)?;
             progress.step(&manifest.name, Step::Prepare, &setup.module);
-            let task = self.task(
-                &record,
-                parents,
-                module,
-                recipe.arguments(&setup.arguments)?,
-                vec!["/".to_owned()],
-            )?;
+            let task = Task {
+                arguments: recipe.arguments(&setup.arguments)?,
+                ..self.task(&record, parents, module)?
+            };
             let packed = setup::run(task, &setup.output, &self.dir, runtime)?;
             record.size += packed.len() as u64;
             record.layers.push(layer::store(&self.dir, &packed)?);
@@ -398,22 +395,19 @@ impl ImageStore {
             let wasm = inputs.module(&program.module)?;
             let (wasm, launch) = match &program.preinit {
                 Some(preinit) => {
+                    let plan = preinit::plan(recipe, program, preinit, &wasm)?;
                     let (instrumented, globals) = preinit::instrument(&program.module, &wasm)?;
                     let module = self.store_module(&instrumented)?;
                     self.compile(&manifest.name, &program.module, module, runtime, progress)?;
                     progress.step(&manifest.name, Step::Prepare, &program.module);
-                    let arguments = recipe.arguments(&preinit.arguments)?;
-                    let task = self.task(&record, parents, module, arguments, preopens.clone())?;
-                    let entry = (globals, preinit.function);
-                    let frozen = preinit::freeze(task, &program.module, &wasm, entry, &self.dir, runtime)?;
-                    let export = preinit::ENTRY.to_owned();
-                    (
-                        frozen.wasm,
-                        LaunchRecord::Resume {
-                            export,
-                            parameters: frozen.parameters,
-                        },
-                    )
+                    let task = Task {
+                        arguments: plan.arguments,
+                        preopens: preopens.clone(),
+                        launch: plan.launch,
+                        ..self.task(&record, parents, module)?
+                    };
+                    let done = preinit::freeze(task, &program.module, &wasm, globals, plan.entry, &self.dir, runtime)?;
+                    (done.wasm, done.launch)
                 }
                 None => {
                     let arguments = recipe.arguments(&program.launch.arguments)?;
@@ -439,27 +433,21 @@ impl ImageStore {
         Ok(record)
     }
 
-    /// What a program of an image that is being installed needs to be run.
-    fn task<'a>(
-        &self,
-        record: &'a Record,
-        parents: &[Record],
-        module: Digest,
-        arguments: Vec<String>,
-        preopens: Vec<String>,
-    ) -> Result<Task<'a>, ImageError> {
+    /// What a program of an image that is being installed needs to be run, as a command without arguments.
+    fn task<'a>(&self, record: &'a Record, parents: &[Record], module: Digest) -> Result<Task<'a>, ImageError> {
         let mut chain = parents.to_vec();
         chain.push(record.clone());
         let environment: BTreeMap<&String, &String> = chain.iter().flat_map(|record| &record.env).collect();
         Ok(Task {
             image: &record.name,
             module,
-            arguments,
+            arguments: Vec::new(),
             environment: environment
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
-            preopens,
+            preopens: vec!["/".to_owned()],
+            launch: Launch::Command { arguments: Vec::new() },
             tree: load::tree(self, &chain)?,
         })
     }
@@ -795,6 +783,80 @@ mod tests {
             assert!(fs.stat_at(crate::vfs::ROOT, path.as_bytes(), true).is_ok(), "{path}");
         }
         assert_eq!(image.programs.len(), 2);
+    }
+
+    /// A module whose `init` puts 16 random bytes and the time into its memory; `go` does nothing.
+    fn curious_module() -> Vec<u8> {
+        let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+        let import = |name: &str, kind: u8| [text("wasi_snapshot_preview1"), text(name), vec![0, kind]].concat();
+        let export = |name: &str, kind: u8, index: u8| [text(name), vec![kind, index]].concat();
+        let list = |items: &[Vec<u8>]| [vec![items.len() as u8], items.concat()].concat();
+        let section = |id: u8, body: Vec<u8>| [vec![id, body.len() as u8], body].concat();
+        let (i32, i64) = (0x7f, 0x7e);
+        let types = list(&[
+            vec![0x60, 2, i32, i32, 1, i32],
+            vec![0x60, 3, i32, i64, i32, 1, i32],
+            vec![0x60, 0, 0],
+        ]);
+        let imports = list(&[import("random_get", 0), import("clock_time_get", 1)]);
+        let exports = list(&[export("memory", 2, 0), export("init", 0, 2), export("go", 0, 3)]);
+        let init: &[u8] = &[
+            0, 0x41, 0, 0x41, 16, 0x10, 0, 0x1a, 0x41, 0, 0x42, 0, 0x41, 16, 0x10, 1, 0x1a, 0x0b,
+        ];
+        let code = list(&[[&[init.len() as u8], init].concat(), vec![2, 0, 0x0b]]);
+        [
+            MODULE.to_vec(),
+            section(1, types),
+            section(2, imports),
+            section(3, vec![2, 2, 2]),
+            section(5, vec![1, 0, 1]),
+            section(7, exports),
+            section(10, code),
+        ]
+        .concat()
+    }
+
+    fn install_curious(preinit: &str) -> Result<(Record, Vec<u8>), ImageError> {
+        let place = Place::new();
+        let folder = place.dir.path().join("recipes/curious");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("curious.wasm"), curious_module()).unwrap();
+        let manifest = format!(
+            "name = \"curious\"\nversion = \"1\"\n[[program]]\nmodule = \"curious.wasm\"\npaths = [\"/bin/curious\"]\n\
+             preinit = {preinit}\n"
+        );
+        std::fs::write(folder.join("image.toml"), manifest).unwrap();
+        let record = place.install("curious")?;
+        let wasm = place.store().dir().read(&compile::wasm_name(record.programs[0].digest));
+        Ok((record, wasm.unwrap().unwrap()))
+    }
+
+    #[test]
+    fn the_same_recipe_makes_the_same_pre_initialised_module() {
+        let preinit = "{ initialize = \"init\", entry = \"go\" }";
+        let (record, wasm) = install_curious(preinit).unwrap();
+        assert_eq!(install_curious(preinit).unwrap().0, record);
+        let launch = LaunchRecord::Resume {
+            export: "go".to_owned(),
+            parameters: Vec::new(),
+        };
+        assert_eq!(record.programs[0].launch, launch);
+        // It did run: the random bytes are in the module, which begins the next processes with them.
+        assert!(wasm.len() > curious_module().len() + 16, "{wasm:?}");
+    }
+
+    #[test]
+    fn a_module_that_cannot_be_pre_initialised_is_refused_with_the_reason() {
+        for (preinit, reason) in [
+            ("{ initialize = \"no\", entry = \"go\" }", "exports no function `no`"),
+            (
+                "{ initialize = \"init\", entry = \"memory\" }",
+                "exports no function `memory`",
+            ),
+        ] {
+            let error = install_curious(preinit).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

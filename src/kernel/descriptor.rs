@@ -171,6 +171,8 @@ impl OpenFile {
     pub fn readable(&self) -> Option<u64> {
         match &self.kind {
             Kind::PipeReader(reader) => reader.readable().map(|count| count as u64),
+            // As on Linux: what there is to learn is that nobody reads any more.
+            Kind::PipeWriter(writer) => (!writer.pipe().ends().0).then_some(0),
             Kind::File(file) => {
                 let size = file.handle.stat().map_or(0, |stat| stat.size);
                 Some(size.saturating_sub(*lock(&file.offset)))

@@ -19,6 +19,7 @@ mod gate;
 mod input;
 mod limiter;
 mod memory;
+mod outside;
 mod pipe;
 mod place;
 mod preview1;
@@ -49,6 +50,7 @@ pub use runtime::{Runtime, RuntimeError, new_engine};
 pub use snapshot::Snapshot;
 pub use table::ExitStatus;
 
+use self::outside::Outside;
 use crate::vfs::{self, Fs, Ino, PathError};
 
 /// What `uname -r` shows.
@@ -64,6 +66,7 @@ pub struct Kernel {
     gate: Arc<gate::CpuGate>,
     hostname: String,
     started: Instant,
+    outside: Outside,
     next_exec: AtomicU64,
     /// The queues of named pipes that are open.
     fifos: Mutex<HashMap<Ino, Weak<pipe::Pipe>>>,
@@ -81,6 +84,32 @@ impl Kernel {
         limits: Limits,
         hostname: &str,
     ) -> Result<Arc<Self>, PathError> {
+        Self::with_outside(runtime, fs, programs, limits, hostname, Outside::Host)
+    }
+
+    /// As [`Kernel::new`], but the time and random bytes its programs get are the same in each run. For what is made of a
+    /// run; nothing secret may be.
+    ///
+    /// # Errors
+    /// As [`Kernel::new`].
+    pub fn repeatable(
+        runtime: &Arc<Runtime>,
+        fs: Fs,
+        programs: Arc<Programs>,
+        limits: Limits,
+        hostname: &str,
+    ) -> Result<Arc<Self>, PathError> {
+        Self::with_outside(runtime, fs, programs, limits, hostname, Outside::repeatable())
+    }
+
+    fn with_outside(
+        runtime: &Arc<Runtime>,
+        fs: Fs,
+        programs: Arc<Programs>,
+        limits: Limits,
+        hostname: &str,
+        outside: Outside,
+    ) -> Result<Arc<Self>, PathError> {
         procfs::mount(&fs)?;
         Ok(Arc::new(Self {
             runtime: Arc::clone(runtime),
@@ -91,6 +120,7 @@ impl Kernel {
             gate: gate::CpuGate::new(limits.vcpus),
             hostname: hostname.to_owned(),
             started: Instant::now(),
+            outside,
             next_exec: AtomicU64::new(1),
             fifos: Mutex::default(),
         }))

@@ -15,9 +15,18 @@ impl Store {
     /// A copy of the default store, without what only installing needs.
     pub fn new() -> Self {
         images::install();
+        Self::with(&["images", "layers", "modules", "compiled"])
+    }
+
+    /// A copy of the default store, from which its images can be installed again.
+    pub fn with_inputs() -> Self {
+        Self::with(&["images", "layers", "modules", "compiled", "sources", "builds"])
+    }
+
+    fn with(parts: &[&str]) -> Self {
         let from = default_cache().join("images");
         let to = tempfile::tempdir().expect("a directory");
-        for part in ["images", "layers", "modules", "compiled"] {
+        for part in parts {
             copy(&from.join(part), &to.path().join("images").join(part)).expect("the default store is copied");
         }
         Self(to)

@@ -1,6 +1,8 @@
 //! The `wisp` program as its users meet it: `wisp serve` as a process of its own, reached over HTTP, and the other
 //! subcommands.
 
+#![allow(clippy::duplicate_mod, reason = "the tests of Python are there for each version")]
+
 mod bad_requests;
 mod command_line;
 mod copy;
@@ -15,6 +17,7 @@ mod limits;
 mod load;
 mod providers;
 mod python;
+mod python_3_13;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 mod setting;

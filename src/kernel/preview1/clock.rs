@@ -1,8 +1,5 @@
 //! Clocks.
 
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use wasmtime::{Caller, Linker};
 
 use super::MODULE;
@@ -51,12 +48,9 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
 /// What a clock shows, nanoseconds.
 pub fn now(process: &Process, clock: u32) -> Result<u64, Errno> {
     match clock {
-        REALTIME => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(since.as_nanos()).map_err(|_| Errno::Overflow)
-        }
-        MONOTONIC => u64::try_from(process.kernel.started.elapsed().as_nanos()).map_err(|_| Errno::Overflow),
-        PROCESS_CPU | THREAD_CPU => Ok(process.control.cpu_ns.load(Ordering::Relaxed)),
+        REALTIME => Ok(process.kernel.outside.realtime()),
+        MONOTONIC => Ok(process.kernel.outside.monotonic(process.kernel.started)),
+        PROCESS_CPU | THREAD_CPU => Ok(process.kernel.outside.cpu(&process.control.cpu_ns)),
         _ => Err(Errno::Inval),
     }
 }

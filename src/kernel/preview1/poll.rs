@@ -177,9 +177,11 @@ fn event(subscription: &Subscription, elapsed: Duration) -> Option<[u8; EVENT_BY
     let (errno, available) = match &subscription.what {
         What::Time(span) => (elapsed >= *span).then_some((0, 0))?,
         What::Read(file) => {
-            if let Kind::PipeReader(reader) = &file.kind {
-                hangup = !reader.pipe().ends().1;
-            }
+            hangup = match &file.kind {
+                Kind::PipeReader(reader) => !reader.pipe().ends().1,
+                Kind::PipeWriter(writer) => !writer.pipe().ends().0,
+                _ => false,
+            };
             (0, file.readable()?)
         }
         What::Write(file) => {

@@ -1,0 +1,25 @@
+//! What is installed follows from the recipe alone.
+
+use std::{fs, thread};
+
+use crate::images::{self, PYTHON_3_13};
+use crate::store::Store;
+
+/// Installs an image again, from what was fetched and built for the default store. Returns its record, which names all
+/// modules and layers by digest.
+fn installed_again(image: &str) -> String {
+    let store = Store::with_inputs();
+    let record = format!("{}/images/images/{}.json", store.path(), image.replace(':', "@"));
+    fs::remove_file(&record).expect("the record is there");
+    let pulled = store.wisp(&["images", "pull", image]);
+    assert!(pulled.status.success(), "{pulled:?}");
+    fs::read_to_string(record).expect("the record is there again")
+}
+
+#[test]
+fn an_interpreter_made_for_it_is_pre_initialised_the_same_way_each_time() {
+    images::install();
+    images::install_python_3_13();
+    let other = thread::spawn(|| installed_again(PYTHON_3_13));
+    assert_eq!(installed_again(PYTHON_3_13), other.join().expect("it is installed"));
+}

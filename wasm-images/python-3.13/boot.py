@@ -1,0 +1,130 @@
+"""Prepares the interpreter for its snapshot (see main.c). What this imports, no process has to import again."""
+
+import gc
+import importlib
+import logging
+import os
+import posix
+import random
+import re
+import site
+import sys
+import time
+import warnings
+
+# Modules that programs often use. Not among them is what `python3 -m NAME` runs as a module of a package, like json.tool:
+# runpy warns when such a one is there already.
+PRELOADED = """
+    abc argparse array ast asyncio base64 bisect bz2 cProfile calendar cmath codecs collections collections.abc
+    concurrent.futures configparser contextlib contextvars copy copyreg csv dataclasses datetime decimal difflib doctest
+    email.message encodings.ascii encodings.idna encodings.latin_1 enum filecmp fileinput fnmatch fractions functools
+    getpass glob graphlib gzip hashlib heapq hmac html html.parser http.client importlib.metadata importlib.resources
+    inspect io itertools json keyword linecache logging lzma math mimetypes numbers operator optparse os pathlib pdb pickle
+    pickletools platform plistlib pprint profile pstats pwd queue random re runpy sched secrets select selectors shlex
+    shutil signal socket sqlite3 stat statistics string struct subprocess sys tarfile tempfile textwrap threading time
+    timeit tokenize tomllib traceback types typing unicodedata unittest unittest.mock urllib.error urllib.parse
+    urllib.request uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo _strptime
+"""
+
+PREFIX_EXECUTABLES = {b"/usr/local/bin/python3", b"/usr/local/bin/python", b"/usr/local/bin/python3.13"}
+SITE_PACKAGES = "/usr/local/lib/python3.13/site-packages"
+
+for name in PRELOADED.split():
+    importlib.import_module(name)
+re.purge()
+sys.path_importer_cache.pop("", None)
+main_names = sys.modules["__main__"].__dict__
+site_packages_changed = os.stat(SITE_PACKAGES).st_mtime_ns
+
+
+def start(environment, executable, pythonpath, buffered, terminals):
+    """Gives this process what differs from the snapshot."""
+    os.environ._data.clear()
+    os.environ._data.update(environment)
+    posix.environ.clear()
+    posix.environ.update(environment)
+    random.seed()
+    logging._startTime = time.time_ns()
+    if executable not in PREFIX_EXECUTABLES:
+        adopt_environment(os.fsdecode(executable))
+    elif os.stat(SITE_PACKAGES).st_mtime_ns != site_packages_changed and not sys.flags.no_site:
+        site.addsitedir(SITE_PACKAGES)
+    if b"HOME" in environment and not (sys.flags.no_user_site or sys.flags.no_site):
+        site.USER_SITE = site.USER_BASE = None
+        add_user_site(os.fsdecode(environment[b"HOME"]))
+    if pythonpath:
+        sys.path[0:0] = pythonpath.split(":")
+    if sys.warnoptions:
+        warnings._processoptions(sys.warnoptions)
+    if terminals[1]:
+        sys.stdout.reconfigure(line_buffering=True)
+    if not buffered:
+        sys.stdout.reconfigure(write_through=True)
+        sys.stderr.reconfigure(write_through=True)
+    if b"PYTHONIOENCODING" in environment and not sys.flags.ignore_environment:
+        set_encoding(*os.fsdecode(environment[b"PYTHONIOENCODING"]).partition(":")[::2])
+
+
+def adopt_environment(executable):
+    """Makes this the Python of a virtual environment if the file it was started as belongs to one."""
+    sys.executable = executable
+    sys.path.remove(SITE_PACKAGES)
+    site.venv(set())
+    if sys.prefix == sys.base_prefix or sys.prefix not in site.PREFIXES[:1] or len(site.PREFIXES) > 1:
+        sys.path.append(SITE_PACKAGES)
+
+
+def add_user_site(home):
+    """Adds what `pip install --user` installed."""
+    directory = home + "/.local/lib/python3.13/site-packages"
+    if os.path.isdir(directory):
+        site.ENABLE_USER_SITE = True
+        site.addsitedir(directory)
+
+
+def set_encoding(encoding, errors):
+    """What PYTHONIOENCODING asks for."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        wanted = errors if stream is not sys.stderr else "backslashreplace"
+        stream.reconfigure(encoding=encoding or None, errors=wanted or None)
+
+
+def finish(imported):
+    """What of the end of an interpreter a program can see: objects are finalised, output is written."""
+    for module in imported:
+        try:
+            module.__dict__.clear()
+        except Exception:
+            pass
+    imported = module = None
+    main_names.clear()
+    gc.collect()
+    good = True
+    try:
+        if not sys.stdout.closed:
+            sys.stdout.flush()
+    except AttributeError:
+        pass
+    except Exception:
+        good = False
+    try:
+        sys.stderr.flush()
+    except Exception:
+        pass
+    return good
+
+
+def rehearse():
+    """Runs what every process runs, so that the interpreter has specialised that code before the snapshot."""
+    start({b"HOME": b"/nonexistent"}, b"/usr/local/bin/python3", "", 1, (0, 0, 0))
+    exec(compile("print\nx = 40 + 2", "<string>", "exec"), {})
+
+
+for _ in range(3):
+    rehearse()
+os.environ._data.clear()
+posix.environ.clear()
+# Twice: finalisers may leave garbage of their own. What is left is never looked at by the collector again.
+gc.collect()
+gc.collect()
+gc.freeze()

@@ -1,0 +1,5 @@
+"""`python -m ensurepip`, as venv calls it."""
+
+import ensurepip
+
+ensurepip.bootstrap()
