@@ -41,6 +41,8 @@ pub enum Command {
     /// Create a sandbox on a server and print its id.
     Create(CreateArgs),
     /// Run a command in a sandbox on a server.
+    ///
+    /// Its output is passed on as text: what is no UTF-8 becomes U+FFFD. `wisp cp` copies any file.
     Exec(ExecArgs),
     /// Copy files and directories into a sandbox on a server, or out of one.
     Cp(CopyArgs),
