@@ -25,7 +25,9 @@ use crate::store::SandboxRow;
 const AT_ONCE: usize = 16;
 /// How long the start waits for providers. What takes longer goes on while the server serves.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a provider may take for its health check.
+/// How long a provider may take for its health check while the start waits for it. One that takes longer is asked again.
+const FIRST_HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take after that.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after which a provider that could not be reached is asked again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -138,7 +140,7 @@ impl SandboxManager {
 /// Has a provider free what belongs to no sandbox and bring back the others, as often as needed until it can be reached.
 /// Returns after the first try; the others go on by themselves.
 async fn reconcile(manager: SandboxManager, provider: Arc<dyn Provider>, known: BTreeSet<String>) -> usize {
-    match try_reconcile(&manager, &provider, &known).await {
+    match try_reconcile(&manager, &provider, &known, FIRST_HEALTH_TIMEOUT).await {
         Ok(removed) => removed,
         Err(reason) => {
             let name = provider.name();
@@ -156,7 +158,7 @@ async fn keep_reconciling(manager: SandboxManager, provider: Arc<dyn Provider>, 
             () = manager.shared.closing.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
-        if let Ok(removed) = try_reconcile(&manager, &provider, &known).await {
+        if let Ok(removed) = try_reconcile(&manager, &provider, &known, HEALTH_TIMEOUT).await {
             tracing::info!(provider = provider.name(), removed, "the provider is back");
             return;
         }
@@ -179,9 +181,10 @@ async fn try_reconcile(
     manager: &SandboxManager,
     provider: &Arc<dyn Provider>,
     known: &BTreeSet<String>,
+    health_timeout: Duration,
 ) -> Result<usize, ProviderError> {
     let no_answer = || Err(ProviderError::Unavailable("no answer to the health check".to_owned()));
-    tokio::time::timeout(HEALTH_TIMEOUT, guarded(provider.health()))
+    tokio::time::timeout(health_timeout, guarded(provider.health()))
         .await
         .unwrap_or_else(|_| no_answer())?;
     let name = provider.name();

@@ -210,6 +210,32 @@ async fn sandboxes_of_a_provider_that_is_away_come_back_with_it() {
 }
 
 #[tokio::test]
+async fn a_provider_that_hangs_does_not_hold_up_the_start() {
+    let machine = Machine::new();
+    let engine = Arc::new(FakeProvider::named("docker"));
+    let first = machine.boot_with(Limits::default(), vec![engine.clone()]);
+    let near = create(&first).await;
+    let on_docker = CreateRequest {
+        provider: Some("docker".to_owned()),
+        ..CreateRequest::default()
+    };
+    let far = first.create(&caller(), on_docker).await.unwrap();
+    engine.hangs.store(true, Ordering::SeqCst);
+    let second = machine.boot_with(Limits::default(), vec![engine.clone()]);
+    let started = Instant::now();
+    let found = second.recover().await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!((found.recovered, found.in_error), (1, 1));
+    assert_eq!(second.get(&caller(), &near.id).unwrap().state, SandboxState::Running);
+    engine.hangs.store(false, Ordering::SeqCst);
+    eventually(|| {
+        let view = second.get(&caller(), &far.id);
+        view.is_ok_and(|view| view.state == SandboxState::Running)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_provider_finishes_for_a_dead_server_is_removed_later() {
     let machine = Machine::new();
     let kept = create(&machine.boot()).await;
