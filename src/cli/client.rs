@@ -54,6 +54,9 @@ pub enum ClientError {
     /// The server's answer makes no sense.
     #[error("the server's answer is not understood: {0}")]
     Answer(String),
+    /// What was asked for cannot be done.
+    #[error("{0}")]
+    Usage(String),
     /// Standard input or output failed.
     #[error("{0}")]
     Terminal(#[from] std::io::Error),
@@ -188,7 +191,7 @@ impl<'a> Client<'a> {
         let url = self.url(path, &[])?;
         let mut request = url.as_str().replacen("http", "ws", 1).into_client_request()?;
         for (name, value) in self.headers() {
-            let bad = |_| ClientError::Answer(format!("{name} has characters that no header may have"));
+            let bad = |_| ClientError::Usage(format!("{name} has characters that no header may have"));
             request
                 .headers_mut()
                 .insert(name, HeaderValue::from_str(value).map_err(bad)?);
@@ -200,9 +203,9 @@ impl<'a> Client<'a> {
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, ClientError> {
         let base = &self.server.server;
         let url = format!("{}/api/v1{path}", base.trim_end_matches('/'));
-        let mut url = Url::parse(&url).map_err(|error| ClientError::Answer(format!("server \"{base}\": {error}")))?;
+        let mut url = Url::parse(&url).map_err(|error| ClientError::Usage(format!("server \"{base}\": {error}")))?;
         if url.scheme() != "http" {
-            return Err(ClientError::Answer(format!(
+            return Err(ClientError::Usage(format!(
                 "server \"{base}\": wisp speaks http:// only; reach a server behind TLS through a tunnel"
             )));
         }
@@ -252,7 +255,7 @@ fn component(id: &str) -> Result<&str, ClientError> {
     if plain {
         Ok(id)
     } else {
-        Err(ClientError::Answer(format!("\"{id}\" is not the id of a sandbox")))
+        Err(ClientError::Usage(format!("\"{id}\" is not the id of a sandbox")))
     }
 }
 
@@ -334,7 +337,7 @@ pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
     let (mode, command, rest) = match (&args.program.script, args.program.argv.split_first()) {
         (Some(script), _) => ("shell", script, &[][..]),
         (None, Some((program, rest))) => ("argv", program, rest),
-        (None, None) => return Err(ClientError::Answer("no command given".to_owned())),
+        (None, None) => return Err(ClientError::Usage("no command given".to_owned())),
     };
     let body = ExecBody {
         command,

@@ -66,7 +66,7 @@ pub async fn copy(args: &CopyArgs) -> Result<ExitCode, ClientError> {
     match (Place::parse(&args.source), Place::parse(&args.destination)) {
         (Place::Sandbox { id, path }, Place::Here(here)) => files(id)?.download(path, here).await,
         (Place::Here(here), Place::Sandbox { id, path }) => files(id)?.upload(here, path).await,
-        _ => Err(ClientError::Answer(
+        _ => Err(ClientError::Usage(
             "one side must be in a sandbox, ID:PATH, and the other on this machine".to_owned(),
         )),
     }
@@ -75,7 +75,7 @@ pub async fn copy(args: &CopyArgs) -> Result<ExitCode, ClientError> {
 impl Files<'_> {
     async fn download(&self, path: &str, here: &str) -> Result<ExitCode, ClientError> {
         let Some(stat) = self.stat(path).await? else {
-            return Err(ClientError::Answer(format!(
+            return Err(ClientError::Usage(format!(
                 "{}:{path}: no such file or directory",
                 self.id
             )));
