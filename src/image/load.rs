@@ -13,7 +13,7 @@ use super::record::{LaunchRecord, ProgramRecord, Record};
 use super::store::ImageStore;
 use super::{compile, import, layer};
 use crate::kernel::{Launch, ProgramSpec, file_contents, install_system_directories};
-use crate::vfs::{Blob, Fs, Limits, ROOT, Tree};
+use crate::vfs::{Blob, Fs, Limits, ROOT, TimeChange, Tree};
 
 /// Where processes start when no image of the chain says.
 const DEFAULT_WORKDIR: &str = "/";
@@ -145,6 +145,9 @@ pub(super) fn code(
 pub(super) fn tree(store: &ImageStore, records: &[Record]) -> Result<Tree, ImageError> {
     let fs = Fs::new(NO_LIMITS);
     fs.set_clock(layer::file_time);
+    // The root was made by the host's clock.
+    fs.set_times(ROOT, TimeChange::Now, TimeChange::Now)
+        .map_err(|error| ImageError::Damaged(format!("the root directory ({error})")))?;
     install_system_directories(&fs)
         .map_err(|error| ImageError::Damaged(format!("the system directories ({error})")))?;
     for record in records {

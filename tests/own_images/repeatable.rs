@@ -2,7 +2,7 @@
 
 use std::{fs, thread};
 
-use crate::images::{self, PYTHON_3_13};
+use crate::images::{self, PYTHON, PYTHON_3_13};
 use crate::store::Store;
 
 /// Installs an image again, from what was fetched and built for the default store. Returns its record, which names all
@@ -16,10 +16,20 @@ fn installed_again(image: &str) -> String {
     fs::read_to_string(record).expect("the record is there again")
 }
 
+fn assert_repeatable(image: &'static str) {
+    let other = thread::spawn(move || installed_again(image));
+    assert_eq!(installed_again(image), other.join().expect("it is installed"));
+}
+
+#[test]
+fn an_interpreter_that_knows_nothing_of_it_is_pre_initialised_the_same_way_each_time() {
+    images::install();
+    assert_repeatable(PYTHON);
+}
+
 #[test]
 fn an_interpreter_made_for_it_is_pre_initialised_the_same_way_each_time() {
     images::install();
     images::install_python_3_13();
-    let other = thread::spawn(|| installed_again(PYTHON_3_13));
-    assert_eq!(installed_again(PYTHON_3_13), other.join().expect("it is installed"));
+    assert_repeatable(PYTHON_3_13);
 }

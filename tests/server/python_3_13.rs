@@ -145,6 +145,8 @@ async fn the_end_of_a_program_finalises_its_objects_and_writes_its_output() {
     assert_eq!(sandbox.output("cat /tmp/unclosed").await, "text");
     let ran = sandbox.run("python3 -c 'print(1)' >/dev/full").await;
     assert_eq!(ran.exit_code, 120, "{ran:?}");
+    let unwritten = "Exception ignored on flushing sys.stdout:\nOSError: [Errno 51] No space left on device\n";
+    assert_eq!(ran.stderr, unwritten);
     let ran = sandbox.run("python3 -c 'import sys; print(1); sys.exit(7)'").await;
     assert_eq!((ran.exit_code, ran.stdout.as_str()), (7, "1\n"), "{ran:?}");
 }

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import logging
 import os
 import posix
@@ -10,6 +11,7 @@ import re
 import site
 import sys
 import time
+import traceback
 import warnings
 
 # Modules that programs often use. Not among them is what `python3 -m NAME` runs as a module of a package, like json.tool:
@@ -59,8 +61,8 @@ def start(environment, executable, pythonpath, buffered, terminals):
     if terminals[1]:
         sys.stdout.reconfigure(line_buffering=True)
     if not buffered:
-        sys.stdout.reconfigure(write_through=True)
-        sys.stderr.reconfigure(write_through=True)
+        sys.stdout = sys.__stdout__ = unbuffered(sys.stdout)
+        sys.stderr = sys.__stderr__ = unbuffered(sys.stderr)
     if b"PYTHONIOENCODING" in environment and not sys.flags.ignore_environment:
         set_encoding(*os.fsdecode(environment[b"PYTHONIOENCODING"]).partition(":")[::2])
 
@@ -80,6 +82,13 @@ def add_user_site(home):
     if os.path.isdir(directory):
         site.ENABLE_USER_SITE = True
         site.addsitedir(directory)
+
+
+def unbuffered(stream):
+    """The same stream without a buffer, which python -u asks for."""
+    raw = open(stream.fileno(), "wb", buffering=0, closefd=False)
+    raw.name = stream.name
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True)
 
 
 def set_encoding(encoding, errors):
@@ -105,13 +114,23 @@ def finish(imported):
             sys.stdout.flush()
     except AttributeError:
         pass
-    except Exception:
+    except Exception as error:
         good = False
+        report_unwritten(error)
     try:
         sys.stderr.flush()
     except Exception:
         pass
     return good
+
+
+def report_unwritten(error):
+    """Says why output was lost."""
+    try:
+        print("Exception ignored on flushing sys.stdout:", file=sys.stderr)
+        print(*traceback.format_exception_only(error), sep="", end="", file=sys.stderr)
+    except Exception:
+        pass
 
 
 def rehearse():

@@ -106,8 +106,8 @@ download_crates() {
 }
 
 toolchain() {
-    python3 -m venv --without-pip venv
-    python3 -m pip --disable-pip-version-check download --no-deps --only-binary :all: --require-hashes \
+    python3 -m venv venv
+    venv/bin/python -m pip --disable-pip-version-check download --no-deps --only-binary :all: --require-hashes \
         --requirement "$here/requirements.txt" --dest wheels
     python3 -m zipfile -e wheels/ziglang-*.whl .
     chmod +x ziglang/zig

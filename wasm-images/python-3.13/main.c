@@ -332,6 +332,7 @@ static int configure(int argc, char **argv)
         fprintf(stderr, "python: %s\n", status.err_msg == NULL ? "bad configuration" : status.err_msg);
         return EXIT_SOFTWARE;
     }
+    thread->interp->long_state.max_str_digits = config.int_max_str_digits;
     if (_PySys_UpdateConfig(thread) < 0) {
         PyErr_Print();
         return EXIT_SOFTWARE;
