@@ -5,7 +5,7 @@
 #include "wisp.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,20 +201,23 @@ static void append_strings(struct request *request, char *const *strings)
 /* Encodes a command; 0, or -1 and errno. The caller frees `bytes` in any case. */
 static int encode(struct request *request, const struct wisp_command *command)
 {
-    struct wisp_path directory;
-    if (wisp_path_resolve(&directory, AT_FDCWD, command->directory == NULL ? "." : command->directory) != 0) {
+    char directory[PATH_MAX];
+    /* The child believes what it is told: a path without links and dots, as on Linux. */
+    if (command->directory == NULL ? getcwd(directory, sizeof directory) == NULL
+                                   : realpath(command->directory, directory) == NULL) {
         return -1;
     }
+    size_t directory_length = strlen(directory);
     if (command->path[0] == '/') {
         append_bytes(request, command->path, strlen(command->path));
     } else {
         size_t length = strlen(command->path);
-        append_number(request, (uint32_t)(directory.length + 1 + length));
-        append(request, directory.bytes, directory.length);
+        append_number(request, (uint32_t)(directory_length + 1 + length));
+        append(request, directory, directory_length);
         append(request, "/", 1);
         append(request, command->path, length);
     }
-    append_bytes(request, directory.bytes, directory.length);
+    append_bytes(request, directory, directory_length);
     append_strings(request, command->argv);
     append_strings(request, command->environment == NULL ? environ : command->environment);
     append_number(request, command->descriptor_count);
