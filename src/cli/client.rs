@@ -7,7 +7,7 @@ mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
@@ -61,7 +61,7 @@ pub enum ClientError {
     #[error("{0}")]
     Terminal(#[from] std::io::Error),
     /// A file of this machine cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = printable(path))]
     Local {
         /// The file.
         path: PathBuf,
@@ -71,6 +71,11 @@ pub enum ClientError {
     /// An archive cannot be unpacked.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+}
+
+/// A path for the terminal. Names in a sandbox are whatever its programs chose, also what a terminal would obey.
+fn printable(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 impl From<tungstenite::Error> for ClientError {
@@ -404,5 +409,20 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
             Ok(Some(ExitCode::from(u8::try_from(exit_code).unwrap_or(1))))
         }
         ExecLine::Refused(Refusal { message, request_id }) => Err(ClientError::Ended { message, request_id }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_a_sandbox_does_not_command_the_terminal() {
+        let shown = ClientError::Local {
+            path: PathBuf::from("dir/\u{1b}[2Jé \n"),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let shown = shown.to_string();
+        assert!(shown.starts_with(r"dir/\u{1b}[2Jé \n: "), "{shown}");
     }
 }

@@ -155,7 +155,7 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "{:<22}{:<20}{:<12}{:<16}{:<16}{:<26}STATE",
+        "{:<22}{:<20}{:<16}{:<16}{:<16}{:<26}STATE",
         "ID", "NAME", "SCOPES", "TENANT", "USER", "LAST USED"
     )?;
     for key in keys {
@@ -167,7 +167,7 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
         };
         writeln!(
             out,
-            "{:<22}{:<20}{:<12}{:<16}{:<16}{:<26}{state}",
+            "{:<22}{:<20}{:<16}{:<16}{:<16}{:<26}{state}",
             key.id,
             key.name,
             scopes.join(","),
@@ -181,13 +181,9 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
 
 async fn revoke(ids: &[String], data: DataArgs) -> anyhow::Result<()> {
     let data = Data::open(data, false)?;
+    let keys = data.keys().await?;
     for id in ids {
-        if data
-            .keys()
-            .await?
-            .iter()
-            .any(|key| key.id == *id && key.is_configured())
-        {
+        if keys.iter().any(|key| key.id == *id && key.is_configured()) {
             bail!("API key {id} is in the server's configuration; remove it there and restart the server");
         }
         let known = data.store.revoke_api_key(id.clone(), action("key.revoke", id)).await?;

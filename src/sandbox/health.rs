@@ -10,7 +10,7 @@ use super::manager::guarded;
 use crate::provider::{Provider, ProviderError};
 
 /// A provider that does not answer a health check in this time is unhealthy.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long whoever asks waits for a check that runs. A healthy engine answers in a few milliseconds.
 const PATIENCE: Duration = Duration::from_millis(250);
 

@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::caller::Holder;
+use super::health::HEALTH_TIMEOUT;
 use super::life::{Origin, Phase, Sandbox, no_such_provider};
 use super::manager::{SandboxManager, guarded};
 use super::{SandboxError, SandboxId, TenantId, UserId, quota};
@@ -27,8 +28,6 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a provider may take for its health check while the start waits for it. One that takes longer is asked again.
 const FIRST_HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it may take after that.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after which a provider that could not be reached is asked again.
 const RETRY: Duration = Duration::from_secs(2);
 /// When, after a provider was reconciled, it is asked for what it has finished since for a process that is dead. An

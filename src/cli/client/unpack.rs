@@ -9,7 +9,7 @@ use std::path::Path;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
 
-use super::ClientError;
+use super::{ClientError, printable};
 use crate::provider::ByteStream;
 use crate::provider::archive::{Entry, EntryKind, Reader};
 
@@ -49,7 +49,7 @@ pub(super) async fn unpack(tar: ByteStream, directory: &Path) -> Result<bool, Cl
                 writeln!(
                     io::stderr(),
                     "wisp: left out {}: {reason}",
-                    directory.join(path).display()
+                    printable(&directory.join(path))
                 )?;
             }
         }
