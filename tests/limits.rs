@@ -203,6 +203,39 @@ async fn inodes_are_limited() {
 }
 
 #[tokio::test]
+async fn a_process_finds_no_traces_of_those_before_it() {
+    // More of them than there are warm slots, and each slot several times, whatever other tests do meanwhile.
+    for _ in 0..50 {
+        let machines: Vec<Machine> = (0..8).map(|_| machine()).collect();
+        let runs = machines.iter().map(|machine| run(machine, "traces", PATIENCE));
+        for ran in futures_util::future::join_all(runs).await {
+            assert_eq!(ran.outcome.status, ExitStatus::Exited(0), "{ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_processes_than_warm_slots_run_at_once() {
+    let output = Arc::new(Capture::default());
+    let machines: Vec<Machine> = (0..4).map(|_| machine()).collect();
+    let held: Vec<_> = machines
+        .iter()
+        .flat_map(|machine| (0..40).map(|_| machine.start(&["sleep"], Arc::clone(&output) as _)))
+        .collect();
+    assert!(held.iter().all(Result::is_ok));
+    let running = || machines.iter().map(|machine| machine.kernel.budget().processes_used());
+    assert_eq!(running().sum::<usize>(), 160);
+    // They sleep rather than having failed.
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(running().sum::<usize>(), 160);
+    assert_others_unharmed().await;
+    drop(held);
+    for machine in &machines {
+        assert_all_given_back(machine).await;
+    }
+}
+
+#[tokio::test]
 async fn pipes_are_charged() {
     let machine = machine_with(Limits {
         memory_bytes: 8 << 20,

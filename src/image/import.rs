@@ -218,7 +218,13 @@ impl ImageStore {
         engine: &Engine,
     ) -> Result<(), ImageError> {
         compiled.store(self.dir(), engine)?;
-        load::code(self.dir(), engine, record, record.programs[0].digest, self.compiler())?;
+        load::code(
+            self.dir(),
+            &engine.clone().into(),
+            record,
+            record.programs[0].digest,
+            self.compiler(),
+        )?;
         let mut chain = self.parents_of(new)?;
         chain.push(record.clone());
         load::tree(self, &chain).map_err(|error| {

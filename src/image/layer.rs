@@ -17,6 +17,7 @@ use tar::{EntryType, Header};
 use super::digest::Digest;
 use super::error::ImageError;
 use super::private_dir::PrivateDir;
+use super::soundness;
 use crate::vfs::{Blob, FileKind, Fs, PathError, ROOT};
 
 /// Time of every file of an image, s since 1970: 2026-01-01. A fixed one makes the same files give the same digest;
@@ -167,7 +168,8 @@ pub(super) fn map(store: &PrivateDir, digest: Digest) -> Result<Arc<Mmap>, Image
     // changes or shortens them.
     #[expect(unsafe_code, reason = "a mapping changes with its file")]
     let map = unsafe { Mmap::map(&file) }.map_err(ImageError::io(store.path(&name)))?;
-    if Digest::of(&map) == digest {
+    let check = || Ok(Digest::of(&map) == digest);
+    if soundness::is_sound(store, &name, &file, &digest.to_string(), check)? {
         Ok(Arc::new(map))
     } else {
         Err(damaged())

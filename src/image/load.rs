@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmtime::{Engine, Module};
-
 use super::compiler::Compiler;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
@@ -12,7 +10,7 @@ use super::private_dir::PrivateDir;
 use super::record::{LaunchRecord, ProgramRecord, Record};
 use super::store::ImageStore;
 use super::{compile, import, layer};
-use crate::kernel::{Launch, ProgramSpec, file_contents, install_system_directories};
+use crate::kernel::{CompiledModule, Engines, Launch, ProgramSpec, file_contents, install_system_directories};
 use crate::vfs::{Blob, Fs, Limits, ROOT, TimeChange, Tree};
 
 /// Where processes start when no image of the chain says.
@@ -45,23 +43,23 @@ pub struct LoadedProgram {
     /// What the kernel is told of it.
     pub spec: ProgramSpec,
     /// Its compiled module.
-    pub module: Module,
+    pub module: CompiledModule,
 }
 
-/// Loads images for one engine. Modules that several images use are loaded once.
+/// Loads images for one runtime. Modules that several images use are loaded once.
 pub struct Loader {
     store: Arc<ImageStore>,
-    engine: Engine,
-    modules: Mutex<HashMap<Digest, Module>>,
+    engines: Engines,
+    modules: Mutex<HashMap<Digest, CompiledModule>>,
 }
 
 impl Loader {
     /// A loader of this store's images.
     #[must_use]
-    pub fn new(store: Arc<ImageStore>, engine: Engine) -> Self {
+    pub fn new(store: Arc<ImageStore>, engines: Engines) -> Self {
         Self {
             store,
-            engine,
+            engines,
             modules: Mutex::default(),
         }
     }
@@ -112,12 +110,12 @@ impl Loader {
         modules.retain(|digest, _| used.contains(digest));
     }
 
-    fn module(&self, record: &Record, digest: Digest) -> Result<Module, ImageError> {
+    fn module(&self, record: &Record, digest: Digest) -> Result<CompiledModule, ImageError> {
         let modules = || self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = modules().get(&digest) {
             return Ok(module.clone());
         }
-        let module = code(self.store.dir(), &self.engine, record, digest, self.store.compiler())?;
+        let module = code(self.store.dir(), &self.engines, record, digest, self.store.compiler())?;
         modules().insert(digest, module.clone());
         Ok(module)
     }
@@ -126,12 +124,13 @@ impl Loader {
 /// The code of one of an image's programs; compiled first if the engine is another than at installation.
 pub(super) fn code(
     store: &PrivateDir,
-    engine: &Engine,
+    engines: &Engines,
     record: &Record,
     digest: Digest,
     compiler: &Compiler,
-) -> Result<Module, ImageError> {
-    compile::load(store, engine, digest, || {
+) -> Result<CompiledModule, ImageError> {
+    compile::load(store, engines, digest, || {
+        let engine = engines.on_demand();
         tracing::info!(image = record.name, %digest, "compiling a module for this version of the engine");
         if record.own {
             import::recompile(store, engine, digest, compiler)

@@ -23,6 +23,7 @@ mod progress;
 mod recipe;
 mod record;
 mod setup;
+mod soundness;
 mod source;
 mod store;
 

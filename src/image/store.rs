@@ -28,7 +28,7 @@ use super::progress::{Progress, Step};
 use super::recipe::{self, Recipe};
 use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::source::{self, Files};
-use super::{compile, layer, load, module, preinit, setup};
+use super::{compile, layer, load, module, preinit, setup, soundness};
 use crate::kernel::{Launch, Runtime};
 
 /// Most images on top of each other.
@@ -551,7 +551,7 @@ impl ImageStore {
         for directory in ["modules", "layers", "sources", "builds", "work"] {
             for name in self.dir.list(directory)? {
                 let name = format!("{directory}/{name}");
-                if !used.contains(&name) {
+                if !used.contains(name.trim_end_matches(soundness::NOTE)) {
                     self.dir.remove(&name)?;
                 }
             }
@@ -744,7 +744,7 @@ mod tests {
         }
 
         fn loader(&self) -> Loader {
-            Loader::new(self.store(), self.runtime.engine().clone())
+            Loader::new(self.store(), self.runtime.engines())
         }
 
         fn compiled(&self) -> PathBuf {
@@ -783,6 +783,7 @@ mod tests {
             assert!(fs.stat_at(crate::vfs::ROOT, path.as_bytes(), true).is_ok(), "{path}");
         }
         assert_eq!(image.programs.len(), 2);
+        assert!(image.programs.iter().all(|program| program.module.is_pooled()));
     }
 
     /// A module whose `init` puts 16 random bytes and the time into its memory; `go` does nothing.

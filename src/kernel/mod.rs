@@ -22,6 +22,7 @@ mod memory;
 mod outside;
 mod pipe;
 mod place;
+mod pool;
 mod preview1;
 mod process;
 mod procfs;
@@ -45,8 +46,8 @@ pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, Outcome};
 pub use fit::{Needs, Unfit, check_module};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
-pub use program::{FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
-pub use runtime::{Runtime, RuntimeError, new_engine};
+pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
+pub use runtime::{Engines, Runtime, RuntimeError, new_engine};
 pub use snapshot::Snapshot;
 pub use table::ExitStatus;
 

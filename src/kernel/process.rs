@@ -10,6 +10,7 @@ use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
 use super::limiter::MemoryLimiter;
 use super::memory::GuestMemory;
+use super::pool::Slot;
 use super::program::{Launch, Program};
 use super::signal;
 use super::spawn::Start;
@@ -110,6 +111,8 @@ pub struct Process {
     pub memory: Option<Memory>,
     /// Charges its memory to the sandbox.
     pub limiter: MemoryLimiter,
+    /// Its slot of the pool; without one its memory is its own.
+    pub slot: Option<Slot>,
     /// What replaces it, set by `exec` before it ends itself.
     pub replacement: Option<Box<Start>>,
 }
@@ -211,9 +214,16 @@ pub fn answer(result: Result<(), Errno>) -> i32 {
 }
 
 /// A store for `process`, interrupted at every tick so that others get their turn.
-pub fn new_store(process: Process) -> Store<Process> {
+pub fn new_store(mut process: Process) -> Store<Process> {
     let kernel = Arc::clone(&process.kernel);
-    let mut store = Store::new(kernel.runtime.engine(), process);
+    let mut engine = kernel.runtime.engine();
+    if process.program.pooled.is_some()
+        && let Some((slot, of_pool)) = kernel.runtime.claim_slot()
+    {
+        process.slot = Some(slot);
+        engine = of_pool;
+    }
+    let mut store = Store::new(engine, process);
     store.limiter(|process| &mut process.limiter);
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
@@ -223,7 +233,11 @@ pub fn new_store(process: Process) -> Store<Process> {
 /// Makes the instance of a process.
 pub async fn instantiate(store: &mut Store<Process>) -> wasmtime::Result<Instance> {
     let program = Arc::clone(&store.data().program);
-    let instance = program.instance.instantiate_async(&mut *store).await?;
+    let pooled = program.pooled.as_ref().filter(|_| store.data().slot.is_some());
+    let instance = pooled
+        .unwrap_or(&program.instance)
+        .instantiate_async(&mut *store)
+        .await?;
     let memory = instance.get_memory(&mut *store, "memory");
     store.data_mut().memory = memory;
     Ok(instance)

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmtime::{InstancePre, Module};
+use wasmtime::{Engine, InstancePre, Module};
 
 use super::process::Process;
-use super::runtime::Runtime;
+use super::runtime::{Engines, Runtime};
 
 /// First bytes of a program file: a line that names a module of the image by digest. It is not a script (`#!`), and
 /// because the name is the digest, copies of the file run as well. A forged line can only name what the image has.
@@ -47,12 +47,22 @@ pub struct ProgramSpec {
     pub ignores_sigpipe: bool,
 }
 
+/// A compiled module, loaded wherever its processes may run.
+#[derive(Clone)]
+pub struct CompiledModule {
+    on_demand: Module,
+    /// For processes with a slot of the pool; without it none has one.
+    pooled: Option<Module>,
+}
+
 /// A program, ready to be instantiated.
 pub struct Program {
     /// What the image says of it.
     pub spec: ProgramSpec,
     /// The module with its imports resolved.
     pub(super) instance: InstancePre<Process>,
+    /// The same for processes with a slot of the pool.
+    pub(super) pooled: Option<InstancePre<Process>>,
     /// Whether `fork` may copy it.
     pub(super) can_fork: bool,
 }
@@ -63,14 +73,37 @@ pub struct Programs {
     by_digest: HashMap<String, Arc<Program>>,
 }
 
+impl CompiledModule {
+    /// Loads the module with each engine. One that does not fit into the slots of the pool does without.
+    ///
+    /// # Errors
+    /// When it cannot be loaded at all.
+    pub fn load<E>(engines: &Engines, load: impl Fn(&Engine) -> Result<Module, E>) -> Result<Self, E> {
+        Ok(Self {
+            on_demand: load(engines.on_demand())?,
+            pooled: engines.pooled().and_then(|engine| load(engine).ok()),
+        })
+    }
+
+    /// Whether its processes may have a slot of the pool.
+    pub fn is_pooled(&self) -> bool {
+        self.pooled.is_some()
+    }
+}
+
 impl Program {
     /// Resolves a module's imports. Imports that nobody provides end the process when they are called.
-    pub fn new(runtime: &Runtime, spec: ProgramSpec, module: &Module) -> wasmtime::Result<Self> {
-        let instance = runtime.instantiate_pre(module)?;
-        let can_fork = can_fork(module);
+    pub fn new(runtime: &Runtime, spec: ProgramSpec, module: &CompiledModule) -> wasmtime::Result<Self> {
+        let instance = runtime.instantiate_pre(&module.on_demand)?;
+        let pooled = module
+            .pooled
+            .as_ref()
+            .map(|module| runtime.instantiate_pre_pooled(module));
+        let can_fork = can_fork(&module.on_demand);
         Ok(Self {
             spec,
             instance,
+            pooled: pooled.transpose()?,
             can_fork,
         })
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, OptLevel};
 
+use super::pool::{Pool, Slot};
 use super::process::Process;
 
 /// How long a guest executes before it lets others run, and how late at most it sees that it was killed.
@@ -15,6 +16,9 @@ pub const TICK: Duration = Duration::from_millis(1);
 const WASM_STACK_BYTES: usize = 8 << 20;
 /// Native stack of a process's fiber: the guest's and room for host functions. Only touched pages cost memory.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
+
+/// How long nobody executes before the memory that the pool keeps is given back.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// The engine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ impl From<wasmtime::Error> for RuntimeError {
 pub struct Runtime {
     engine: Engine,
     linker: Linker<Process>,
+    /// Slots for short-lived processes. Without it, as where addresses are scarce, each has memory of its own.
+    pool: Option<Arc<Pool>>,
+    pool_linker: Option<Linker<Process>>,
     ticker: Ticker,
     /// Guests have threads of their own, so that a busy one never delays the API.
     threads: Option<tokio::runtime::Runtime>,
@@ -50,7 +57,15 @@ impl Runtime {
     pub fn new(threads: usize) -> Result<Arc<Self>, RuntimeError> {
         let engine = new_engine()?;
         let linker = new_linker(&engine)?;
-        let ticker = Ticker::start(engine.clone())?;
+        let pool = match Pool::new(config()) {
+            Ok(pool) => Some(Arc::new(pool)),
+            Err(error) => {
+                tracing::info!("processes get no memory from a pool: {error:#}");
+                None
+            }
+        };
+        let pool_linker = pool.as_ref().map(|pool| new_linker(pool.engine())).transpose()?;
+        let ticker = Ticker::start(engine.clone(), pool.clone())?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("wisp-guest")
@@ -59,6 +74,8 @@ impl Runtime {
         Ok(Arc::new(Self {
             engine,
             linker,
+            pool,
+            pool_linker,
             ticker,
             threads: Some(threads),
         }))
@@ -69,11 +86,28 @@ impl Runtime {
         &self.engine
     }
 
-    /// Resolves a module's imports.
+    /// The engines to load modules with.
+    pub fn engines(&self) -> Engines {
+        Engines {
+            on_demand: self.engine.clone(),
+            pooled: self.pool.as_ref().map(|pool| pool.engine().clone()),
+        }
+    }
+
+    /// Resolves the imports of a module loaded with [`Engines::on_demand`].
     pub(super) fn instantiate_pre(&self, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
-        let mut linker = self.linker.clone();
-        linker.define_unknown_imports_as_traps(module)?;
-        linker.instantiate_pre(module)
+        instantiate_pre(&self.linker, module)
+    }
+
+    /// Resolves the imports of a module loaded with [`Engines::pooled`].
+    pub(super) fn instantiate_pre_pooled(&self, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
+        instantiate_pre(self.pool_linker.as_ref().unwrap_or(&self.linker), module)
+    }
+
+    /// A slot of the pool with the engine for it, if one is free.
+    pub(super) fn claim_slot(&self) -> Option<(Slot, &Engine)> {
+        let pool = self.pool.as_ref()?;
+        Some((pool.claim()?, pool.engine()))
     }
 
     /// Runs a process's task on the guest threads.
@@ -97,6 +131,41 @@ impl Drop for Runtime {
     }
 }
 
+/// The engines that modules are loaded with. Code compiled for one is good for the other.
+#[derive(Clone)]
+pub struct Engines {
+    on_demand: Engine,
+    pooled: Option<Engine>,
+}
+
+impl Engines {
+    /// For processes with memory of their own.
+    pub fn on_demand(&self) -> &Engine {
+        &self.on_demand
+    }
+
+    /// For processes with a slot of the pool.
+    pub fn pooled(&self) -> Option<&Engine> {
+        self.pooled.as_ref()
+    }
+}
+
+impl From<Engine> for Engines {
+    /// One engine, without a pool.
+    fn from(on_demand: Engine) -> Self {
+        Self {
+            on_demand,
+            pooled: None,
+        }
+    }
+}
+
+fn instantiate_pre(linker: &Linker<Process>, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
+    let mut linker = linker.clone();
+    linker.define_unknown_imports_as_traps(module)?;
+    linker.instantiate_pre(module)
+}
+
 /// An engine as every runtime has it, without the threads: enough to compile with.
 ///
 /// # Errors
@@ -114,7 +183,7 @@ pub(super) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Process>> {
 }
 
 /// The engine's configuration. Compiled images are only valid for the same one.
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -133,7 +202,7 @@ fn config() -> Config {
     config
 }
 
-/// The one thread that moves the engine's epoch forward. It sleeps while no guest runs.
+/// The one thread that moves the engines' epochs forward. It sleeps while no guest runs.
 struct Ticker {
     shared: Arc<TickerShared>,
     thread: Option<JoinHandle<()>>,
@@ -151,16 +220,23 @@ struct Ticking {
 }
 
 impl Ticker {
-    fn start(engine: Engine) -> std::io::Result<Self> {
+    fn start(engine: Engine, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
         let shared = Arc::new(TickerShared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("wisp-epoch".into()).spawn(move || {
             while !for_thread.stop.load(Ordering::SeqCst) {
                 if for_thread.guests.load(Ordering::SeqCst) == 0 {
-                    std::thread::park_timeout(Duration::from_secs(1));
+                    let parked = Instant::now();
+                    std::thread::park_timeout(IDLE);
+                    if let Some(pool) = pool.as_ref().filter(|_| parked.elapsed() >= IDLE) {
+                        pool.clear();
+                    }
                 } else {
                     std::thread::sleep(TICK);
                     engine.increment_epoch();
+                    if let Some(pool) = &pool {
+                        pool.engine().increment_epoch();
+                    }
                 }
             }
         })?;

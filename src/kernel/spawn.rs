@@ -161,6 +161,7 @@ impl Start {
             umask: self.umask,
             memory: None,
             limiter,
+            slot: None,
             replacement: None,
         }
     }
@@ -319,6 +320,7 @@ impl Kernel {
             umask: parent.umask,
             memory: None,
             limiter: MemoryLimiter::new(charge, Arc::clone(&control)),
+            slot: None,
             replacement: None,
         };
         let mut store = process::new_store(child);

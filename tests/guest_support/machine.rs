@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::Module;
 use wisp::kernel::{
-    Exec, ExecError, ExecRequest, Input, Kernel, Launch, Limits, Outcome, OutputSink, Program, ProgramSpec, Programs,
-    Runtime, Stream, file_contents, install_system_directories,
+    CompiledModule, Exec, ExecError, ExecRequest, Input, Kernel, Launch, Limits, Outcome, OutputSink, Program,
+    ProgramSpec, Programs, Runtime, Stream, file_contents, install_system_directories,
 };
 use wisp::vfs::{self, Fs, OpenOptions, ROOT, Tree};
 
@@ -33,7 +33,8 @@ impl Image {
         let name = wasm.file_stem().unwrap_or_default().to_string_lossy();
         // To the kernel a digest is a name, and this is the image's only program.
         let digest = "a".repeat(64);
-        let module = Module::new(runtime.engine(), &bytes).map_err(|error| not_loaded(&error))?;
+        let module = CompiledModule::load(&runtime.engines(), |engine| Module::new(engine, &bytes));
+        let module = module.map_err(|error| not_loaded(&error))?;
         let spec = ProgramSpec {
             digest: digest.clone(),
             preopens: vec!["/".to_owned()],

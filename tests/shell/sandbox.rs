@@ -56,7 +56,7 @@ impl Sandboxes {
         let runtime = Runtime::new(threads).map_err(Error::msg)?;
         let store = Arc::new(ImageStore::open_default()?);
         store.install("base", &runtime, &LogProgress)?;
-        let image = Loader::new(store, runtime.engine().clone()).load("base")?;
+        let image = Loader::new(store, runtime.engines()).load("base")?;
         let mut programs = Programs::default();
         for program in image.programs {
             programs.insert(Program::new(&runtime, program.spec, &program.module).map_err(Error::msg)?);

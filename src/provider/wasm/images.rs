@@ -51,7 +51,7 @@ pub struct Images {
 impl Images {
     /// Nothing loaded yet.
     pub fn new(runtime: Arc<Runtime>, store: Arc<ImageStore>) -> Self {
-        let loader = Loader::new(Arc::clone(&store), runtime.engine().clone());
+        let loader = Loader::new(Arc::clone(&store), runtime.engines());
         Self {
             runtime,
             store,

@@ -6,6 +6,7 @@ mod random_calls;
 
 use std::hint::black_box;
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use guests::{
     ANY, CREATE, Errno, NO_HANG, READ, SIGKILL, Start, Status, WRITE, create, dup, fork, kill, mkdir, open, own_path,
@@ -42,6 +43,7 @@ fn main() {
         "hold-arguments" => hold_arguments(),
         "hold-listings" => hold_listings(),
         "random-calls" => random_calls::run(),
+        "traces" => traces(),
         "background" => {
             Start::program(own_path())
                 .argument("spin")
@@ -103,6 +105,37 @@ fn memory_bomb() {
     loop {
         held.push(vec![1u8; 1 << 20]);
         black_box(&held);
+    }
+}
+
+/// Looks for traces of other processes in memory that must be fresh, then leaves traces all over it: in static data, on
+/// the stack, and in 4 MiB more. Every second page, so that there are more changed ranges than a host would keep a list of.
+fn traces() {
+    const GROWTH: usize = 64;
+    const PAGE: usize = 4096;
+    const TRACE: u8 = 0xa5;
+    const UNTOUCHED: u32 = 0x1234_5678;
+    /// More than the frames of this function and of what it calls.
+    const FRAMES: usize = 64 << 10;
+    static INITIALISED: AtomicU32 = AtomicU32::new(UNTOUCHED);
+    static ZEROED: [AtomicU32; 65536] = [const { AtomicU32::new(0) }; 65536];
+
+    assert_eq!(INITIALISED.swap(0, Ordering::Relaxed), UNTOUCHED, "initialised data");
+    for (index, word) in ZEROED.iter().enumerate() {
+        assert_eq!(word.swap(u32::MAX, Ordering::Relaxed), 0, "zeroed data at {index}");
+    }
+    let local = 0u8;
+    let frame = (&raw const local).addr();
+    let grown = core::arch::wasm32::memory_grow::<0>(GROWTH) << 16;
+    for (what, start, len) in [("stack", PAGE, frame - FRAMES - PAGE), ("growth", grown, GROWTH << 16)] {
+        #[expect(unsafe_code, reason = "memory that belongs to no object")]
+        // SAFETY: the stack grows downwards from `frame` and is not used that far down; nobody else has the growth.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start as *mut u8, len) };
+        let found = memory.iter().position(|byte| *byte != 0);
+        assert_eq!(found, None, "{what}");
+        for page in memory.chunks_mut(PAGE).step_by(2) {
+            page.fill(TRACE);
+        }
     }
 }
 
