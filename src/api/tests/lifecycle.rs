@@ -166,7 +166,7 @@ async fn a_creation_whose_client_goes_leaves_nothing() {
     let server = TestServer::start().await;
     let creating = server.post("/sandboxes", r#"{"image":"slow"}"#);
     assert!(tokio::time::timeout(Duration::from_millis(20), creating).await.is_err());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(server.get("/sandboxes").await.text, "[]");
     assert_eq!(server.provider.count(), 0);
 }
