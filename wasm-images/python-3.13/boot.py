@@ -1,5 +1,6 @@
 """Prepares the interpreter for its snapshot (see main.c). What this imports, no process has to import again."""
 
+import atexit
 import gc
 import importlib
 import io
@@ -10,7 +11,6 @@ import random
 import re
 import site
 import sys
-import time
 import traceback
 import warnings
 
@@ -35,36 +35,35 @@ for name in PRELOADED.split():
     importlib.import_module(name)
 re.purge()
 sys.path_importer_cache.pop("", None)
-main_names = sys.modules["__main__"].__dict__
-site_packages_changed = os.stat(SITE_PACKAGES).st_mtime_ns
 
 
-def start(environment, executable, pythonpath, buffered, terminals):
-    """Gives this process what differs from the snapshot."""
-    os.environ._data.clear()
-    os.environ._data.update(environment)
-    posix.environ.clear()
-    posix.environ.update(environment)
-    random.seed()
-    logging._startTime = time.time_ns()
+def start(executable, pythonpath, buffered, terminal):
+    """Gives this process what differs from the snapshot, where main.c sees that something may."""
     if executable not in PREFIX_EXECUTABLES:
         adopt_environment(os.fsdecode(executable))
-    elif os.stat(SITE_PACKAGES).st_mtime_ns != site_packages_changed and not sys.flags.no_site:
+    elif modified(SITE_PACKAGES) != site_packages_modified and not sys.flags.no_site:
         site.addsitedir(SITE_PACKAGES)
     if b"HOME" in environment and not (sys.flags.no_user_site or sys.flags.no_site):
-        site.USER_SITE = site.USER_BASE = None
         add_user_site(os.fsdecode(environment[b"HOME"]))
     if pythonpath:
         sys.path[0:0] = pythonpath.split(":")
     if sys.warnoptions:
         warnings._processoptions(sys.warnoptions)
-    if terminals[1]:
+    if terminal:
         sys.stdout.reconfigure(line_buffering=True)
     if not buffered:
         sys.stdout = sys.__stdout__ = unbuffered(sys.stdout)
         sys.stderr = sys.__stderr__ = unbuffered(sys.stderr)
     if b"PYTHONIOENCODING" in environment and not sys.flags.ignore_environment:
         set_encoding(*os.fsdecode(environment[b"PYTHONIOENCODING"]).partition(":")[::2])
+
+
+def modified(directory):
+    """When it was, or None if it is gone."""
+    try:
+        return os.stat(directory).st_mtime_ns
+    except OSError:
+        return None
 
 
 def adopt_environment(executable):
@@ -100,6 +99,8 @@ def set_encoding(encoding, errors):
 
 def finish(imported):
     """What of the end of an interpreter a program can see: objects are finalised, output is written."""
+    if len(logging._handlerList) > snapshot_handlers:
+        logging.shutdown()
     for module in imported:
         try:
             module.__dict__.clear()
@@ -133,17 +134,39 @@ def report_unwritten(error):
         pass
 
 
-def rehearse():
-    """Runs what every process runs, so that the interpreter has specialised that code before the snapshot."""
-    start({b"HOME": b"/nonexistent"}, b"/usr/local/bin/python3", "", 1, (0, 0, 0))
-    exec(compile("print\nx = 40 + 2", "<string>", "exec"), {})
+def forget_run():
+    """Undoes what the run of a program leaves."""
+    main_names.update(initial_main_names)
+    sys.path[:] = initial_path
+    sys.path_importer_cache.clear()
+    sys.path_importer_cache.update(initial_importers)
+    environment.clear()
+    posix_environment.clear()
+    settle()
 
 
-for _ in range(3):
-    rehearse()
-os.environ._data.clear()
-posix.environ.clear()
-# Twice: finalisers may leave garbage of their own. What is left is never looked at by the collector again.
-gc.collect()
-gc.collect()
-gc.freeze()
+def settle():
+    """Takes from the garbage collector what is there: it never looks at that again."""
+    # Twice: finalisers may leave garbage of their own.
+    gc.collect()
+    gc.collect()
+    gc.freeze()
+
+
+main_names = sys.modules["__main__"].__dict__
+environment = os.environ._data
+posix_environment = posix.environ
+logging_names = logging.__dict__
+site_packages_modified = modified(SITE_PACKAGES)
+# They are found out when somebody asks for them: whose directory that is differs.
+site.USER_SITE = site.USER_BASE = None
+# All that the modules registered is logging.shutdown, which finish() calls if it has something to do.
+assert atexit._ncallbacks() == 1
+atexit._clear()
+snapshot_handlers = len(logging._handlerList)
+# Seeded when it is first used: patches/random.patch.
+random.setstate((random.Random.VERSION, (0,) * 624 + (625,), None))
+initial_main_names = dict(main_names)
+initial_path = list(sys.path)
+initial_importers = dict(sys.path_importer_cache)
+settle()

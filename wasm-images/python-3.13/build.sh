@@ -208,7 +208,7 @@ guest() {
         LIBS="-L$additions/lib -lwisp" CONFIG_SITE=$here/config.site PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' HOSTRUNNER=true \
         CFLAGS="-O2 -g0 -ffile-prefix-map=$source=/usr/src/python" \
         "$source/configure" --quiet --host=wasm32-wasip1 --build="$("$source/config.guess")" \
-        --with-build-python="$native/python" --prefix=/usr/local --disable-test-modules --without-ensurepip --disable-ipv6
+        --with-build-python="$native/python" --prefix=/usr/local --disable-test-modules --without-ensurepip --disable-ipv6 --without-mimalloc
     # Python's stand-ins for threads need these types, whose header is hidden.
     sed -i -E \
         -e 's@^(#define SIZEOF_PTHREAD_KEY_T 0|/\* #undef SIZEOF_PTHREAD_KEY_T \*/)@#define SIZEOF_PTHREAD_KEY_T 4@' \

@@ -8,6 +8,7 @@
 #include "pycore_initconfig.h"
 #include "pycore_interp.h"
 #include "pycore_object.h"
+#include "pycore_pathconfig.h"
 #include "pycore_pylifecycle.h"
 #include "pycore_pystate.h"
 #include "pycore_sysmodule.h"
@@ -17,18 +18,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <wasi/api.h>
 #include <wasi/libc-environ.h>
 
-#define EXECUTABLE L"/usr/local/bin/python3"
+#define PROGRAM "/usr/local/bin/python3"
+#define EXECUTABLE L"" PROGRAM
 #define PREFIX L"/usr/local"
 #define LIBRARY L"/usr/local/lib/python3.13"
 #define LIBRARY_ARCHIVE L"/usr/local/lib/python313.zip"
+#define SITE_PACKAGES "/usr/local/lib/python3.13/site-packages"
+#define USER_SITE_PACKAGES "/.local/lib/python3.13/site-packages"
 
 /* Exit codes of failures that Python itself has none for (sysexits.h: EX_SOFTWARE, EX_OSERR). */
 #define EXIT_SOFTWARE 70
 #define EXIT_OSERR 71
+
+/* A program of the standard library that prints a line. */
+#define REHEARSED_FILE "/usr/local/lib/python3.13/__hello__.py"
+
+/* Bytes that are free in the snapshot, so that processes seldom have to ask for more. */
+#define SPARE_HEAP (1 << 20)
 
 PyMODINIT_FUNC PyInit__posixsubprocess(void);
 PyMODINIT_FUNC PyInit__wisp_scrypt(void);
@@ -41,8 +53,17 @@ extern char **environ;
 int (*_Py_WispFinalize)(void) = NULL;
 
 /* The functions of boot.py, and how many modules were imported when it was done. */
-static PyObject *start_function, *finish_function;
+static PyObject *start_function, *finish_function, *forget_function;
 static Py_ssize_t snapshot_modules;
+
+/* What lies under os.environ, posix.environ, and the names of `logging`. */
+static PyObject *environment, *posix_environment, *logging_names;
+
+/* When the directory of installed packages was changed last. */
+static struct timespec site_packages_changed;
+
+/* Whether this process started without boot.py, and whether it has done what it does at its end. */
+static int started_plainly, finished;
 
 /* -- At installation ---------------------------------------------------------------------------------------------- */
 
@@ -111,11 +132,29 @@ static void run_boot_script(void)
         PyDict_SetItemString(names, "__name__", name) < 0) {
         fail("out of memory");
     }
-    PyObject *result = PyRun_String(boot_source, Py_file_input, names, names);
-    start_function = PyDict_GetItemString(names, "start");
-    finish_function = PyDict_GetItemString(names, "finish");
-    if (result == NULL || start_function == NULL || finish_function == NULL) {
+    if (PyRun_String(boot_source, Py_file_input, names, names) == NULL) {
         fail("the boot script failed");
+    }
+    const struct {
+        PyObject **object;
+        const char *name;
+    } objects[] = {
+        {&start_function, "start"},
+        {&finish_function, "finish"},
+        {&forget_function, "forget_run"},
+        {&environment, "environment"},
+        {&posix_environment, "posix_environment"},
+        {&logging_names, "logging_names"},
+    };
+    for (size_t index = 0; index < sizeof objects / sizeof *objects; index++) {
+        *objects[index].object = PyDict_GetItemString(names, objects[index].name);
+        if (*objects[index].object == NULL) {
+            fail("the boot script lacks something");
+        }
+    }
+    struct stat directory;
+    if (stat(SITE_PACKAGES, &directory) == 0) {
+        site_packages_changed = directory.st_mtim;
     }
     snapshot_modules = PyDict_Size(PyImport_GetModuleDict());
 }
@@ -160,7 +199,8 @@ static void make_objects_immortal(void)
     struct worklist roots = {0}, list = {0};
     PyUnstable_GC_VisitObjects(push_root, &roots);
     for (size_t index = 0; index < roots.count; index++) {
-        make_one_immortal(roots.items[index], &list);
+        _Py_SetImmortal(roots.items[index]);
+        push(&list, roots.items[index]);
     }
     while (list.count > 0) {
         PyObject *object = list.items[--list.count];
@@ -181,50 +221,112 @@ static void make_objects_immortal(void)
     free(list.items);
 }
 
-/* Every page a process writes to is copied for it. So that its objects share few pages, all free chunks below the top of
-   the heap are taken out of use, zeroed: new objects come from contiguous memory above. 130 KB are lost to that. */
+/* A chunk of the heap as emmalloc, the allocator of wasi-libc, keeps it: its size stands at its bottom and at its top, and
+   there with a flag if it is free. Free ones are in a list. The first chunk is followed by the end of the heap. */
+struct chunk {
+    size_t size;
+    struct chunk *previous, *next;
+};
+
+/* Every page a process writes to is copied for it. So that what it allocates shares few pages, all free chunks are taken
+   out of use, zeroed, but for the last one: its memory is contiguous and was never written to. */
 static void seal_heap(void)
 {
-    enum { LARGEST = 64 << 10, SMALLEST = 12, USED_STACK = 256 << 10 };
-    char *top = malloc(1 << 20);
-    size_t size = LARGEST;
-    while (size >= SMALLEST) {
-        char *chunk = malloc(size);
-        if (chunk == NULL) {
-            break;
-        }
-        if (chunk < top) {
-            memset(chunk, 0, size);
-            continue;
-        }
-        free(chunk);
-        size = size > 4096 ? size / 2 : size > 512 ? size - 64 : size - 8;
+    enum { FREE = 1 };
+    extern unsigned char __heap_base;
+    /* Volatile, because the compiler may leave out an allocation that nobody uses. */
+    void *volatile spare = malloc(SPARE_HEAP);
+    free(spare);
+    unsigned char *end = sbrk(0);
+    struct chunk *first = (struct chunk *)&__heap_base, *last = (struct chunk *)(end - sizeof *last - sizeof(size_t));
+    if (first->previous != NULL || (unsigned char *)first->next != end) {
+        fail("the heap is not as expected");
     }
-    free(top);
-    /* The part of the stack that the initialisation used: zeros are not stored. */
+    for (struct chunk *chunk = first, *following; chunk != last; chunk = following) {
+        following = (struct chunk *)((char *)chunk + chunk->size);
+        size_t *top = (size_t *)following - 1;
+        if (*top == (chunk->size | FREE) && following != last) {
+            chunk->previous->next = chunk->next;
+            chunk->next->previous = chunk->previous;
+            memset(&chunk->previous, 0, (char *)top - (char *)&chunk->previous);
+            *top = chunk->size;
+        }
+    }
+}
+
+/* The part of the stack that the initialisation used: zeros are not stored. */
+static void clear_stack(void)
+{
+    enum { USED = 256 << 10 };
     volatile char *stack = (char *)__builtin_frame_address(0) - 4096;
-    for (volatile char *byte = stack - USED_STACK; byte < stack; byte++) {
+    for (volatile char *byte = stack - USED; byte < stack; byte++) {
         *byte = 0;
     }
 }
 
 static int finish_process(void);
+static int run(int argc, char **argv);
 
-__attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
+/* Runs a program as a process does, from the first line to the last, and undoes what it leaves. */
+static void rehearse_run(int argc, char **argv)
 {
-    __wasm_call_ctors();
+    if (run(argc, argv) != 0 || !started_plainly) {
+        fail("a rehearsal failed");
+    }
+    PyObject *result = PyObject_CallNoArgs(forget_function);
+    if (result == NULL) {
+        fail("a rehearsal is not forgotten");
+    }
+    Py_DECREF(result);
+    finished = 0;
+    if (PyDict_Size(PyImport_GetModuleDict()) != snapshot_modules) {
+        fail("a rehearsal imports modules");
+    }
+}
+
+/* So that the interpreter has specialised the code that every process runs, and has in its caches what that looks up. */
+static void rehearse(void)
+{
+    enum { TIMES = 6 };
+    for (int time = 0; time < TIMES; time++) {
+        char *file[] = {"python3", REHEARSED_FILE, NULL}, *command[] = {"python3", "-c", "print(40 + 2)", NULL};
+        rehearse_run(2, file);
+        rehearse_run(3, command);
+    }
+}
+
+/* Starts the interpreter, as far as that is the same in every process. */
+static void initialize(void)
+{
     if (PyImport_AppendInittab("_posixsubprocess", PyInit__posixsubprocess) < 0 ||
         PyImport_AppendInittab("_wisp_scrypt", PyInit__wisp_scrypt) < 0) {
         fail("out of memory");
     }
     initialize_interpreter();
     run_boot_script();
+    _Py_WispFinalize = finish_process;
+    make_objects_immortal();
+}
+
+__attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
+{
+    __wasm_call_ctors();
+    initialize();
+    setenv("HOME", "/root", 1);
+    setenv("PWD", "/", 1);
+    rehearse();
+    make_objects_immortal();
+    /* So that what the next runs allocate, which the processes change, lies together. */
+    _PyPathConfig_ClearGlobal();
+    seal_heap();
+    check(_PyPathConfig_UpdateGlobal(_PyInterpreterState_GetConfig(_PyInterpreterState_GET())));
+    rehearse();
     make_objects_immortal();
     fflush(NULL);
-    _Py_WispFinalize = finish_process;
     /* A process has directories of its own; they are asked for at the first use. */
     __wasilibc_reset_preopens();
     seal_heap();
+    clear_stack();
 }
 
 /* -- In every process --------------------------------------------------------------------------------------------- */
@@ -232,11 +334,10 @@ __attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
 /* Does what Py_FinalizeEx() does as far as a program can see it. The rest would only write to memory that ends. */
 static int finish_process(void)
 {
-    static int done = 0;
-    if (done) {
+    if (finished) {
         return 0;
     }
-    done = 1;
+    finished = 1;
     PyObject *raised = PyErr_GetRaisedException();
     _PyAtExit_Call(_PyInterpreterState_GET());
     /* A dict keeps its order: what was imported since the snapshot comes last. */
@@ -259,55 +360,109 @@ static int finish_process(void)
 }
 
 /* Takes what the snapshot has set into a configuration that was read for this process. */
-static PyStatus keep_snapshot_settings(PyConfig *config, const PyConfig *snapshot)
+static void keep_snapshot_settings(PyConfig *config, const PyConfig *snapshot)
 {
-    const struct {
-        wchar_t **field;
-        const wchar_t *value;
-    } texts[] = {
-        {&config->executable, snapshot->executable},
-        {&config->base_executable, snapshot->base_executable},
-        {&config->home, snapshot->home},
-        {&config->prefix, snapshot->prefix},
-        {&config->base_prefix, snapshot->base_prefix},
-        {&config->exec_prefix, snapshot->exec_prefix},
-        {&config->base_exec_prefix, snapshot->base_exec_prefix},
-        {&config->stdlib_dir, snapshot->stdlib_dir},
-        {&config->platlibdir, snapshot->platlibdir},
-        {&config->program_name, snapshot->program_name},
-    };
-    for (size_t index = 0; index < sizeof texts / sizeof *texts; index++) {
-        PyStatus status = PyConfig_SetString(config, texts[index].field, texts[index].value);
-        if (PyStatus_Exception(status)) {
-            return status;
-        }
-    }
+    config->executable = snapshot->executable;
+    config->base_executable = snapshot->base_executable;
+    config->home = snapshot->home;
+    config->prefix = snapshot->prefix;
+    config->base_prefix = snapshot->base_prefix;
+    config->exec_prefix = snapshot->exec_prefix;
+    config->base_exec_prefix = snapshot->base_exec_prefix;
+    config->stdlib_dir = snapshot->stdlib_dir;
+    config->platlibdir = snapshot->platlibdir;
+    config->program_name = snapshot->program_name;
     config->module_search_paths_set = 0;
     config->use_hash_seed = snapshot->use_hash_seed;
     config->hash_seed = snapshot->hash_seed;
-    return PyStatus_Ok();
 }
 
-/* The environment as a dict of bytes. */
-static PyObject *environment(void)
+/* Whether what sys.flags and its neighbours tell is the same for both. */
+static int same_settings(const PyConfig *one, const PyConfig *other)
 {
-    PyObject *variables = PyDict_New();
-    for (char **entry = environ; variables != NULL && entry != NULL && *entry != NULL; entry++) {
+    const PyConfig *both[] = {one, other};
+    for (int index = 0; index < 2; index++) {
+        if (both[index]->warnoptions.length > 0 || both[index]->xoptions.length > 0 || both[index]->pycache_prefix != NULL) {
+            return 0;
+        }
+    }
+#define SAME(field) (one->field == other->field)
+    return SAME(isolated) && SAME(use_environment) && SAME(dev_mode) && SAME(parser_debug) && SAME(site_import) &&
+           SAME(bytes_warning) && SAME(warn_default_encoding) && SAME(inspect) && SAME(interactive) &&
+           SAME(optimization_level) && SAME(write_bytecode) && SAME(verbose) && SAME(quiet) &&
+           SAME(user_site_directory) && SAME(safe_path) && SAME(int_max_str_digits);
+#undef SAME
+}
+
+/* Gives `sys` what the command line and the environment say. 0, or -1 with an exception. */
+static int update_sys(PyThreadState *thread, const PyConfig *config, int all)
+{
+    if (all) {
+        return _PySys_UpdateConfig(thread);
+    }
+    PyObject *argv = _PyWideStringList_AsList(&config->argv), *orig_argv = _PyWideStringList_AsList(&config->orig_argv);
+    int status = argv == NULL || orig_argv == NULL || PySys_SetObject("argv", argv) < 0 ||
+                 PySys_SetObject("orig_argv", orig_argv) < 0;
+    Py_XDECREF(argv);
+    Py_XDECREF(orig_argv);
+    return -status;
+}
+
+/* Fills the dict under os.environ, and posix.environ, which it was made from. 0, or -1 with an exception. */
+static int update_environment(void)
+{
+    PyDict_Clear(environment);
+    PyDict_Clear(posix_environment);
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
         const char *equals = strchr(*entry, '=');
         if (equals == NULL) {
             continue;
         }
         PyObject *name = PyBytes_FromStringAndSize(*entry, equals - *entry), *value = PyBytes_FromString(equals + 1);
-        if (name == NULL || value == NULL || PyDict_SetDefaultRef(variables, name, value, NULL) < 0) {
-            Py_CLEAR(variables);
-        }
+        int failed = name == NULL || value == NULL || PyDict_SetDefaultRef(environment, name, value, NULL) < 0;
         Py_XDECREF(name);
         Py_XDECREF(value);
+        if (failed) {
+            return -1;
+        }
     }
-    return variables;
+    return PyDict_Update(posix_environment, environment);
 }
 
-/* Reads the command line and the environment, and has boot.py do the rest. The exit code, or -1 to go on. */
+/* Tells `logging` when this process started. 0, or -1 with an exception. */
+static int update_start_time(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    PyObject *nanoseconds = PyLong_FromLongLong(now.tv_sec * 1000000000LL + now.tv_nsec);
+    int status = nanoseconds == NULL ? -1 : PyDict_SetItemString(logging_names, "_startTime", nanoseconds);
+    Py_XDECREF(nanoseconds);
+    return status;
+}
+
+/* Whether this is the installed Python, with what was installed with it and for everybody, and writes as it does by
+   default. Then boot.py has nothing to do. */
+static int is_plain(const PyConfig *config, const char *program)
+{
+    static const char *const programs[] = {PROGRAM, "/usr/local/bin/python", "/usr/local/bin/python3.13"};
+    int known = 0;
+    for (size_t index = 0; index < sizeof programs / sizeof *programs; index++) {
+        known = known || strcmp(program, programs[index]) == 0;
+    }
+    const char *home = getenv("HOME");
+    char user_site[PATH_MAX];
+    struct stat found;
+    if (home != NULL && (snprintf(user_site, sizeof user_site, "%s" USER_SITE_PACKAGES, home) >= (int)sizeof user_site ||
+                         stat(user_site, &found) == 0)) {
+        return 0;
+    }
+    return known && stat(SITE_PACKAGES, &found) == 0 && found.st_mtim.tv_sec == site_packages_changed.tv_sec &&
+           found.st_mtim.tv_nsec == site_packages_changed.tv_nsec && config->pythonpath_env == NULL && config->warnoptions.length == 0 && config->buffered_stdio &&
+           getenv("PYTHONIOENCODING") == NULL && !isatty(STDOUT_FILENO);
+}
+
+/* Reads the command line and the environment, and gives this process what differs from the snapshot. The exit code, or
+   -1 to go on. */
 static int configure(int argc, char **argv)
 {
     PyThreadState *thread = _PyThreadState_GET();
@@ -322,32 +477,32 @@ static int configure(int argc, char **argv)
     if (PyStatus_IsExit(status)) {
         return status.exitcode;
     }
-    if (!PyStatus_Exception(status)) {
-        status = keep_snapshot_settings(&config, snapshot);
-    }
-    if (!PyStatus_Exception(status)) {
-        status = _PyConfig_Copy(snapshot, &config);
-    }
     if (PyStatus_Exception(status)) {
         fprintf(stderr, "python: %s\n", status.err_msg == NULL ? "bad configuration" : status.err_msg);
         return EXIT_SOFTWARE;
     }
+    keep_snapshot_settings(&config, snapshot);
+    int all = !same_settings(&config, snapshot);
+    /* Nothing of either is freed: the texts of the snapshot are needed still, or lie in pages that would be copied. */
+    *snapshot = config;
     thread->interp->long_state.max_str_digits = config.int_max_str_digits;
-    if (_PySys_UpdateConfig(thread) < 0) {
+
+    char program[PATH_MAX] = PROGRAM;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length >= 0) {
+        program[length] = '\0';
+    }
+    if (update_sys(thread, &config, all) < 0 || update_environment() < 0 || update_start_time() < 0) {
         PyErr_Print();
         return EXIT_SOFTWARE;
     }
-
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program);
-    PyObject *result = NULL, *variables = environment();
-    if (variables != NULL) {
-        result = PyObject_CallFunction(start_function, "Oy#ui(iii)", variables, program, length < 0 ? 0 : length,
-                                       config.pythonpath_env == NULL ? L"" : config.pythonpath_env, config.buffered_stdio,
-                                       isatty(0), isatty(1), isatty(2));
+    started_plainly = is_plain(&config, program);
+    if (started_plainly) {
+        return -1;
     }
-    Py_XDECREF(variables);
-    PyConfig_Clear(&config);
+    PyObject *result = PyObject_CallFunction(start_function, "yuii", program,
+                                             config.pythonpath_env == NULL ? L"" : config.pythonpath_env,
+                                             config.buffered_stdio, isatty(STDOUT_FILENO));
     if (result == NULL) {
         PyErr_Print();
         return EXIT_SOFTWARE;
@@ -385,6 +540,6 @@ __attribute__((export_name("wisp-resume"))) void wisp_resume(void)
 /* Without a snapshot: both parts in one process. */
 int main(int argc, char **argv)
 {
-    wisp_initialize();
+    initialize();
     return run(argc, argv);
 }
