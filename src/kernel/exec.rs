@@ -132,6 +132,27 @@ impl Kernel {
         })
     }
 
+    /// Whether a command that is looked up in `PATH` would start a program, rather than fail.
+    pub fn can_start(&self, argv: &[Vec<u8>], environment: &[Vec<u8>], cwd: &[u8]) -> bool {
+        let request = SpawnRequest {
+            cwd: place::join(b"/", cwd),
+            argv: argv.to_vec(),
+            environment: environment.to_vec(),
+            ..SpawnRequest::default()
+        };
+        self.resolve(&request).is_ok()
+    }
+
+    /// Whether a file, links followed, is the program with this digest.
+    pub fn is_program(&self, path: &[u8], digest: &str) -> bool {
+        let head = self.executable_head(path);
+        head.is_ok_and(|head| {
+            self.programs
+                .named_by(&head)
+                .is_some_and(|program| program.spec.digest == digest)
+        })
+    }
+
     /// Resolves a command whose descriptors 0 to 2 lead to its input and its console.
     pub(super) fn prepare_exec(&self, request: ExecRequest, console: &Arc<Console>) -> Result<Start, ExecError> {
         let name = request.argv.first().cloned().unwrap_or_default();

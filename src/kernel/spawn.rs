@@ -385,7 +385,7 @@ impl Kernel {
     }
 
     /// Finds the program for a request, and the arguments it gets once interpreters are resolved.
-    fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
+    pub(super) fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
         let mut argv = request.argv.clone();
         let total: usize = argv.iter().chain(&request.environment).map(Vec::len).sum();
         if total > MAX_ARGUMENT_BYTES {
@@ -418,7 +418,7 @@ impl Kernel {
     }
 
     /// First bytes of a file that may be executed.
-    fn executable_head(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn executable_head(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         let handle = self
             .fs
             .open(ROOT, path, &OpenOptions::default())

@@ -21,6 +21,7 @@ mod python_3_13;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 mod setting;
+mod simple_commands;
 mod wisp_command;
 
 use server_support::{api, images, server};

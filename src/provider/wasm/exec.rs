@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::Machine;
+use super::{Machine, simple_command};
 use crate::kernel::{ExecError, ExecRequest, ExecSignals, Input, InputWriter, OutputSink, Stream};
 use crate::provider::{
     Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, NoControl, OutputStream, ProviderError, Signal,
@@ -24,11 +24,15 @@ const TIMED_OUT: i32 = 124;
 
 /// Starts a command.
 pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderError> {
+    let cwd = exec.workdir.unwrap_or_else(|| machine.workdir.clone());
+    let mut environment = environment(&machine.env, &exec.env)?;
     let (path, argv) = match exec.command {
-        Command::Shell(script) => (SHELL.to_owned(), vec!["sh".to_owned(), "-c".to_owned(), script]),
+        Command::Shell(script) => match without_shell(machine, &script, &mut environment, &cwd) {
+            Some(argv) => (String::new(), argv),
+            None => (SHELL.to_owned(), vec!["sh".to_owned(), "-c".to_owned(), script]),
+        },
         Command::Argv(argv) => (String::new(), argv),
     };
-    let cwd = exec.workdir.unwrap_or_else(|| machine.workdir.clone());
     if argv.iter().chain([&cwd]).any(|text| text.contains('\0')) {
         return Err(ProviderError::Invalid(
             "a command and its directory must not contain NUL".to_owned(),
@@ -45,7 +49,7 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
     let request = ExecRequest {
         path: path.into_bytes(),
         argv: argv.into_iter().map(String::into_bytes).collect(),
-        environment: environment(&machine.env, &exec.env)?,
+        environment,
         cwd: cwd.into_bytes(),
         stdin,
         output: Arc::new(EventSink(sender.clone())),
@@ -98,6 +102,22 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
 
 fn limit_reached(error: ExecError) -> ProviderError {
     ProviderError::LimitReached(error.to_string())
+}
+
+/// The program and arguments of a script that is one simple command, if a shell would do nothing but start it; adds to the
+/// environment what the shell would add.
+fn without_shell(machine: &Machine, script: &str, environment: &mut Vec<Vec<u8>>, cwd: &str) -> Option<Vec<String>> {
+    let words = simple_command::words(script)?;
+    let shell = machine.shell.as_ref()?;
+    let argv: Vec<Vec<u8>> = words.iter().map(|word| word.clone().into_bytes()).collect();
+    let as_usual = simple_command::is_usual_environment(environment)
+        && machine.kernel.is_program(SHELL.as_bytes(), shell)
+        // The shell says why a command cannot be run, and runs scripts that name no interpreter.
+        && machine.kernel.can_start(&argv, environment, cwd.as_bytes());
+    as_usual.then(|| {
+        environment.push(simple_command::SHELL_LEVEL.to_vec());
+        words
+    })
 }
 
 /// Passes input on to a command until it ends or nobody reads it any more.

@@ -11,6 +11,11 @@ use crate::kernel::{Program, Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
 
+/// What an image with our shell says it can do.
+const SHELL_CAPABILITY: &str = "shell";
+/// Where it has that shell.
+const SHELL_FILE: &str = "/usr/bin/sh";
+
 /// An image that sandboxes can be made from at once.
 pub struct ReadyImage {
     /// What it was made of: its record and its parents'.
@@ -25,6 +30,8 @@ pub struct ReadyImage {
     pub env: BTreeMap<String, String>,
     /// Where processes start.
     pub workdir: String,
+    /// The digest of its `/bin/sh`, if that is the shell of our own images.
+    pub shell: Option<String>,
 }
 
 /// Images in memory, as of one state of the store.
@@ -175,6 +182,7 @@ impl Images {
             programs.insert(program);
         }
         let ready = Arc::new(ReadyImage {
+            shell: shell(&image.chain),
             chain: image.chain,
             tree: image.tree,
             identity: image.identity,
@@ -202,4 +210,12 @@ impl Images {
             error => ProviderError::Internal(format!("image {name}: {error}")),
         }
     }
+}
+
+/// The digest of the shell that an image has from one of ours.
+fn shell(chain: &[Record]) -> Option<String> {
+    let ours = |record: &&Record| !record.own && record.capabilities.iter().any(|name| name == SHELL_CAPABILITY);
+    let mut programs = chain.iter().filter(ours).flat_map(|record| &record.programs);
+    let shell = programs.find(|program| program.paths.iter().any(|path| path == SHELL_FILE))?;
+    Some(shell.digest.to_string())
 }

@@ -6,6 +6,7 @@ mod files;
 mod images;
 mod kept_files;
 mod pull;
+mod simple_command;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ struct Machine {
     env: BTreeMap<String, String>,
     /// Where an exec starts.
     workdir: String,
+    /// The digest of the shell that the image came with, if it is ours.
+    shell: Option<String>,
 }
 
 impl Drop for Machine {
@@ -100,6 +103,7 @@ impl WasmProvider {
             files,
             env,
             workdir: image.workdir.clone(),
+            shell: image.shell.clone(),
         });
         self.machines
             .write()
