@@ -18,8 +18,9 @@ use crate::image::{ImageState, ImageStore};
 use docker::Docker;
 use native::Native;
 use peer::Peer;
+use wisp::Base;
 pub use wisp::shell_command;
-use wisp::{Base, Wisp};
+pub use wisp::{InScript, Wisp};
 
 /// The smallest program with an answer.
 pub const PRINT_42: &str = "print(40 + 2)";

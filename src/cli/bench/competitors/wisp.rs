@@ -1,4 +1,4 @@
-//! wisp over HTTP, commands in the sandbox's shell: what a client gets.
+//! wisp over HTTP, commands in shell mode: what a client gets.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,6 +42,20 @@ impl Runner for Wisp {
     }
 }
 
+/// The same in a script that the sandbox's shell runs: it is more than the one simple command that needs no shell.
+pub struct InScript(pub Wisp);
+
+#[async_trait]
+impl Runner for InScript {
+    async fn run(&self, program: &str) -> Result<Ran, BenchError> {
+        let mut request = shell_command(program);
+        if let Some(Value::String(command)) = request.get_mut("command") {
+            command.insert_str(0, ":; ");
+        }
+        self.0.command(&request).await
+    }
+}
+
 /// The image that has a shell and no Python.
 pub struct Base(Wisp);
 
@@ -63,7 +77,7 @@ impl Runner for Base {
     }
 }
 
-/// The request that has the sandbox's shell run a Python program.
+/// The request that runs a Python program in shell mode.
 pub fn shell_command(program: &str) -> Value {
     json!({"command": format!("python3 -c '{}'", program.replace('\'', r"'\''"))})
 }

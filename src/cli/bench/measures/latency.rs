@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Measure, Setting, in_process_name, progress};
-use crate::cli::bench::competitors::{ANSWER, BASE, PRINT_42, Runner};
+use crate::cli::bench::competitors::{ANSWER, BASE, InScript, PRINT_42, Runner, Wisp};
 use crate::cli::bench::effort::Effort;
 use crate::cli::bench::error::BenchError;
 use crate::cli::bench::in_process::InProcess;
@@ -15,8 +15,9 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
     let effort = setting.effort;
     let method = format!(
         "python3 -c \"{PRINT_42}\", each time in a fresh interpreter; one after the other, warm: after up to {} runs that \
-         do not count. wisp: POST /exec in shell mode to a sandbox that exists, connection kept; \"in process\": argv mode \
-         without a server; base: echo of its shell. Native: python3 -I -c. Peers: a call from Python, without HTTP. At \
+         do not count. wisp: POST /exec in shell mode to a sandbox that exists, connection kept; \"in a script\": where \
+         the sandbox's shell starts Python, which wisp else starts itself; \"in process\": argv mode without a server; \
+         base: echo of its shell. Native: python3 -I -c. Peers: a call from Python, without HTTP. At \
          most {} runs or {} s each; nearest-rank percentiles.",
         effort.warm_up,
         effort.runs,
@@ -36,6 +37,15 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
             Err(error) => Err(error),
         };
         section.add(&competitor.name, figures);
+    }
+    for image in &setting.field.images {
+        let name = format!("wisp {}, in a script", image.name);
+        progress(&section, &name);
+        let series = match Wisp::over(&setting.field.server, "wasm", &image.name, 1).await {
+            Ok(wisp) => over_runner(effort, &InScript(wisp)).await,
+            Err(error) => Err(error),
+        };
+        section.add(name, series.map(|series| figures(&series)));
     }
     let images = setting.field.images.iter().map(|image| image.name.as_str());
     for image in images.chain([BASE]) {
