@@ -22,10 +22,12 @@ const IMAGE: &str = "python:3.12";
 const SANDBOX: &str = "bench";
 
 /// Name of the benchmark, command.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("sh true", "true"),
     ("sh echo", "echo hi"),
-    ("sh external command", "/bin/true"),
+    ("simple command", "/bin/true"),
+    ("sh external command", ":; /bin/true"),
+    ("sh fork", "{ :; } & wait"),
     ("three-stage pipeline", "seq 1 1000 | sort -rn | head -1"),
     ("python print", "python3 -c 'print(1)'"),
 ];

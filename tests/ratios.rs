@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use server_support::images::{self, PYTHON};
+use server_support::images::{self, PYTHON, PYTHON_3_13};
 use server_support::{engine, python};
 
 /// Tests that measure take turns.
@@ -73,11 +73,19 @@ fn python_starts_many_times_faster_than_in_a_container() {
     if !engine::available() {
         return;
     }
+    images::install_python_3_13();
     let json = bench("latency,lifecycle", |_| {});
     let ours = format!("wisp {PYTHON}");
     let latency = |who: &str| figure(&json, "latency", who, "p50 ms");
-    for (other, times) in [("docker exec", 3.0), ("docker run", 10.0)] {
-        let (own, theirs) = (latency(&ours), latency(other));
+    let newer = format!("wisp {PYTHON_3_13}");
+    for (ours, other, times) in [
+        (&ours, "docker exec", 5.0),
+        (&ours, "docker run", 15.0),
+        (&newer, "docker exec", 10.0),
+        (&newer, "docker run", 30.0),
+        (&newer, "native", 2.0),
+    ] {
+        let (own, theirs) = (latency(ours), latency(other));
         assert!(
             own * times < theirs,
             "{ours} {own} ms, {other} {theirs} ms: less than {times} times"

@@ -242,7 +242,8 @@ where
 /// Makes the parent directories of a path and removes what has that name.
 pub(super) fn make_room(fs: &Fs, path: &[u8]) -> Result<(), PathError> {
     let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    if parent > 0 {
+    // Nearly always the directory is there: its entry came before.
+    if parent > 0 && fs.lookup(ROOT, &path[..parent], true).is_err() {
         fs.create_dir_all(ROOT, &path[..parent], 0o755)?;
     }
     match fs.lookup(ROOT, path, false) {
