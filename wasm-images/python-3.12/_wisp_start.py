@@ -50,6 +50,7 @@ arg ...: arguments passed to program in sys.argv[1:]"""
 _control_fd = -1
 _umask = None
 _resume = b""
+_packages_changed = None
 _FRESH_MAIN = {
     name: value for name, value in __main__.__dict__.items() if name.startswith("__")
 }
@@ -432,6 +433,12 @@ def _number(text):
 
 def _apply(options, resumed):
     """Sets the interpreter up as the options say."""
+    limit = options.environment("PYTHONINTMAXSTRDIGITS")
+    if resumed and limit:
+        try:
+            sys.set_int_max_str_digits(int(limit))
+        except ValueError as error:
+            sys.exit(f"python: PYTHONINTMAXSTRDIGITS: {error}")
     optimize = max(options.has("O"), _number(options.environment("PYTHONOPTIMIZE")))
     flags = {
         "debug": options.has("d"),
@@ -446,6 +453,7 @@ def _apply(options, resumed):
         "bytes_warning": options.has("b"),
         "quiet": options.has("q"),
         "isolated": int(options.isolated),
+        "int_max_str_digits": sys.get_int_max_str_digits(),
         "safe_path": bool(options.has("P") or options.isolated or options.environment("PYTHONSAFEPATH")),
     }
     names = type(sys.flags).__match_args__
@@ -453,7 +461,10 @@ def _apply(options, resumed):
         from collections import namedtuple
 
         values = {name: getattr(sys.flags, name) for name in names}
-        sys.flags = namedtuple("flags", names, module="sys")(**{**values, **flags})
+        kind = namedtuple("flags", names, module="sys")
+        as_tuple = kind.__repr__
+        kind.__repr__ = lambda self: "sys." + as_tuple(self)
+        sys.flags = kind(**{**values, **flags})
     if optimize:
         # Modules imported from now on are compiled like that; those of the library have no assertions to lose.
         _importing.SourceLoader.source_to_code.__kwdefaults__ = {"_optimization": min(optimize, 2)}
@@ -472,17 +483,40 @@ def _apply(options, resumed):
 
         warnings._processoptions(fresh)
 
-    encoding, _, errors = options.environment("PYTHONIOENCODING").partition(":")
-    if resumed and (encoding or errors):
-        for stream in (sys.stdin, sys.stdout):
-            stream.reconfigure(encoding=encoding or None, errors=errors or None)
-        sys.stderr.reconfigure(encoding=encoding or None)
-
+    if resumed:
+        _set_up_streams(*options.environment("PYTHONIOENCODING").partition(":")[::2])
     if options.has("u") or options.environment("PYTHONUNBUFFERED"):
         for name in ("stdout", "stderr"):
             _unbuffer(name)
-    _set_path(options)
+    _set_path(options, resumed)
     return flags
+
+
+def _set_up_streams(encoding, errors):
+    """Lets the standard streams be what they are in this process: of the snapshot they are pipes."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        try:
+            os.lseek(number, 0, os.SEEK_CUR)
+        except OSError:
+            pass
+        else:
+            # It has a position, as files have.
+            buffer = open(number, "wb" if number else "rb", closefd=False)
+            buffer.raw.name = stream.name
+            mode = stream.mode
+            stream = io.TextIOWrapper(buffer, stream.encoding, stream.errors, "\n", stream.line_buffering)
+            stream.mode = mode
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        if encoding or errors:
+            import codecs
+
+            try:
+                codec = codecs.lookup(encoding).name if encoding else None
+            except LookupError as error:
+                sys.exit(f"python: PYTHONIOENCODING: {error}")
+            stream.reconfigure(encoding=codec, errors="backslashreplace" if number == 2 else errors or None)
 
 
 def _unbuffer(name):
@@ -499,7 +533,7 @@ def _unbuffer(name):
     setattr(sys, f"__{name}__", fresh)
 
 
-def _set_path(options):
+def _set_path(options, resumed):
     """Applies PYTHONPATH, -E, -I, -s and -S to the module search path."""
     added = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(":") if entry]
     sys.path[:] = [entry for entry in sys.path if entry not in added]
@@ -509,6 +543,8 @@ def _set_path(options):
         sys.path[:] = [entry for entry in sys.path if not entry.endswith("/site-packages")]
         return
     disabled = options.has("s") or options.isolated or options.environment("PYTHONNOUSERSITE")
+    if resumed:
+        _complete_site(options, bool(added))
     home = os.environ.get("HOME")
     if home and not disabled:
         user = f"{home}/.local/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -516,6 +552,23 @@ def _set_path(options):
             import site
 
             site.addsitedir(user)
+
+
+def _complete_site(options, has_own_path):
+    """Does again what the site module did before the snapshot, as far as it may come to something else now."""
+    import site
+
+    base = options.environment("PYTHONUSERBASE")
+    if base:
+        site.USER_BASE, site.USER_SITE = base, site._get_path(base)
+    packages = f"{sys.prefix}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    changed = _native_stat(packages).st_mtime_ns != _packages_changed
+    if changed:
+        sys.path.remove(packages)
+        site.addsitepackages(site.removeduppaths())
+    if changed or has_own_path:
+        # Nowhere else can there be such a module.
+        site.execsitecustomize()
 
 
 # -- Running ----------------------------------------------------------------------------------------------------------
@@ -722,16 +775,27 @@ def _take_environment():
         random.seed()
 
 
+def _finish_logging(logging):
+    """The end of the logging module, for programs that use it: it writes what all of them have on standard error."""
+    if len(logging._handlerList) > 1:
+        logging.shutdown()
+
+
 def freeze():
     """Ends the start that is done ahead: prints what PyRun_SimpleStringFlags shall be called with to go on from here.
 
     What must not be the same in every process, or belongs to this one, is dropped.
     """
-    global _control_fd, _umask, _resume
+    global _control_fd, _umask, _resume, _packages_changed
     if _control_fd >= 0:
         os.close(_control_fd)
         _control_fd = -1
     _umask = None
+    _packages_changed = _native_stat(os.path.dirname(os.__file__) + "/site-packages").st_mtime_ns
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        atexit.unregister(logging.shutdown)
+        atexit.register(_finish_logging, logging)
     __main__.__dict__.clear()
     __main__.__dict__.update(_FRESH_MAIN)
     # A C string that stays where it is. The bytes of a bytes object come after 16 bytes of its own.

@@ -1,9 +1,13 @@
 """Prepares the interpreter for its snapshot (see main.c). What this imports, no process has to import again."""
 
 import atexit
+import builtins
+import codecs
 import gc
 import importlib
 import io
+import itertools
+import linecache
 import logging
 import os
 import posix
@@ -12,7 +16,9 @@ import re
 import site
 import sys
 import traceback
+import types
 import warnings
+import weakref
 
 # Modules that programs often use. Not among them is what `python3 -m NAME` runs as a module of a package, like json.tool:
 # runpy warns when such a one is there already.
@@ -30,6 +36,7 @@ PRELOADED = """
 
 PREFIX_EXECUTABLES = {b"/usr/local/bin/python3", b"/usr/local/bin/python", b"/usr/local/bin/python3.13"}
 SITE_PACKAGES = "/usr/local/lib/python3.13/site-packages"
+SITE_BUILTINS = ["copyright", "credits", "exit", "help", "license", "quit"]
 
 for name in PRELOADED.split():
     importlib.import_module(name)
@@ -37,23 +44,23 @@ re.purge()
 sys.path_importer_cache.pop("", None)
 
 
-def start(executable, pythonpath, buffered, terminal):
-    """Gives this process what differs from the snapshot, where main.c sees that something may."""
-    if executable not in PREFIX_EXECUTABLES:
-        adopt_environment(os.fsdecode(executable))
-    elif modified(SITE_PACKAGES) != site_packages_modified and not sys.flags.no_site:
-        site.addsitedir(SITE_PACKAGES)
-    if b"HOME" in environment and not (sys.flags.no_user_site or sys.flags.no_site):
-        add_user_site(os.fsdecode(environment[b"HOME"]))
+def start(executable, pythonpath, buffered, streams):
+    """Gives this process what differs from the snapshot, where main.c sees that something may.
+
+    `streams` has a letter for each standard stream: "-" closed, "f" with a position as files have, "t" a terminal.
+    """
     if pythonpath:
         sys.path[0:0] = pythonpath.split(":")
+    is_environment = executable not in PREFIX_EXECUTABLES
+    if is_environment:
+        sys.executable = os.fsdecode(executable)
+    if sys.flags.no_site:
+        leave_out_site()
+    else:
+        complete_site(bool(pythonpath), is_environment)
     if sys.warnoptions:
         warnings._processoptions(sys.warnoptions)
-    if terminal:
-        sys.stdout.reconfigure(line_buffering=True)
-    if not buffered:
-        sys.stdout = sys.__stdout__ = unbuffered(sys.stdout)
-        sys.stderr = sys.__stderr__ = unbuffered(sys.stderr)
+    set_up_streams(buffered, streams)
     if b"PYTHONIOENCODING" in environment and not sys.flags.ignore_environment:
         set_encoding(*os.fsdecode(environment[b"PYTHONIOENCODING"]).partition(":")[::2])
 
@@ -66,62 +73,129 @@ def modified(directory):
         return None
 
 
-def adopt_environment(executable):
-    """Makes this the Python of a virtual environment if the file it was started as belongs to one."""
-    sys.executable = executable
+def leave_out_site():
+    """What python -S asks for."""
     sys.path.remove(SITE_PACKAGES)
-    site.venv(set())
-    if sys.prefix == sys.base_prefix or sys.prefix not in site.PREFIXES[:1] or len(site.PREFIXES) > 1:
-        sys.path.append(SITE_PACKAGES)
+    del sys.modules["site"]
+    for name in SITE_BUILTINS:
+        delattr(builtins, name)
 
 
-def add_user_site(home):
-    """Adds what `pip install --user` installed."""
-    directory = home + "/.local/lib/python3.13/site-packages"
-    if os.path.isdir(directory):
-        site.ENABLE_USER_SITE = True
-        site.addsitedir(directory)
+def complete_site(has_own_path, is_environment):
+    """Does again what the site module did before the snapshot, as far as it may come to something else now."""
+    if has_own_path:
+        site.removeduppaths()
+    site.USER_BASE = site.USER_SITE = None
+    site.ENABLE_USER_SITE = site.check_enableusersite()
+    has_packages = modified(SITE_PACKAGES) != site_packages_modified
+    has_user_packages = os.path.isdir(site.getusersitepackages()) and site.ENABLE_USER_SITE
+    if has_packages or has_user_packages or is_environment:
+        sys.path.remove(SITE_PACKAGES)
+        known = site.venv(site.removeduppaths())
+        site.addsitepackages(site.addusersitepackages(known))
+    if has_packages or has_user_packages or is_environment or has_own_path:
+        # Nowhere else can there be such a module.
+        site.execsitecustomize()
+        if site.ENABLE_USER_SITE:
+            site.execusercustomize()
 
 
-def unbuffered(stream):
-    """The same stream without a buffer, which python -u asks for."""
-    raw = open(stream.fileno(), "wb", buffering=0, closefd=False)
-    raw.name = stream.name
-    return io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True)
+def set_up_streams(buffered, streams):
+    """Opens those standard streams again that the snapshot has differently."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if streams[number] == "-":
+            stream = None
+        elif streams[number] == "f" or number > 0 and not buffered:
+            stream = opened_stream(number, getattr(sys, name), buffered)
+        else:
+            continue
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    if streams[1] == "t":
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def opened_stream(number, like, buffered):
+    """A standard stream like this one; without a buffer for what is written if python -u asks for that."""
+    file = open(number, "wb" if number > 0 else "rb", buffering=-1 if buffered or number == 0 else 0, closefd=False)
+    getattr(file, "raw", file).name = like.name
+    stream = io.TextIOWrapper(
+        file, like.encoding, like.errors, "\n", line_buffering=buffered and number == 2, write_through=not buffered
+    )
+    stream.mode = "w" if number > 0 else "r"
+    return stream
 
 
 def set_encoding(encoding, errors):
     """What PYTHONIOENCODING asks for."""
+    try:
+        encoding = encoding and codecs.lookup(encoding).name
+    except LookupError as error:
+        sys.exit(f"python: PYTHONIOENCODING: {error}")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        wanted = errors if stream is not sys.stderr else "backslashreplace"
-        stream.reconfigure(encoding=encoding or None, errors=wanted or None)
+        if stream is not None:
+            wanted = errors if stream is not sys.stderr else "backslashreplace"
+            stream.reconfigure(encoding=encoding or None, errors=wanted or None)
 
 
-def finish(imported):
-    """What of the end of an interpreter a program can see: objects are finalised, output is written."""
+def finish(snapshot_modules, snapshot_builtins):
+    """What of the end of an interpreter a program can see: output is written, objects are finalised.
+
+    The order is that of CPython's finalize_modules(). What was there before the snapshot comes first in a dict, by these
+    numbers of entries; it is left alone.
+    """
     if len(logging._handlerList) > snapshot_handlers:
         logging.shutdown()
-    for module in imported:
+    good = flush()
+    for name in ("last_exc", "last_type", "last_value", "last_traceback", "ps1", "ps2"):
+        vars(sys).pop(name, None)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    vars(builtins).pop("_", None)
+    if gc.isenabled():
+        gc.collect()
+    names = list(itertools.islice(sys.modules, snapshot_modules, None))
+    modules = [sys.modules.pop(name, None) for name in names]
+    kept = [weakref.ref(module) for module in modules if isinstance(module, types.ModuleType)]
+    del modules
+    for name in list(itertools.islice(vars(builtins), snapshot_builtins, None)):
+        vars(builtins).pop(name, None)
+    gc.collect()
+    for reference in reversed(kept):
+        module = reference()
+        if module is not None:
+            clear(vars(module))
+            del module
+    # What was lost before has been told.
+    for stream in (sys.stdout, sys.stderr):
         try:
-            module.__dict__.clear()
+            stream.flush()
         except Exception:
             pass
-    imported = module = None
-    main_names.clear()
-    gc.collect()
+    return good
+
+
+def clear(names):
+    """Takes from a module that is still used what it has, as CPython's _PyModule_ClearDict() does."""
+    for private in (True, False):
+        for name in list(names):
+            if name != "__builtins__" and private == (name[:1] == "_" and name[1:2] != "_"):
+                names[name] = None
+
+
+def flush():
+    """Writes what is buffered, and tells whether that went well."""
     good = True
-    try:
-        if not sys.stdout.closed:
+    if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
+        try:
             sys.stdout.flush()
-    except AttributeError:
-        pass
-    except Exception as error:
-        good = False
-        report_unwritten(error)
+        except Exception as error:
+            good = False
+            report_unwritten(error)
     try:
-        sys.stderr.flush()
+        if sys.stderr is not None and not getattr(sys.stderr, "closed", False):
+            sys.stderr.flush()
     except Exception:
-        pass
+        good = False
     return good
 
 
@@ -136,12 +210,12 @@ def report_unwritten(error):
 
 def forget_run():
     """Undoes what the run of a program leaves."""
-    main_names.update(initial_main_names)
     sys.path[:] = initial_path
     sys.path_importer_cache.clear()
     sys.path_importer_cache.update(initial_importers)
     environment.clear()
     posix_environment.clear()
+    linecache._interactive_cache.clear()
     settle()
 
 
@@ -153,20 +227,18 @@ def settle():
     gc.freeze()
 
 
-main_names = sys.modules["__main__"].__dict__
+# Each process has a module __main__ of its own, which begins with these names.
+main_names = dict(vars(sys.modules.pop("__main__")))
 environment = os.environ._data
 posix_environment = posix.environ
 logging_names = logging.__dict__
 site_packages_modified = modified(SITE_PACKAGES)
-# They are found out when somebody asks for them: whose directory that is differs.
-site.USER_SITE = site.USER_BASE = None
 # All that the modules registered is logging.shutdown, which finish() calls if it has something to do.
 assert atexit._ncallbacks() == 1
 atexit._clear()
 snapshot_handlers = len(logging._handlerList)
 # Seeded when it is first used: patches/random.patch.
 random.setstate((random.Random.VERSION, (0,) * 624 + (625,), None))
-initial_main_names = dict(main_names)
 initial_path = list(sys.path)
 initial_importers = dict(sys.path_importer_cache)
 settle()

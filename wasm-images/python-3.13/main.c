@@ -5,6 +5,7 @@
 
 #include "boot_source.h"
 #include "pycore_atexit.h"
+#include "pycore_faulthandler.h"
 #include "pycore_initconfig.h"
 #include "pycore_interp.h"
 #include "pycore_object.h"
@@ -12,7 +13,9 @@
 #include "pycore_pylifecycle.h"
 #include "pycore_pystate.h"
 #include "pycore_sysmodule.h"
+#include "pycore_tracemalloc.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,8 +32,10 @@
 #define PREFIX L"/usr/local"
 #define LIBRARY L"/usr/local/lib/python3.13"
 #define LIBRARY_ARCHIVE L"/usr/local/lib/python313.zip"
+#define LIBRARY_DYNAMIC L"/usr/local/lib/python3.13/lib-dynload"
 #define SITE_PACKAGES "/usr/local/lib/python3.13/site-packages"
-#define USER_SITE_PACKAGES "/.local/lib/python3.13/site-packages"
+#define HOME "/root"
+#define USER_SITE_PACKAGES HOME "/.local/lib/python3.13/site-packages"
 
 /* Exit codes of failures that Python itself has none for (sysexits.h: EX_SOFTWARE, EX_OSERR). */
 #define EXIT_SOFTWARE 70
@@ -52,12 +57,12 @@ extern char **environ;
 /* Called by patches/finalize.patch in place of taking the interpreter apart. */
 int (*_Py_WispFinalize)(void) = NULL;
 
-/* The functions of boot.py, and how many modules were imported when it was done. */
+/* The functions of boot.py, and how many modules and builtins there were when it was done. */
 static PyObject *start_function, *finish_function, *forget_function;
-static Py_ssize_t snapshot_modules;
+static Py_ssize_t snapshot_modules, snapshot_builtins;
 
-/* What lies under os.environ, posix.environ, and the names of `logging`. */
-static PyObject *environment, *posix_environment, *logging_names;
+/* What lies under os.environ, posix.environ, and the names of `logging` and of a module __main__ that is new. */
+static PyObject *environment, *posix_environment, *logging_names, *main_names;
 
 /* When the directory of installed packages was changed last. */
 static struct timespec site_packages_changed;
@@ -87,7 +92,7 @@ static void initialize_interpreter(void)
 {
     PyPreConfig before;
     PyPreConfig_InitPythonConfig(&before);
-    before.utf8_mode = 1;
+    before.utf8_mode = 0;
     before.parse_argv = 0;
     before.use_environment = 0;
     check(Py_PreInitialize(&before));
@@ -98,8 +103,6 @@ static void initialize_interpreter(void)
     config.use_environment = 0;
     config.safe_path = 1;
     config.write_bytecode = 0;
-    /* Whose directory that would be is not known yet. */
-    config.user_site_directory = 0;
     const struct {
         wchar_t **field;
         const wchar_t *value;
@@ -120,6 +123,7 @@ static void initialize_interpreter(void)
     config.module_search_paths_set = 1;
     check(PyWideStringList_Append(&config.module_search_paths, LIBRARY_ARCHIVE));
     check(PyWideStringList_Append(&config.module_search_paths, LIBRARY));
+    check(PyWideStringList_Append(&config.module_search_paths, LIBRARY_DYNAMIC));
     check(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
 }
@@ -145,6 +149,7 @@ static void run_boot_script(void)
         {&environment, "environment"},
         {&posix_environment, "posix_environment"},
         {&logging_names, "logging_names"},
+        {&main_names, "main_names"},
     };
     for (size_t index = 0; index < sizeof objects / sizeof *objects; index++) {
         *objects[index].object = PyDict_GetItemString(names, objects[index].name);
@@ -157,6 +162,7 @@ static void run_boot_script(void)
         site_packages_changed = directory.st_mtim;
     }
     snapshot_modules = PyDict_Size(PyImport_GetModuleDict());
+    snapshot_builtins = PyDict_Size(PyEval_GetBuiltins());
 }
 
 /* Objects that are to become immortal. */
@@ -295,24 +301,24 @@ static void rehearse(void)
     }
 }
 
-/* Starts the interpreter, as far as that is the same in every process. */
-static void initialize(void)
+/* Our own modules. */
+static void add_modules(void)
 {
     if (PyImport_AppendInittab("_posixsubprocess", PyInit__posixsubprocess) < 0 ||
         PyImport_AppendInittab("_wisp_scrypt", PyInit__wisp_scrypt) < 0) {
         fail("out of memory");
     }
-    initialize_interpreter();
-    run_boot_script();
-    _Py_WispFinalize = finish_process;
-    make_objects_immortal();
 }
 
 __attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
 {
     __wasm_call_ctors();
-    initialize();
-    setenv("HOME", "/root", 1);
+    add_modules();
+    setenv("HOME", HOME, 1);
+    initialize_interpreter();
+    run_boot_script();
+    _Py_WispFinalize = finish_process;
+    make_objects_immortal();
     setenv("PWD", "/", 1);
     rehearse();
     make_objects_immortal();
@@ -340,20 +346,11 @@ static int finish_process(void)
     finished = 1;
     PyObject *raised = PyErr_GetRaisedException();
     _PyAtExit_Call(_PyInterpreterState_GET());
-    /* A dict keeps its order: what was imported since the snapshot comes last. */
-    PyObject *modules = PyImport_GetModuleDict(), *imported = PyList_New(0), *name, *module;
-    Py_ssize_t position = 0, count = 0;
-    while (imported != NULL && PyDict_Size(modules) > snapshot_modules && PyDict_Next(modules, &position, &name, &module)) {
-        if (++count > snapshot_modules && PyList_Append(imported, module) < 0) {
-            break;
-        }
-    }
-    PyObject *flushed = imported == NULL ? NULL : PyObject_CallOneArg(finish_function, imported);
+    PyObject *flushed = PyObject_CallFunction(finish_function, "nn", snapshot_modules, snapshot_builtins);
     int status = flushed == Py_True ? 0 : -1;
     if (flushed == NULL) {
         PyErr_Print();
     }
-    Py_XDECREF(imported);
     Py_XDECREF(flushed);
     Py_XDECREF(raised);
     return status;
@@ -372,6 +369,8 @@ static void keep_snapshot_settings(PyConfig *config, const PyConfig *snapshot)
     config->stdlib_dir = snapshot->stdlib_dir;
     config->platlibdir = snapshot->platlibdir;
     config->program_name = snapshot->program_name;
+    config->filesystem_encoding = snapshot->filesystem_encoding;
+    config->filesystem_errors = snapshot->filesystem_errors;
     config->module_search_paths_set = 0;
     config->use_hash_seed = snapshot->use_hash_seed;
     config->hash_seed = snapshot->hash_seed;
@@ -440,9 +439,31 @@ static int update_start_time(void)
     return status;
 }
 
+/* The letter by which boot.py knows what a standard stream is. Those of the snapshot are pipes. */
+static char stream_kind(int fd)
+{
+    if (lseek(fd, 0, SEEK_CUR) >= 0) {
+        return 'f';
+    }
+    return errno == EBADF ? '-' : isatty(fd) ? 't' : 'p';
+}
+
+/* Makes the module __main__. That of the snapshot could not be freed at the end, and with it what a program has in it.
+   0, or -1 with an exception. */
+static int make_main_module(void)
+{
+    PyObject *module = PyImport_AddModuleRef("__main__"), *annotations = PyDict_New();
+    PyObject *names = module == NULL ? NULL : PyModule_GetDict(module);
+    int failed = names == NULL || annotations == NULL || PyDict_Update(names, main_names) < 0 ||
+                 PyDict_SetItemString(names, "__annotations__", annotations) < 0;
+    Py_XDECREF(module);
+    Py_XDECREF(annotations);
+    return -failed;
+}
+
 /* Whether this is the installed Python, with what was installed with it and for everybody, and writes as it does by
    default. Then boot.py has nothing to do. */
-static int is_plain(const PyConfig *config, const char *program)
+static int is_plain(const PyConfig *config, const char *program, const char *streams)
 {
     static const char *const programs[] = {PROGRAM, "/usr/local/bin/python", "/usr/local/bin/python3.13"};
     int known = 0;
@@ -450,15 +471,14 @@ static int is_plain(const PyConfig *config, const char *program)
         known = known || strcmp(program, programs[index]) == 0;
     }
     const char *home = getenv("HOME");
-    char user_site[PATH_MAX];
     struct stat found;
-    if (home != NULL && (snprintf(user_site, sizeof user_site, "%s" USER_SITE_PACKAGES, home) >= (int)sizeof user_site ||
-                         stat(user_site, &found) == 0)) {
+    if (home == NULL || strcmp(home, HOME) != 0 || getenv("PYTHONUSERBASE") != NULL || !config->user_site_directory ||
+        !config->site_import || stat(USER_SITE_PACKAGES, &found) == 0) {
         return 0;
     }
     return known && stat(SITE_PACKAGES, &found) == 0 && found.st_mtim.tv_sec == site_packages_changed.tv_sec &&
            found.st_mtim.tv_nsec == site_packages_changed.tv_nsec && config->pythonpath_env == NULL && config->warnoptions.length == 0 && config->buffered_stdio &&
-           getenv("PYTHONIOENCODING") == NULL && !isatty(STDOUT_FILENO);
+           getenv("PYTHONIOENCODING") == NULL && strcmp(streams, "ppp") == 0;
 }
 
 /* Reads the command line and the environment, and gives this process what differs from the snapshot. The exit code, or
@@ -486,23 +506,35 @@ static int configure(int argc, char **argv)
     /* Nothing of either is freed: the texts of the snapshot are needed still, or lie in pages that would be copied. */
     *snapshot = config;
     thread->interp->long_state.max_str_digits = config.int_max_str_digits;
+    /* Looked at for PYTHONBREAKPOINT and PYTHONINSPECT. */
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    Py_IgnoreEnvironmentFlag = !config.use_environment;
+    _Py_COMP_DIAG_POP
+    if ((config.faulthandler && PyStatus_Exception(_PyFaulthandler_Init(1))) ||
+        (config.tracemalloc > 0 && _PyTraceMalloc_Start(config.tracemalloc) < 0)) {
+        PyErr_Print();
+        return EXIT_SOFTWARE;
+    }
 
     char program[PATH_MAX] = PROGRAM;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length >= 0) {
         program[length] = '\0';
     }
-    if (update_sys(thread, &config, all) < 0 || update_environment() < 0 || update_start_time() < 0) {
+    if (update_sys(thread, &config, all) < 0 || update_environment() < 0 || update_start_time() < 0 ||
+        make_main_module() < 0) {
         PyErr_Print();
         return EXIT_SOFTWARE;
     }
-    started_plainly = is_plain(&config, program);
+    char streams[] = {stream_kind(STDIN_FILENO), stream_kind(STDOUT_FILENO), stream_kind(STDERR_FILENO), '\0'};
+    started_plainly = is_plain(&config, program, streams);
     if (started_plainly) {
         return -1;
     }
-    PyObject *result = PyObject_CallFunction(start_function, "yuii", program,
+    PyObject *result = PyObject_CallFunction(start_function, "yuis", program,
                                              config.pythonpath_env == NULL ? L"" : config.pythonpath_env,
-                                             config.buffered_stdio, isatty(STDOUT_FILENO));
+                                             config.buffered_stdio, streams);
     if (result == NULL) {
         PyErr_Print();
         return EXIT_SOFTWARE;
@@ -511,13 +543,19 @@ static int configure(int argc, char **argv)
     return -1;
 }
 
-static int run(int argc, char **argv)
+/* Goes where the process was started. */
+static void enter_directory(void)
 {
     const char *directory = getenv("PWD");
     if (directory != NULL) {
         /* If it is gone, Python starts in the root: there is no place that would be more right. */
         (void)!(chdir)(directory);
     }
+}
+
+static int run(int argc, char **argv)
+{
+    enter_directory();
     wisp_libc_restore_signals();
     int code = configure(argc, argv);
     return code >= 0 ? code : Py_RunMain();
@@ -537,9 +575,11 @@ __attribute__((export_name("wisp-resume"))) void wisp_resume(void)
     exit(run((int)count, argv));
 }
 
-/* Without a snapshot: both parts in one process. */
+/* Without a snapshot: CPython's own start, which a process that comes from one is to be like. */
 int main(int argc, char **argv)
 {
-    initialize();
-    return run(argc, argv);
+    add_modules();
+    enter_directory();
+    wisp_libc_restore_signals();
+    return Py_BytesMain(argc, argv);
 }
