@@ -7,6 +7,7 @@ mod guest_build;
 mod hostile;
 mod import;
 mod modules;
+mod plain_start;
 mod repeatable;
 #[path = "../server_support/mod.rs"]
 mod server_support;

@@ -82,7 +82,19 @@ pub fn default_cache() -> PathBuf {
         .expect("a home directory")
 }
 
-/// Copies a directory; files that are never written to again are shared.
+/// Gives a store what its images can be installed from: all that was fetched, built and compiled for the default store, and
+/// its `base`.
+pub fn share_inputs(cache: &Path) {
+    let (from, to) = (default_cache().join("images"), cache.join("images"));
+    for part in ["layers", "modules", "compiled", "sources", "builds"] {
+        copy(&from.join(part), &to.join(part)).expect("the default store is copied");
+    }
+    fs::create_dir_all(to.join("images")).expect("a directory");
+    let base = Path::new("images/base.json");
+    fs::copy(from.join(base), to.join(base)).expect("the record of base is copied");
+}
+
+/// Copies a directory, what is not there yet; files that are never written to again are shared.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
     for entry in fs::read_dir(from)? {
@@ -91,7 +103,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let to = to.join(from.file_name().unwrap_or_default());
         if from.is_dir() {
             copy(&from, &to)?;
-        } else if fs::hard_link(&from, &to).is_err() {
+        } else if !to.exists() && fs::hard_link(&from, &to).is_err() {
             fs::copy(&from, &to)?;
         }
     }
