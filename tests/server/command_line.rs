@@ -1,6 +1,9 @@
 //! The subcommands of `wisp` other than `serve`.
 
+use std::process::Stdio;
+
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::images;
 use crate::setting::Setting;
@@ -29,6 +32,22 @@ async fn run_needs_no_server() {
         "",
     );
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn programs_run_where_addresses_are_limited() {
+    images::install();
+    // 100 GB hold some memories of 4 GiB each, but not the warm slots.
+    let mut limited = Command::new("bash");
+    limited
+        .args([
+            "-c",
+            r#"ulimit -v 100000000 && exec "$0" run base -c 'seq 3 | sort -r | head -n 1'"#,
+        ])
+        .arg(env!("CARGO_BIN_EXE_wisp"))
+        .stdin(Stdio::null());
+    let output = limited.output().await.expect("bash starts");
+    assert_ended(&output, 0, "3\n");
 }
 
 #[tokio::test]
