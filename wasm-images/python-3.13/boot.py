@@ -153,11 +153,11 @@ def finish(snapshot_modules, snapshot_builtins):
     vars(builtins).pop("_", None)
     if gc.isenabled():
         gc.collect()
-    names = list(itertools.islice(sys.modules, snapshot_modules, None))
+    names = added(sys.modules, snapshot_modules)
     modules = [sys.modules.pop(name, None) for name in names]
     kept = [weakref.ref(module) for module in modules if isinstance(module, types.ModuleType)]
     del modules
-    for name in list(itertools.islice(vars(builtins), snapshot_builtins, None)):
+    for name in added(vars(builtins), snapshot_builtins):
         vars(builtins).pop(name, None)
     gc.collect()
     for reference in reversed(kept):
@@ -172,6 +172,11 @@ def finish(snapshot_modules, snapshot_builtins):
         except Exception:
             pass
     return good
+
+
+def added(names, count):
+    """The names in a dict that come after so many. To go through it from its start would take long: it has all those."""
+    return list(itertools.islice(reversed(names), max(len(names) - count, 0)))[::-1]
 
 
 def clear(names):

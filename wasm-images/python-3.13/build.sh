@@ -208,7 +208,8 @@ guest() {
         LIBS="-L$additions/lib -lwisp" CONFIG_SITE=$here/config.site PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' HOSTRUNNER=true \
         CFLAGS="-O2 -g0 -ffile-prefix-map=$source=/usr/src/python" \
         "$source/configure" --quiet --host=wasm32-wasip1 --build="$("$source/config.guess")" \
-        --with-build-python="$native/python" --prefix=/usr/local --disable-test-modules --without-ensurepip --disable-ipv6 --without-mimalloc
+        --with-build-python="$native/python" --prefix=/usr/local --disable-test-modules --without-ensurepip --disable-ipv6 \
+        --with-pymalloc --without-mimalloc
     # Python's stand-ins for threads need these types, whose header is hidden.
     sed -i -E \
         -e 's@^(#define SIZEOF_PTHREAD_KEY_T 0|/\* #undef SIZEOF_PTHREAD_KEY_T \*/)@#define SIZEOF_PTHREAD_KEY_T 4@' \
@@ -273,7 +274,10 @@ native=$build/native-$(digest_of sources.sha256)
 stage native "$native"
 source=$build/source-$(digest_of sources.sha256 patches)
 stage source_tree "$source"
-guest=$build/guest-$(digest_of sources.sha256 patches requirements.txt hidden-headers.txt cc config.site libc/include)
+guest=$build/guest-$({
+    declare -f guest
+    digest_of sources.sha256 patches requirements.txt hidden-headers.txt cc config.site libc/include
+} | sha256sum | cut -c1-16)
 stage guest "$guest"
 linked=$build/linked
 rm -rf "$linked"

@@ -9,6 +9,7 @@
 #include "pycore_initconfig.h"
 #include "pycore_interp.h"
 #include "pycore_object.h"
+#include "pycore_obmalloc.h"
 #include "pycore_pathconfig.h"
 #include "pycore_pylifecycle.h"
 #include "pycore_pystate.h"
@@ -260,6 +261,24 @@ static void seal_heap(void)
     }
 }
 
+/* Python's allocator takes small objects from pools, each for objects of one size. All room in the pools there are is taken
+   out of use, zeroed, and so are pools below `boundary` that have no objects yet: new objects come from pools of their
+   own, which lie together. */
+static void seal_pools(const char *boundary)
+{
+    for (size_t size = SMALL_REQUEST_THRESHOLD; size > 0; size -= ALIGNMENT) {
+        char *object;
+        do {
+            object = PyObject_Malloc(size);
+            if (object == NULL) {
+                fail("out of memory");
+            }
+            memset(object, 0, size);
+        } while (object < boundary || POOL_ADDR(object)->ref.count > 1);
+        PyObject_Free(object);
+    }
+}
+
 /* The part of the stack that the initialisation used: zeros are not stored. */
 static void clear_stack(void)
 {
@@ -325,6 +344,8 @@ __attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
     /* So that what the next runs allocate, which the processes change, lies together. */
     _PyPathConfig_ClearGlobal();
     seal_heap();
+    void *volatile fresh = malloc(1);
+    seal_pools(fresh);
     check(_PyPathConfig_UpdateGlobal(_PyInterpreterState_GetConfig(_PyInterpreterState_GET())));
     rehearse();
     make_objects_immortal();
@@ -332,6 +353,7 @@ __attribute__((export_name("wisp-initialize"))) void wisp_initialize(void)
     /* A process has directories of its own; they are asked for at the first use. */
     __wasilibc_reset_preopens();
     seal_heap();
+    seal_pools(NULL);
     clear_stack();
 }
 
