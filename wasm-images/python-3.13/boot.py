@@ -36,6 +36,7 @@ PRELOADED = """
 
 PREFIX_EXECUTABLES = {b"/usr/local/bin/python3", b"/usr/local/bin/python", b"/usr/local/bin/python3.13"}
 SITE_PACKAGES = "/usr/local/lib/python3.13/site-packages"
+STREAMS = ("stdin", "stdout", "stderr")
 SITE_BUILTINS = ["copyright", "credits", "exit", "help", "license", "quit"]
 
 for name in PRELOADED.split():
@@ -47,7 +48,8 @@ sys.path_importer_cache.pop("", None)
 def start(executable, pythonpath, buffered, streams):
     """Gives this process what differs from the snapshot, where main.c sees that something may.
 
-    `streams` has a letter for each standard stream: "-" closed, "f" with a position as files have, "t" a terminal.
+    `streams` has a letter for each standard stream: "-" closed, "f" with a position as files have, "t" a terminal, "p"
+    another.
     """
     if pythonpath:
         sys.path[0:0] = pythonpath.split(":")
@@ -101,11 +103,11 @@ def complete_site(has_own_path, is_environment):
 
 
 def set_up_streams(buffered, streams):
-    """Opens those standard streams again that the snapshot has differently."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    """Makes those standard streams that the snapshot has differently."""
+    for number, name in enumerate(STREAMS):
         if streams[number] == "-":
             stream = None
-        elif streams[number] == "f" or number > 0 and not buffered:
+        elif number > 0 and not buffered:
             stream = opened_stream(number, getattr(sys, name), buffered)
         else:
             continue
@@ -126,15 +128,31 @@ def opened_stream(number, like, buffered):
     return stream
 
 
+def streams_with_positions():
+    """The standard streams as they are when they are files: a stream finds out only once whether it has a position."""
+    saved = [os.dup(number) for number in range(len(STREAMS))]
+    file = os.open(os.__file__, os.O_RDONLY)
+    try:
+        for number in range(len(STREAMS)):
+            os.dup2(file, number)
+        return tuple(opened_stream(number, getattr(sys, name), True) for number, name in enumerate(STREAMS))
+    finally:
+        for number, descriptor in enumerate(saved):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(file)
+
+
 def set_encoding(encoding, errors):
     """What PYTHONIOENCODING asks for."""
     try:
         encoding = encoding and codecs.lookup(encoding).name
     except LookupError as error:
         sys.exit(f"python: PYTHONIOENCODING: {error}")
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for name in STREAMS:
+        stream = getattr(sys, name)
         if stream is not None:
-            wanted = errors if stream is not sys.stderr else "backslashreplace"
+            wanted = errors if name != "stderr" else "backslashreplace"
             stream.reconfigure(encoding=encoding or None, errors=wanted or None)
 
 
@@ -234,6 +252,7 @@ def settle():
 
 # Each process has a module __main__ of its own, which begins with these names.
 main_names = dict(vars(sys.modules.pop("__main__")))
+file_streams = streams_with_positions()
 environment = os.environ._data
 posix_environment = posix.environ
 logging_names = logging.__dict__

@@ -65,6 +65,9 @@ static Py_ssize_t snapshot_modules, snapshot_builtins;
 /* What lies under os.environ, posix.environ, and the names of `logging` and of a module __main__ that is new. */
 static PyObject *environment, *posix_environment, *logging_names, *main_names;
 
+/* A tuple of the standard streams as they are when they are files. Those that `sys` has in the snapshot are pipes. */
+static PyObject *file_streams;
+
 /* When the directory of installed packages was changed last. */
 static struct timespec site_packages_changed;
 
@@ -151,6 +154,7 @@ static void run_boot_script(void)
         {&posix_environment, "posix_environment"},
         {&logging_names, "logging_names"},
         {&main_names, "main_names"},
+        {&file_streams, "file_streams"},
     };
     for (size_t index = 0; index < sizeof objects / sizeof *objects; index++) {
         *objects[index].object = PyDict_GetItemString(names, objects[index].name);
@@ -461,13 +465,27 @@ static int update_start_time(void)
     return status;
 }
 
-/* The letter by which boot.py knows what a standard stream is. Those of the snapshot are pipes. */
+/* The letter by which boot.py knows what a standard stream is. */
 static char stream_kind(int fd)
 {
     if (lseek(fd, 0, SEEK_CUR) >= 0) {
         return 'f';
     }
     return errno == EBADF ? '-' : isatty(fd) ? 't' : 'p';
+}
+
+/* Takes the streams that are made for files for those standard streams that are. 0, or -1 with an exception. */
+static int update_streams(const char *kinds)
+{
+    static const char *const names[][2] = {{"stdin", "__stdin__"}, {"stdout", "__stdout__"}, {"stderr", "__stderr__"}};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        PyObject *stream = PyTuple_GET_ITEM(file_streams, fd);
+        if (kinds[fd] == 'f' &&
+            (PySys_SetObject(names[fd][0], stream) < 0 || PySys_SetObject(names[fd][1], stream) < 0)) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Makes the module __main__. That of the snapshot could not be freed at the end, and with it what a program has in it.
@@ -500,7 +518,7 @@ static int is_plain(const PyConfig *config, const char *program, const char *str
     }
     return known && stat(SITE_PACKAGES, &found) == 0 && found.st_mtim.tv_sec == site_packages_changed.tv_sec &&
            found.st_mtim.tv_nsec == site_packages_changed.tv_nsec && config->pythonpath_env == NULL && config->warnoptions.length == 0 && config->buffered_stdio &&
-           getenv("PYTHONIOENCODING") == NULL && strcmp(streams, "ppp") == 0;
+           getenv("PYTHONIOENCODING") == NULL && strchr(streams, '-') == NULL && strchr(streams, 't') == NULL;
 }
 
 /* Reads the command line and the environment, and gives this process what differs from the snapshot. The exit code, or
@@ -544,12 +562,12 @@ static int configure(int argc, char **argv)
     if (length >= 0) {
         program[length] = '\0';
     }
+    char streams[] = {stream_kind(STDIN_FILENO), stream_kind(STDOUT_FILENO), stream_kind(STDERR_FILENO), '\0'};
     if (update_sys(thread, &config, all) < 0 || update_environment() < 0 || update_start_time() < 0 ||
-        make_main_module() < 0) {
+        update_streams(streams) < 0 || make_main_module() < 0) {
         PyErr_Print();
         return EXIT_SOFTWARE;
     }
-    char streams[] = {stream_kind(STDIN_FILENO), stream_kind(STDOUT_FILENO), stream_kind(STDERR_FILENO), '\0'};
     started_plainly = is_plain(&config, program, streams);
     if (started_plainly) {
         return -1;
