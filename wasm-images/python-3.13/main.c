@@ -516,9 +516,12 @@ static int is_plain(const PyConfig *config, const char *program, const char *str
         !config->site_import || stat(USER_SITE_PACKAGES, &found) == 0) {
         return 0;
     }
-    return known && stat(SITE_PACKAGES, &found) == 0 && found.st_mtim.tv_sec == site_packages_changed.tv_sec &&
-           found.st_mtim.tv_nsec == site_packages_changed.tv_nsec && config->pythonpath_env == NULL && config->warnoptions.length == 0 && config->buffered_stdio &&
-           getenv("PYTHONIOENCODING") == NULL && strchr(streams, '-') == NULL && strchr(streams, 't') == NULL;
+    int unchanged = stat(SITE_PACKAGES, &found) == 0 && found.st_mtim.tv_sec == site_packages_changed.tv_sec &&
+                    found.st_mtim.tv_nsec == site_packages_changed.tv_nsec;
+    int no_options = config->pythonpath_env == NULL && config->warnoptions.length == 0 && config->buffered_stdio &&
+                     getenv("PYTHONIOENCODING") == NULL;
+    int files = strchr(streams, '-') == NULL && strchr(streams, 't') == NULL;
+    return known && unchanged && no_options && files;
 }
 
 /* Reads the command line and the environment, and gives this process what differs from the snapshot. The exit code, or
