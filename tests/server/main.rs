@@ -6,6 +6,7 @@
 mod bad_requests;
 mod command_line;
 mod copy;
+mod cpython;
 mod durability;
 mod files;
 mod full_disk;
