@@ -4,7 +4,6 @@ use std::fs;
 
 use crate::api::Api;
 use crate::modules::{Parts, body, bomb, jump_table, memory, nested};
-use crate::server::Server;
 use crate::store::Store;
 
 /// What the server's memory may grow by over all of this test, MiB: less than the files would take.
@@ -141,7 +140,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 #[tokio::test]
 async fn a_malformed_or_hostile_file_is_a_400_and_costs_nothing_after() {
     let store = Store::new();
-    let server = Server::start("127.0.0.1:0", &[("WISP_CACHE_DIR", store.path())]);
+    let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     api.assert_alive().await;
     let (files, resident) = (store.files(), resident_mb(server.pid()));
@@ -165,7 +164,7 @@ async fn a_malformed_or_hostile_file_is_a_400_and_costs_nothing_after() {
 #[tokio::test]
 async fn what_sandboxes_do_not_run_is_unsupported_with_a_way_out() {
     let store = Store::new();
-    let server = Server::start("127.0.0.1:0", &[("WISP_CACHE_DIR", store.path())]);
+    let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     let files = store.files();
     let component = b"\0asm\x0d\0\x01\0".to_vec();
@@ -203,12 +202,11 @@ async fn what_sandboxes_do_not_run_is_unsupported_with_a_way_out() {
 async fn a_file_that_takes_too_long_or_too_much_memory_is_refused_within_the_limits() {
     let store = Store::new();
     let settings = [
-        ("WISP_CACHE_DIR", store.path()),
         ("WISP_LIMITS_COMPILE_TIMEOUT", "3s"),
         ("WISP_LIMITS_COMPILE_MEMORY_MB", "256"),
         ("WISP_LIMITS_MAX_IMAGE_BYTES", "8000000"),
     ];
-    let server = Server::start("127.0.0.1:0", &settings);
+    let server = store.serve(&settings);
     let api = Api::new(server.url(), None);
     let files = store.files();
     let bombs = Parts {

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, Api};
 use crate::modules::{Parts, memory};
-use crate::server::Server;
 use crate::store::Store;
 
 /// Runs a command in a fresh sandbox of an image.
@@ -16,7 +15,7 @@ async fn run(api: &Api, image: &str, command: &str) -> Answer {
 #[tokio::test]
 async fn a_posted_module_is_a_program_of_its_image_at_once() {
     let store = Store::new();
-    let server = Server::start("127.0.0.1:0", &[("WISP_CACHE_DIR", store.path())]);
+    let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     let path = "/images?name=nothing:1&program=/usr/bin/nothing:/opt/also&summary=Does%20nothing&licence=MIT";
     let created = api.post(path, Parts::default().encode()).await;
@@ -68,7 +67,7 @@ async fn a_posted_module_is_a_program_of_its_image_at_once() {
 #[tokio::test]
 async fn a_name_of_a_shipped_image_or_a_wrong_parameter_is_refused() {
     let store = Store::new();
-    let server = Server::start("127.0.0.1:0", &[("WISP_CACHE_DIR", store.path())]);
+    let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     let before = store.files();
     for name in ["base", "alpine", "python:3.12"] {
@@ -106,7 +105,7 @@ async fn a_name_of_a_shipped_image_or_a_wrong_parameter_is_refused() {
 #[tokio::test]
 async fn a_module_that_wants_much_memory_says_so_and_fails_in_its_sandbox_only() {
     let store = Store::new();
-    let server = Server::start("127.0.0.1:0", &[("WISP_CACHE_DIR", store.path())]);
+    let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     let huge = Parts {
         memory: memory(65_536),

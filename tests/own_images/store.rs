@@ -7,6 +7,10 @@ use std::process::{Command, Output, Stdio};
 use std::{env, fs, io};
 
 use crate::images;
+use crate::server::Server;
+
+/// How the name of a file begins that is being written; it is gone a moment later.
+const TEMPORARY: &[u8] = b".tmp-";
 
 /// The directory that `WISP_CACHE_DIR` names; removed when dropped.
 pub struct Store(tempfile::TempDir);
@@ -37,7 +41,14 @@ impl Store {
         self.0.path().to_str().expect("a path that is text")
     }
 
-    /// The names of all its files.
+    /// Starts a server with this store that prepares no image on its own: nothing but requests changes the store.
+    pub fn serve(&self, settings: &[(&str, &str)]) -> Server {
+        let mut all = vec![("WISP_CACHE_DIR", self.path()), ("WISP_IMAGES", "")];
+        all.extend_from_slice(settings);
+        Server::start("127.0.0.1:0", &all)
+    }
+
+    /// The names of all its files, but for notes on files that are there: any use of an image may make them.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let mut files = BTreeSet::new();
         let mut directories = vec![self.0.path().to_owned()];
@@ -51,7 +62,11 @@ impl Store {
                 }
             }
         }
-        files
+        let is_there = |file: &PathBuf| files.contains(file);
+        let notes = files
+            .iter()
+            .filter(|file| noted(file).is_some_and(|file| is_there(&file)));
+        &files - &notes.cloned().collect()
     }
 
     /// Runs `wisp` with this store.
@@ -71,6 +86,11 @@ impl Store {
             .stdin(Stdio::null());
         command
     }
+}
+
+/// The file that `file` is a note on, if it is one.
+fn noted(file: &Path) -> Option<PathBuf> {
+    (file.extension()? == "checked").then(|| file.with_extension(""))
 }
 
 /// The directory of the default store.
@@ -98,9 +118,11 @@ pub fn share_inputs(cache: &Path) {
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
     for entry in fs::read_dir(from)? {
-        let (from, to) = (entry.as_ref().map(fs::DirEntry::path), to);
-        let from = from.map_err(|error| io::Error::other(error.to_string()))?;
-        let to = to.join(from.file_name().unwrap_or_default());
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY) {
+            continue;
+        }
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             copy(&from, &to)?;
         } else if !to.exists() && fs::hard_link(&from, &to).is_err() {
