@@ -15,6 +15,9 @@ version=3.13.5
 debian_version=3.13.5-2+deb13u5
 jobs=$(nproc)
 mkdir -p "$build/downloads" "$out"
+# What stays is the same, wherever the checkout lies that it was built from.
+ln -sfn "$here" "$build/recipe"
+here=$build/recipe
 # The clock of everything that stamps its products: the release of this version.
 export SOURCE_DATE_EPOCH=1749600000 LC_ALL=C TZ=UTC PYTHONHASHSEED=0
 unset CFLAGS CPPFLAGS LDFLAGS CC CPP AR RANLIB PYTHONPATH PYTHONHOME MAKEFLAGS
@@ -276,6 +279,7 @@ source=$build/source-$(digest_of sources.sha256 patches)
 stage source_tree "$source"
 guest=$build/guest-$({
     declare -f guest
+    echo "$here"
     digest_of sources.sha256 patches requirements.txt hidden-headers.txt cc config.site libc/include
 } | sha256sum | cut -c1-16)
 stage guest "$guest"
