@@ -1,9 +1,9 @@
 //! Images in memory, loaded once and shared by all sandboxes made from them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard};
 
 use super::blocking;
 use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress, Record};
@@ -49,10 +49,11 @@ pub struct Images {
     store: Arc<ImageStore>,
     loader: Loader,
     ready: RwLock<Ready>,
-    /// Held while an image is installed or loaded, so that a burst of first requests does it once.
-    loading: tokio::sync::Mutex<()>,
+    /// By the image's own name: held while it is installed, loaded or removed, so that a burst of first requests does it
+    /// once, and requests for other images do not wait.
+    busy: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     /// Held while an image is pulled or removed.
-    changing: tokio::sync::Mutex<()>,
+    changing: AsyncMutex<()>,
 }
 
 impl Images {
@@ -64,8 +65,8 @@ impl Images {
             store,
             loader,
             ready: RwLock::default(),
-            loading: tokio::sync::Mutex::default(),
-            changing: tokio::sync::Mutex::default(),
+            busy: Mutex::default(),
+            changing: AsyncMutex::default(),
         }
     }
 
@@ -96,8 +97,8 @@ impl Images {
             .changing
             .try_lock()
             .map_err(|_| ProviderError::Unavailable("an image is being pulled; try again later".to_owned()))?;
-        let _not_loading = self.loading.lock().await;
-        let (this, image) = (Arc::clone(self), name.to_owned());
+        let (image, _not_loading) = self.alone(name).await?;
+        let this = Arc::clone(self);
         blocking(move || {
             let removed = this.store.remove(&image);
             removed.map(drop).map_err(|error| this.provider_error(&image, error))
@@ -110,18 +111,29 @@ impl Images {
         if let Some(image) = self.loaded(name) {
             return Ok(image);
         }
-        let _one_at_a_time = self.loading.lock().await;
+        let (canonical, _once) = self.alone(name).await?;
         if let Some(image) = self.loaded(name) {
             return Ok(image);
         }
         let (this, wanted) = (Arc::clone(self), name.to_owned());
-        let image = blocking(move || {
-            this.refresh();
-            this.load(&wanted)
-        });
-        let image = image.await?;
-        self.insert(name, &image);
-        Ok(image)
+        blocking(move || this.load(&wanted, &canonical)).await
+    }
+
+    /// Waits until nobody else installs, loads or removes the image of this name or alias; tells its own name.
+    async fn alone(self: &Arc<Self>, name: &str) -> Result<(String, OwnedMutexGuard<()>), ProviderError> {
+        let (this, wanted) = (Arc::clone(self), name.to_owned());
+        let canonical = blocking(move || this.canonical(&wanted)).await?;
+        let one = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.retain(|_, one| one.strong_count() > 0);
+            let known = busy.get(&canonical).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let new = Arc::default();
+                busy.insert(canonical.clone(), Arc::downgrade(&new));
+                new
+            })
+        };
+        Ok((canonical, one.lock_owned().await))
     }
 
     fn loaded(&self, name: &str) -> Option<Arc<ReadyImage>> {
@@ -132,18 +144,23 @@ impl Images {
             .flatten()
     }
 
-    fn insert(&self, name: &str, image: &Arc<ReadyImage>) {
+    /// Keeps an image that was loaded when the store was as of `generation`. If the store has changed since, the next
+    /// request loads the image again.
+    fn insert(&self, name: &str, image: &Arc<ReadyImage>, generation: u64) {
         let mut ready = self.ready.write().unwrap_or_else(PoisonError::into_inner);
-        ready.images.insert(name.to_owned(), Arc::clone(image));
+        if ready.generation == generation {
+            ready.images.insert(name.to_owned(), Arc::clone(image));
+        }
     }
 
-    /// Forgets images that the store has changed or lost. Sandboxes that were made from them keep them.
-    fn refresh(&self) {
+    /// Forgets images that the store has changed or lost. Sandboxes that were made from them keep them. Tells the generation
+    /// of the store that the others are of.
+    fn refresh(&self) -> u64 {
         let generation = self.store.generation();
         let images = {
             let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
             if ready.generation == generation {
-                return;
+                return generation;
             }
             ready.images.clone()
         };
@@ -156,32 +173,49 @@ impl Images {
             generation,
             images: current,
         };
+        generation
     }
 
-    fn load(&self, name: &str) -> Result<Arc<ReadyImage>, ProviderError> {
+    /// The image's own name, whether it is installed or not.
+    fn canonical(&self, name: &str) -> Result<String, ProviderError> {
         let failed = |error: ImageError| self.provider_error(name, error);
-        let canonical = match self.store.resolve(name).map_err(failed)? {
-            Some(record) => record.name,
-            None => {
-                let info = self.store.inspect(name).map_err(failed)?;
-                tracing::info!(image = info.name, "image is not installed yet; installing it now");
-                self.store
-                    .install(&info.name, &self.runtime, &LogProgress)
-                    .map_err(failed)?
-                    .name
-            }
-        };
-        if let Some(image) = self.loaded(&canonical) {
-            return Ok(image);
+        match self.store.resolve(name).map_err(failed)? {
+            Some(record) => Ok(record.name),
+            None => Ok(self.store.inspect(name).map_err(failed)?.name),
         }
-        let image = self.loader.load(&canonical).map_err(failed)?;
+    }
+
+    /// Installs the image if need be, and loads it unless that was done under another name.
+    fn load(&self, name: &str, canonical: &str) -> Result<Arc<ReadyImage>, ProviderError> {
+        let failed = |error: ImageError| self.provider_error(name, error);
+        if self.store.resolve(canonical).map_err(failed)?.is_none() {
+            tracing::info!(image = canonical, "image is not installed yet; installing it now");
+            self.store
+                .install(canonical, &self.runtime, &LogProgress)
+                .map_err(failed)?;
+        }
+        let generation = self.refresh();
+        let ready = match self.loaded(canonical) {
+            Some(image) => image,
+            None => self.load_installed(canonical)?,
+        };
+        self.insert(canonical, &ready, generation);
+        self.insert(name, &ready, generation);
+        Ok(ready)
+    }
+
+    fn load_installed(&self, canonical: &str) -> Result<Arc<ReadyImage>, ProviderError> {
+        let image = self
+            .loader
+            .load(canonical)
+            .map_err(|error| self.provider_error(canonical, error))?;
         let mut programs = Programs::default();
         for program in image.programs {
             let program = Program::new(&self.runtime, program.spec, &program.module)
                 .map_err(|error| ProviderError::Internal(format!("image {canonical}: {error:#}")))?;
             programs.insert(program);
         }
-        let ready = Arc::new(ReadyImage {
+        Ok(Arc::new(ReadyImage {
             shell: shell(&image.chain),
             chain: image.chain,
             tree: image.tree,
@@ -189,9 +223,7 @@ impl Images {
             programs: Arc::new(programs),
             env: image.env,
             workdir: image.workdir,
-        });
-        self.insert(&canonical, &ready);
-        Ok(ready)
+        }))
     }
 
     fn provider_error(&self, name: &str, error: ImageError) -> ProviderError {

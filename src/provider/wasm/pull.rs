@@ -68,6 +68,8 @@ impl Progress for Told {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::image::ImageStore;
     use crate::kernel::Runtime;
@@ -76,6 +78,9 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const MANIFEST: &str = "name = \"demo\"\nversion = \"1\"\n[[layer]]\ndir = \"rootfs\"\n[[program]]\n\
         module = \"a.wasm\"\npaths = [\"/usr/bin/demo\"]\n";
+
+    const SLOW_MANIFEST: &str = "name = \"slow\"\nversion = \"1\"\n[build]\ncommand = [\"sh\", \"build.sh\"]\n\
+        inputs = [\"build.sh\"]\n[[program]]\nmodule = \"b.wasm\"\npaths = [\"/usr/bin/slow\"]\n";
 
     /// Images with the recipe of `demo`, which is not installed.
     fn images(dir: &std::path::Path) -> Arc<Images> {
@@ -146,5 +151,32 @@ mod tests {
         assert!(images.get("demo").await.is_err());
         let again = images.remove("demo").await;
         assert!(matches!(again, Err(ProviderError::ImageNotFound { .. })), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn who_wants_another_image_does_not_wait_for_one_that_is_being_installed() {
+        let dir = tempfile::tempdir().unwrap();
+        pulled(&images(dir.path()), "demo").await.unwrap();
+        let slow = dir.path().join("recipes/slow");
+        std::fs::create_dir_all(&slow).unwrap();
+        let build = "cp a.wasm $WISP_OUT/b.wasm\necho begun > begun\nwhile [ ! -e go-on ]; do sleep 0.01; done\n";
+        std::fs::write(slow.join("a.wasm"), MODULE).unwrap();
+        std::fs::write(slow.join("build.sh"), build).unwrap();
+        std::fs::write(slow.join("image.toml"), SLOW_MANIFEST).unwrap();
+
+        // Nothing is in memory.
+        let images = images(dir.path());
+        let installing = tokio::spawn({
+            let images = Arc::clone(&images);
+            async move { images.get("slow").await.map(drop) }
+        });
+        while !slow.join("begun").exists() {
+            assert!(!installing.is_finished());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let other = tokio::time::timeout(Duration::from_secs(10), images.get("demo")).await;
+        std::fs::write(slow.join("go-on"), "").unwrap();
+        assert!(other.expect("it did not wait").is_ok());
+        installing.await.unwrap().unwrap();
     }
 }
