@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::data_dir::DataDir;
 use crate::server_support::api::Api;
 use crate::server_support::engine;
-use crate::{SHELL, docker, serve};
+use crate::{SHELL, serve};
 
 const ROUNDS: usize = 20;
 /// Clients that make, use and destroy sandboxes at the same time.
@@ -106,14 +106,6 @@ async fn work(api: Api, client: usize, told: mpsc::UnboundedSender<Told>) {
     }
 }
 
-/// Names of the containers that belong to the server of this data directory.
-fn containers(data: &Path) -> BTreeSet<String> {
-    let id = fs::read_to_string(data.join("server-id")).expect("the server's id");
-    let label = format!("label=wisp.server={}", id.trim());
-    let listed = docker(&["ps", "--all", "--format", "{{.Names}}", "--filter", &label]);
-    listed.lines().map(str::to_owned).collect()
-}
-
 /// Names of the containers that the server says it has.
 async fn known(api: &Api) -> BTreeSet<String> {
     let listed = api.get("/sandboxes").await;
@@ -129,11 +121,11 @@ async fn known(api: &Api) -> BTreeSet<String> {
 }
 
 /// Waits until the engine has exactly the containers that the server knows.
-async fn assert_no_orphans(api: &Api, data: &Path, round: usize) {
+async fn assert_no_orphans(api: &Api, data: &DataDir, round: usize) {
     let known = known(api).await;
     let deadline = Instant::now() + SETTLING_TIME;
     loop {
-        let there = containers(data);
+        let there = data.containers();
         if there == known {
             return;
         }
@@ -169,7 +161,7 @@ async fn a_server_killed_under_load_loses_no_container_and_leaves_none() {
     if !engine::available() {
         return;
     }
-    let data = tempfile::tempdir().expect("a data directory");
+    let data = DataDir::new();
     let mut server = serve(data.path());
     for round in 0..ROUNDS {
         let api = Api::new(server.url(), None);
@@ -194,7 +186,7 @@ async fn a_server_killed_under_load_loses_no_container_and_leaves_none() {
         server = serve(data.path());
         let api = Api::new(server.url(), None);
         assert_kept(&api, &ledger, round).await;
-        assert_no_orphans(&api, data.path(), round).await;
+        assert_no_orphans(&api, &data, round).await;
         // Room for the next round. One stays, to be taken over again.
         for container in known(&api).await.into_iter().skip(1) {
             let path = format!("/sandboxes/{}", container.trim_start_matches("wisp-"));
@@ -202,12 +194,12 @@ async fn a_server_killed_under_load_loses_no_container_and_leaves_none() {
         }
     }
     let api = Api::new(server.url(), None);
-    assert_no_orphans(&api, data.path(), ROUNDS).await;
+    assert_no_orphans(&api, &data, ROUNDS).await;
     for container in known(&api).await {
         let path = format!("/sandboxes/{}", container.trim_start_matches("wisp-"));
         assert_eq!(api.delete(&path).await.status, 200);
     }
-    assert_eq!(containers(data.path()), BTreeSet::new());
+    assert_eq!(data.containers(), BTreeSet::new());
     let left = fs::read_dir(data.path().join("sandboxes")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "directories of sandboxes that are gone");
     server.stop();

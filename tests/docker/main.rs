@@ -2,6 +2,7 @@
 
 mod confinement;
 mod crashes;
+mod data_dir;
 mod processes;
 mod restarts;
 #[path = "../server_support/mod.rs"]

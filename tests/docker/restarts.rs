@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::data_dir::DataDir;
 use crate::server_support::api::{Api, Sandbox};
 use crate::server_support::{engine, server::Server};
 use crate::{container, create, docker, output, processes, serve};
@@ -23,7 +24,7 @@ async fn a_killed_servers_containers_are_found_again_and_their_commands_ended() 
     if !engine::available() {
         return;
     }
-    let data = tempfile::tempdir().expect("a data directory");
+    let data = DataDir::new();
     let server = serve(data.path());
     let running = create(&server, json!({})).await;
     let stopped = create(&server, json!({})).await;
@@ -59,7 +60,7 @@ async fn a_server_removes_its_own_orphans_and_nobody_elses() {
     if !engine::available() {
         return;
     }
-    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, theirs) = (DataDir::new(), DataDir::new());
     let server = serve(ours.path());
     let other = serve(theirs.path());
     let foreign = create(&other, json!({})).await;
