@@ -31,7 +31,7 @@ use super::{
     NoControl, OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
 };
 
-/// Images it knows. `slow` takes 200 ms to create, `broken` fails, `panic` panics.
+/// Images it knows. `slow` takes half a second to create, `broken` fails, `panic` panics.
 const IMAGES: [&str; 5] = ["alpine:latest", "python:3.12", "slow", "broken", "panic"];
 
 /// The provider; its counters are for tests to look at.
@@ -230,7 +230,7 @@ impl Provider for FakeProvider {
         }
         self.reachable()?;
         match spec.image.as_str() {
-            "slow" => tokio::time::sleep(Duration::from_millis(200)).await,
+            "slow" => tokio::time::sleep(Duration::from_millis(500)).await,
             "broken" => return Err(ProviderError::Internal("secret detail".to_owned())),
             "panic" => panic!("the fake provider panics"),
             image if IMAGES.contains(&image) => {}

@@ -11,6 +11,7 @@ use serde_json::json;
 use server_support::api::Api;
 use server_support::python;
 use server_support::server::Server;
+use server_support::store::Store;
 use sha2::Digest as _;
 
 /// Where the hooks and the versions are.
@@ -25,6 +26,13 @@ const TEMPLATE: &str = "live";
 const ENDLESS: [&str; 2] = ["/events", "/sandboxes/{id}/exec/ws"];
 /// What must hold of every answer.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+
+/// Starts a server whose images may be deleted. Those that are left are installed: what takes a long time is not asked for.
+fn serve(store: &Store, recipes: &Path, settings: &[(&str, &str)]) -> Server {
+    let mut all = vec![("WISP_IMAGES_DIR", recipes.to_str().expect("UTF-8"))];
+    all.extend_from_slice(settings);
+    store.serve(&all)
+}
 
 /// Fuzzes a server whose routes have live things behind them. `examples` is how many requests are made up for each
 /// route, besides those that follow from the description.
@@ -98,12 +106,14 @@ async fn answers_are_what_the_description_says() {
     let text = format!("[[auth.keys]]\nname = \"test\"\nsha256 = \"{digest}\"\nscopes = [\"admin\"]\n");
     std::fs::write(config.path(), text).expect("it is written");
     let path = config.path().to_str().expect("UTF-8");
-    let server = Server::start("127.0.0.1:0", &[("WISP_CONFIG", path)]);
+    let (store, no_recipes) = (Store::new(), tempfile::tempdir().expect("a directory"));
+    let server = serve(&store, no_recipes.path(), &[("WISP_CONFIG", path)]);
     fuzz(server, Some(KEY), "examples,coverage,fuzzing", 3).await;
 }
 
 #[tokio::test]
 async fn answers_are_what_the_description_says_without_authentication() {
-    let server = Server::start("127.0.0.1:0", &[]);
+    let (store, no_recipes) = (Store::new(), tempfile::tempdir().expect("a directory"));
+    let server = serve(&store, no_recipes.path(), &[]);
     fuzz(server, None, "examples,fuzzing", 2).await;
 }

@@ -11,6 +11,5 @@ mod plain_start;
 mod repeatable;
 #[path = "../server_support/mod.rs"]
 mod server_support;
-mod store;
 
-use server_support::{api, images, server};
+use server_support::{api, images, server, store};

@@ -166,7 +166,7 @@ async fn a_creation_whose_client_goes_leaves_nothing() {
     let server = TestServer::start().await;
     let creating = server.post("/sandboxes", r#"{"image":"slow"}"#);
     assert!(tokio::time::timeout(Duration::from_millis(20), creating).await.is_err());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(server.get("/sandboxes").await.text, "[]");
     assert_eq!(server.provider.count(), 0);
 }
@@ -176,8 +176,12 @@ async fn a_sandbox_destroyed_while_it_is_created_leaves_nothing() {
     let server = TestServer::start().await;
     let creating = server.post("/sandboxes", r#"{"image":"slow"}"#);
     let destroying = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let listed = server.get("/sandboxes").await.json();
+        let listed = loop {
+            let listed = server.get("/sandboxes").await.json();
+            if listed != json!([]) {
+                break listed;
+            }
+        };
         assert_eq!(listed[0]["state"], "creating");
         let path = format!("/sandboxes/{}", listed[0]["id"].as_str().unwrap());
         server

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{env, fs, io};
 
-use crate::images;
-use crate::server::Server;
+use super::images;
+use super::server::Server;
 
 /// How the name of a file begins that is being written; it is gone a moment later.
 const TEMPORARY: &[u8] = b".tmp-";
