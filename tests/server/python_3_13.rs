@@ -45,6 +45,11 @@ async fn keys_are_derived_from_passwords() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_into_memory_is_refused() {
+    assert_ok(include_str!("../fixtures/python/memory.py")).await;
+}
+
+#[tokio::test]
 async fn what_is_random_or_tells_the_time_is_not_from_the_snapshot() {
     let setting = Setting::shared().await;
     let sandbox = sandbox(&setting).await;
