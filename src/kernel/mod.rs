@@ -33,6 +33,7 @@ mod snapshot;
 mod spawn;
 mod stat;
 mod table;
+mod timer;
 mod wisp;
 
 use std::collections::HashMap;

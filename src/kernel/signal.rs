@@ -16,6 +16,8 @@ pub const PIPE: u32 = 13;
 pub const ABORT: u32 = 6;
 /// What a module that left its memory died of.
 pub const SEGV: u32 = 11;
+/// What a timer sends.
+pub const ALARM: u32 = 14;
 const STOP: u32 = 19;
 /// Signals whose default is to do nothing here: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH. Processes are never stopped.
 const HARMLESS: [u32; 8] = [17, 18, STOP, 20, 21, 22, 23, 28];

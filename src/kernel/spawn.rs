@@ -19,6 +19,7 @@ use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process};
 use super::program::{FILE_PREFIX, Launch, Program};
 use super::signal::{self, Signals};
 use super::table::{Control, ExitStatus, INIT, Pid};
+use super::timer::Timer;
 use crate::vfs::{OpenOptions, PathError, ROOT};
 
 /// Bytes of arguments and environment together, as on Linux.
@@ -342,7 +343,8 @@ impl Kernel {
             exec: parentage.exec,
             parent: AtomicU32::new(parentage.parent),
             group: AtomicU32::new(parentage.group.unwrap_or(pid)),
-            signals: Signals::ignoring(parentage.ignored | ignored),
+            signals: Arc::new(Signals::ignoring(parentage.ignored | ignored)),
+            timer: Timer::default(),
             child_exited: Notify::new(),
             image: Mutex::new(image),
             cpu_ns: AtomicU64::new(0),

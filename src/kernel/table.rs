@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use super::budget::ProcessSlot;
 use super::errno::Errno;
 use super::signal::{self, Signals};
+use super::timer::Timer;
 
 /// Process number.
 pub type Pid = u32;
@@ -60,7 +61,9 @@ pub struct Control {
     /// Its process group.
     pub group: AtomicU32,
     /// Its signal state.
-    pub signals: Signals,
+    pub signals: Arc<Signals>,
+    /// Its timer.
+    pub timer: Timer,
     /// Signalled when one of its children has ended.
     pub child_exited: Notify,
     /// What it runs.

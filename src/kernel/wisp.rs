@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use wasmtime::{Caller, Extern, Instance, Linker, Store, Val};
 
@@ -13,6 +14,7 @@ use super::preview1::after_signal;
 use super::process::{Ended, Process, answer, with_memory};
 use super::spawn::{ForkParent, Parentage, SpawnRequest};
 use super::table::{Pid, WaitFor, WaitResult};
+use super::timer::Schedule;
 use crate::vfs::{NodeKind, ROOT};
 
 /// The import module's name.
@@ -21,6 +23,8 @@ const MODULE: &str = "wisp";
 const NO_HANG: u32 = 1;
 /// A number that leaves an owner or the umask as it is.
 const UNCHANGED: u32 = u32::MAX;
+/// A time that leaves the timer as it is.
+const UNCHANGED_TIMER: u64 = u64::MAX;
 /// Granularity of copying memory in a fork. Pages that equal the child's own are left alone, so that they stay shared
 /// with the program's image.
 const PAGE: usize = 4096;
@@ -228,6 +232,28 @@ fn add_signals(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             memory.write_u32(out, process.control.signals.take_pending())
         }))
     })?;
+    linker.func_wrap(
+        MODULE,
+        "setitimer",
+        |mut caller: Caller<'_, Process>, value: u64, interval: u64, out: u32| {
+            answer(with_memory(&mut caller, |memory, process| {
+                let control = &process.control;
+                let before = control.timer.schedule();
+                for (address, time) in [(Some(out), before.value), (out.checked_add(8), before.interval)] {
+                    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                    memory.write_u64(address.ok_or(Errno::Fault)?, microseconds)?;
+                }
+                if value != UNCHANGED_TIMER {
+                    let schedule = Schedule {
+                        value: Duration::from_micros(value),
+                        interval: Duration::from_micros(interval),
+                    };
+                    control.timer.set(schedule, &control.signals);
+                }
+                Ok(())
+            }))
+        },
+    )?;
     Ok(())
 }
 

@@ -35,6 +35,11 @@ async fn signals_are_caught_ignored_and_deadly() {
 }
 
 #[tokio::test]
+async fn timers_ring_and_pause_waits_for_signals() {
+    assert_ok(include_str!("../fixtures/python/timers.py")).await;
+}
+
+#[tokio::test]
 async fn files_and_descriptors_behave_as_on_linux() {
     assert_ok(include_str!("../fixtures/python/descriptors.py")).await;
 }

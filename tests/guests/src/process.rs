@@ -20,6 +20,8 @@ pub const SIGKILL: u32 = 9;
 pub const SIGUSR1: u32 = 10;
 /// Write without reader.
 pub const SIGPIPE: u32 = 13;
+/// A timer.
+pub const SIGALRM: u32 = 14;
 /// Terminate.
 pub const SIGTERM: u32 = 15;
 /// A child ended.
@@ -226,6 +228,13 @@ pub fn sigpending() -> Answer<u32> {
     let mut signals = 0u32;
     call!(wisp::sigpending(address(&raw mut signals)))?;
     Ok(signals)
+}
+
+/// `wisp.setitimer`: what was left before, value and interval, all in microseconds.
+pub fn setitimer(value: u64, interval: u64) -> Answer<[u64; 2]> {
+    let mut before = [0u64; 2];
+    call!(wisp::setitimer(value, interval, address(&raw mut before)))?;
+    Ok(before)
 }
 
 /// `wisp.inherited` with room for `capacity` pairs: the pairs written, and how many there are.

@@ -102,6 +102,7 @@ pub mod wisp {
         pub fn setpgid(pid: u32, pgid: u32) -> i32;
         pub fn sigaction(signal: u32, disposition: u32) -> i32;
         pub fn sigpending(out: u32) -> i32;
+        pub fn setitimer(value: u64, interval: u64, out: u32) -> i32;
         pub fn umask(mask: u32, out: u32) -> i32;
         pub fn chmod(path: u32, len: u32, follow: u32, mode: u32) -> i32;
         pub fn fchmod(fd: u32, mode: u32) -> i32;

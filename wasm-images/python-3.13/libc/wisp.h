@@ -32,6 +32,7 @@ int wisp_kill(int32_t pid, uint32_t signal) WISP_IMPORT("kill");
 int wisp_setpgid(uint32_t pid, uint32_t group) WISP_IMPORT("setpgid");
 int wisp_sigaction(uint32_t signal, uint32_t disposition) WISP_IMPORT("sigaction");
 int wisp_sigpending(uint32_t *out) WISP_IMPORT("sigpending");
+int wisp_setitimer(uint64_t value, uint64_t interval, uint64_t out[2]) WISP_IMPORT("setitimer");
 int wisp_umask(uint32_t mask, uint32_t *out) WISP_IMPORT("umask");
 int wisp_chmod(const char *path, size_t length, uint32_t follow, uint32_t mode) WISP_IMPORT("chmod");
 int wisp_fchmod(uint32_t fd, uint32_t mode) WISP_IMPORT("fchmod");

@@ -295,7 +295,7 @@ fn preview1_call(d: &mut Draw) -> Answer {
 }
 
 fn wisp_call(d: &mut Draw) -> Answer {
-    match d.next() % 18 {
+    match d.next() % 19 {
         0 => call!(wisp::getpid(d.place())),
         1 => call!(wisp::dup(d.fd(), d.number().max(FIRST_OWN), d.place())),
         2 => call!(wisp::dup2(d.fd(), d.own_fd())),
@@ -323,6 +323,12 @@ fn wisp_call(d: &mut Draw) -> Answer {
         }
         16 => call!(wisp::fstat(d.fd(), d.place())),
         17 => call!(wisp::statfs(d.place())),
+        // Not so soon that it ends this program.
+        18 => call!(wisp::setitimer(
+            u64::MAX - u64::from(d.number()),
+            u64::from(d.number()),
+            d.place()
+        )),
         _ => Err(Errno::NOSYS),
     }
 }

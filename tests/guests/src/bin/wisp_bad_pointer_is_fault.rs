@@ -16,6 +16,7 @@ fn main() {
         ("exec", call!(wisp::exec(BAD, 64))),
         ("wait", call!(wisp::wait(-1, 0, BAD))),
         ("sigpending", call!(wisp::sigpending(u32::MAX))),
+        ("setitimer", call!(wisp::setitimer(1, 1, u32::MAX - 8))),
         ("umask", call!(wisp::umask(0, u32::MAX))),
         ("chmod", call!(wisp::chmod(BAD, 64, 1, 0))),
         ("chown", call!(wisp::chown(BAD, 64, 1, 0, 0))),

@@ -33,6 +33,8 @@ int fchownat(int directory, const char *path, uid_t uid, gid_t gid, int flags);
 void sync(void);
 
 int fchdir(int fd);
+unsigned alarm(unsigned seconds);
+int pause(void);
 
 /* wasi-libc has these, but without process numbers, modes and links to go by. They would be defined twice, so that ours
    take other names. */
