@@ -239,10 +239,12 @@ fn add_signals(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             answer(with_memory(&mut caller, |memory, process| {
                 let control = &process.control;
                 let before = control.timer.schedule();
-                for (address, time) in [(Some(out), before.value), (out.checked_add(8), before.interval)] {
-                    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                    memory.write_u64(address.ok_or(Errno::Fault)?, microseconds)?;
-                }
+                let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                write_numbers(
+                    memory,
+                    out,
+                    &[microseconds(before.value), microseconds(before.interval)],
+                )?;
                 if value != UNCHANGED_TIMER {
                     let schedule = Schedule {
                         value: Duration::from_micros(value),
@@ -374,11 +376,7 @@ fn add_files(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         answer(with_memory(&mut caller, |memory, process| {
             let usage = process.kernel.fs.usage();
             let numbers = [usage.max_bytes, usage.bytes, usage.max_inodes, usage.inodes];
-            let mut bytes = [0; 32];
-            for (slot, value) in bytes.chunks_exact_mut(8).zip(numbers) {
-                slot.copy_from_slice(&value.to_le_bytes());
-            }
-            memory.write(out, &bytes)
+            write_numbers(memory, out, &numbers)
         }))
     })?;
     linker.func_wrap(
@@ -406,6 +404,11 @@ fn absolute<'a>(memory: &'a GuestMemory<'_>, address: u32, len: u32) -> Result<&
     } else {
         Err(Errno::Inval)
     }
+}
+
+fn write_numbers(memory: &mut GuestMemory<'_>, address: u32, numbers: &[u64]) -> Result<(), Errno> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    memory.write(address, &bytes)
 }
 
 fn write_words(memory: &mut GuestMemory<'_>, address: u32, words: &[u32]) -> Result<(), Errno> {

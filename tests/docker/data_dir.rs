@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::docker;
 
@@ -23,19 +23,25 @@ impl DataDir {
 
     /// Names of the containers that belong to its servers.
     pub fn containers(&self) -> BTreeSet<String> {
-        let Ok(id) = fs::read_to_string(self.path().join("server-id")) else {
-            return BTreeSet::new();
-        };
+        let id = fs::read_to_string(self.server_id()).expect("the server's id");
         let label = format!("label=wisp.server={}", id.trim());
         let listed = docker(&["ps", "--all", "--format", "{{.Names}}", "--filter", &label]);
         listed.lines().map(str::to_owned).collect()
+    }
+
+    /// The file that says which server it belongs to.
+    fn server_id(&self) -> PathBuf {
+        self.path().join("server-id")
     }
 }
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        for container in self.containers() {
-            docker(&["rm", "--force", &container]);
+        // There is none where no server has ever run.
+        if self.server_id().exists() {
+            for container in self.containers() {
+                docker(&["rm", "--force", &container]);
+            }
         }
     }
 }
