@@ -104,6 +104,10 @@ pub struct Config {
     /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also the
     /// loss of power; each change then waits for the disk). Default `process`.
     pub durability: Durability,
+    /// Who shares a worker process, the second wall around what runs in sandboxes of the provider `wasm`: `tenant` (the
+    /// sandboxes of one tenant), `sandbox` (nobody), or `none` (there are no workers; sandboxes run in the server itself).
+    /// Default `tenant`.
+    pub isolation: Isolation,
     /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy the
     /// whole server is, which is no business of one tenant among several. Default `admin`.
     pub metrics_scope: Scope,
@@ -133,6 +137,7 @@ impl Default for Config {
             preview_domain: "localhost".to_owned(),
             data_dir: default_data_dir(),
             durability: Durability::default(),
+            isolation: Isolation::default(),
             metrics_scope: Scope::Admin,
             allowed_hosts: Vec::new(),
             auth: AuthConfig::default(),
@@ -142,6 +147,19 @@ impl Default for Config {
             docker: DockerConfig::default(),
         }
     }
+}
+
+/// Who shares a worker process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// There are no workers.
+    None,
+    /// The sandboxes of one tenant.
+    #[default]
+    Tenant,
+    /// Nobody.
+    Sandbox,
 }
 
 fn default_data_dir() -> PathBuf {

@@ -1,6 +1,7 @@
 //! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
 //!
-//! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`provider`] → [`image`] → [`kernel`] → [`vfs`]).
+//! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`worker`] → [`provider`] → [`image`] → [`kernel`] →
+//! [`vfs`]).
 
 pub mod api;
 pub mod cli;
@@ -12,3 +13,4 @@ pub mod provider;
 pub mod sandbox;
 pub mod store;
 pub mod vfs;
+pub mod worker;

@@ -256,6 +256,10 @@ impl From<ProviderError> for ApiError {
             ProviderError::InUse(_) => Self::conflict(message),
             ProviderError::Unsupported(_) => Self::unsupported(message),
             ProviderError::Unavailable(_) => Self::unavailable(message),
+            lost @ ProviderError::WorkerLost => {
+                tracing::error!("{lost}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "worker_lost", lost.to_string())
+            }
             ProviderError::Internal(cause) => {
                 tracing::error!(%cause, "the provider failed");
                 let message = "the runtime failed; the server's log has the details under this request_id";

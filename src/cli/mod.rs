@@ -72,6 +72,22 @@ pub enum Command {
     /// Compile what comes on standard input, for the process that started this one.
     #[command(hide = true)]
     CompileModule(CompileModuleArgs),
+    /// Run sandboxes for the server at the other end of standard input.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
+}
+
+/// Arguments of `wisp worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Directory of the image store.
+    #[arg(long)]
+    pub cache: PathBuf,
+    /// The server's process.
+    #[arg(long)]
+    pub parent: u32,
+    /// Images to load.
+    pub images: Vec<String>,
 }
 
 /// Arguments of `wisp compile-module`.
@@ -248,6 +264,9 @@ pub fn main(cli: Cli) -> ExitCode {
     if let Command::CompileModule(args) = &cli.command {
         return compile_module(args);
     }
+    if let Command::Worker(args) = cli.command {
+        return work(args);
+    }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let result = runtime.block_on(dispatch(cli.command));
@@ -276,7 +295,21 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::CompileModule(args) => compile_module(&args),
+        Command::Worker(args) => work(args),
     })
+}
+
+/// Runs before there are other threads: it confines the process.
+fn work(args: WorkerArgs) -> ExitCode {
+    let args = crate::worker::WorkerArgs {
+        cache: args.cache,
+        images: args.images,
+        parent: args.parent,
+    };
+    match crate::worker::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.into()),
+    }
 }
 
 /// Runs before there are other threads: it limits the process.

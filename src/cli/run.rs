@@ -18,6 +18,8 @@ use crate::kernel::Runtime;
 use crate::provider::wasm::WasmProvider;
 use crate::provider::{Command, ExecEvent, ExecSpec, Network, OutputStream, Provider as _, SandboxSpec, Stdin};
 
+/// The tenant of the one sandbox.
+const TENANT: &str = "default";
 /// The sandbox's name; it is the only one of this process.
 const ID: &str = "sandbox";
 /// Bytes of input that are read at once.
@@ -40,7 +42,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         env: BTreeMap::new(),
         network: Network::None,
     };
-    provider.create(ID, &spec).await?;
+    provider.create(TENANT, ID, &spec).await?;
     let (stdin, feeding) = standard_input();
     let exec = ExecSpec {
         command: command(args.program),

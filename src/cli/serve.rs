@@ -1,6 +1,7 @@
 //! `wisp serve`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,14 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServeArgs;
 use crate::api::{self, ApiKeys, AppState};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Isolation, Limits};
 use crate::image::{CompileLimits, ImageStore};
 use crate::kernel::Runtime;
-use crate::provider::Provider;
 use crate::provider::docker::DockerProvider;
-use crate::provider::wasm::WasmProvider;
+use crate::provider::wasm::{Images, WasmProvider};
+use crate::provider::{Provider, ProviderError};
 use crate::sandbox::{ImageImporter, Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
+use crate::worker::{SandboxDirs, Sharing, WorkerPool, WorkerProvider, WorkerSettings};
 
 /// Serves until interrupted.
 ///
@@ -32,11 +34,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     config.check_exposure(keys.required())?;
     let runtime = Runtime::new(guest_threads())?;
     let images = Arc::new(ImageStore::open_default()?.with_compile_limits(compile_limits(&config.limits)));
-    let wasm = WasmProvider::new(Arc::clone(&runtime), Arc::clone(&images))
-        .keeping_files_in(data_dir.sandboxes(), config.durability == Durability::Power);
-    let wasm = Arc::new(wasm);
+    let wasm = Wasm::new(&config, &data_dir, &runtime, &images)?;
     let importer = ImageImporter::new(Arc::clone(&images), runtime, &config.limits);
-    let mut all = vec![Arc::clone(&wasm) as Arc<dyn Provider>];
+    let mut all = vec![wasm.provider()];
     if config.docker.enabled {
         all.push(Arc::new(DockerProvider::new(
             config.docker.clone(),
@@ -111,8 +111,66 @@ async fn recover(sandboxes: &SandboxManager) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The provider `wasm`, in worker processes or in this one.
+enum Wasm {
+    Workers(Arc<WorkerProvider>),
+    InProcess(Arc<WasmProvider>),
+}
+
+impl Wasm {
+    fn new(
+        config: &Config,
+        data_dir: &DataDir,
+        runtime: &Arc<Runtime>,
+        store: &Arc<ImageStore>,
+    ) -> anyhow::Result<Self> {
+        let fsync = config.durability == Durability::Power;
+        let dirs = Arc::new(SandboxDirs::new(
+            data_dir.sandboxes(),
+            rustix::process::geteuid().is_root(),
+        ));
+        let sharing = match config.isolation {
+            Isolation::None => {
+                dirs.leave_compartments()
+                    .context("cannot move the sandboxes of an earlier server")?;
+                let provider = WasmProvider::new(Arc::clone(runtime), Arc::clone(store))
+                    .keeping_files_in(data_dir.sandboxes(), fsync);
+                return Ok(Self::InProcess(Arc::new(provider)));
+            }
+            Isolation::Tenant => Sharing::Tenant,
+            Isolation::Sandbox => Sharing::Sandbox,
+        };
+        let settings = WorkerSettings {
+            // The program as it was started, even if its file has been replaced since.
+            program: PathBuf::from("/proc/self/exe"),
+            cache: store.cache(),
+            guest_threads: guest_threads(),
+            fsync,
+        };
+        let pool = WorkerPool::new(settings, Arc::clone(&dirs));
+        let images = Arc::new(Images::new(Arc::clone(runtime), Arc::clone(store)));
+        Ok(Self::Workers(Arc::new(WorkerProvider::new(
+            images, pool, dirs, sharing,
+        ))))
+    }
+
+    fn provider(&self) -> Arc<dyn Provider> {
+        match self {
+            Self::Workers(provider) => Arc::clone(provider) as _,
+            Self::InProcess(provider) => Arc::clone(provider) as _,
+        }
+    }
+
+    async fn prepare_image(&self, name: &str) -> Result<(), ProviderError> {
+        match self {
+            Self::Workers(provider) => provider.prepare_image(name).await,
+            Self::InProcess(provider) => provider.prepare_image(name).await,
+        }
+    }
+}
+
 /// Installs and loads the images that the configuration names, so that nobody waits for them later.
-async fn prepare_images(wasm: Arc<WasmProvider>, names: Vec<String>) {
+async fn prepare_images(wasm: Wasm, names: Vec<String>) {
     for name in names {
         let started = Instant::now();
         match wasm.prepare_image(&name).await {

@@ -109,6 +109,13 @@ impl ImageStore {
         })
     }
 
+    /// The directory [`Self::open`] was given.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        let images = self.dir.path("");
+        images.parent().map(Path::to_owned).unwrap_or(images)
+    }
+
     /// The same store, where compiling a user's file may cost this much.
     #[must_use]
     pub fn with_compile_limits(self, limits: CompileLimits) -> Self {

@@ -67,6 +67,8 @@ impl Pool {
             .pagemap_scan(Enabled::Auto);
         config
             .allocation_strategy(slots)
+            // It compiles nothing but the module below, and must start no threads for that: see `Runtime::without_threads`.
+            .parallel_compilation(false)
             // A stack goes from one sandbox to another; and without this its pages would never be given back.
             .async_stack_zeroing(true);
         let engine = Engine::new(&config)?;

@@ -1,7 +1,7 @@
 //! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,15 @@ pub struct Runtime {
     /// Slots for short-lived processes. Without it, as where addresses are scarce, each has memory of its own.
     pool: Option<Arc<Pool>>,
     pool_linker: Option<Linker<Process>>,
+    /// Set once the runtime was started.
+    threads: OnceLock<Threads>,
+}
+
+/// The threads of a runtime.
+struct Threads {
     ticker: Ticker,
     /// Guests have threads of their own, so that a busy one never delays the API.
-    threads: Option<tokio::runtime::Runtime>,
+    guests: tokio::runtime::Runtime,
 }
 
 impl Runtime {
@@ -55,6 +61,17 @@ impl Runtime {
     /// # Errors
     /// When the machine lacks what the engine needs, or has no threads left.
     pub fn new(threads: usize) -> Result<Arc<Self>, RuntimeError> {
+        let runtime = Self::without_threads()?;
+        runtime.start(threads)?;
+        Ok(runtime)
+    }
+
+    /// The engine without threads: enough to load images, not to run anything. A process that confines itself does so
+    /// before it has threads, because what confines a thread does not reach those that are there already.
+    ///
+    /// # Errors
+    /// When the machine lacks what the engine needs.
+    pub fn without_threads() -> Result<Arc<Self>, RuntimeError> {
         let engine = new_engine()?;
         let linker = new_linker(&engine)?;
         let pool = match Pool::new(config()) {
@@ -65,20 +82,32 @@ impl Runtime {
             }
         };
         let pool_linker = pool.as_ref().map(|pool| new_linker(pool.engine())).transpose()?;
-        let ticker = Ticker::start(engine.clone(), pool.clone())?;
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("wisp-guest")
-            .enable_time()
-            .build()?;
         Ok(Arc::new(Self {
             engine,
             linker,
             pool,
             pool_linker,
-            ticker,
-            threads: Some(threads),
+            threads: OnceLock::new(),
         }))
+    }
+
+    /// Starts the clock and `threads` guest threads, unless they were started already.
+    ///
+    /// # Errors
+    /// When the machine has no threads left.
+    pub fn start(&self, threads: usize) -> Result<(), RuntimeError> {
+        let started = Threads {
+            ticker: Ticker::start(self.engine.clone(), self.pool.clone())?,
+            guests: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads.max(1))
+                .thread_name("wisp-guest")
+                .enable_time()
+                .build()?,
+        };
+        if let Err(surplus) = self.threads.set(started) {
+            surplus.guests.shutdown_background();
+        }
+        Ok(())
     }
 
     /// The wasmtime engine, to compile and load modules with.
@@ -110,15 +139,22 @@ impl Runtime {
         Some((pool.claim()?, pool.engine()))
     }
 
+    /// Runs a task of the machine's owner on the guest threads, once one is free: what waits for it waits for them.
+    pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(threads) = self.threads.get() {
+            threads.guests.spawn(task);
+        }
+    }
+
     /// Runs a process's task on the guest threads.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let ticking = self.ticker.guest_started();
-        if let Some(threads) = &self.threads {
-            threads.spawn(async move {
-                task.await;
-                drop(ticking);
-            });
-        }
+        // Before the start there is nothing to run.
+        let Some(threads) = self.threads.get() else { return };
+        let ticking = threads.ticker.guest_started();
+        threads.guests.spawn(async move {
+            task.await;
+            drop(ticking);
+        });
     }
 }
 
@@ -126,7 +162,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
             // Not waited for: the last handle may be dropped on an async thread, where blocking is not allowed.
-            threads.shutdown_background();
+            threads.guests.shutdown_background();
         }
     }
 }

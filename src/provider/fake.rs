@@ -183,7 +183,7 @@ fn finished(events: Vec<ExecEvent>, counted: Counted) -> Execution {
         sender.try_send(event).unwrap();
     }
     Execution {
-        events: receiver,
+        events: receiver.into(),
         control: Arc::new(NoControl),
         cancel: Box::new(counted),
     }
@@ -222,7 +222,7 @@ impl Provider for FakeProvider {
         self.reachable()
     }
 
-    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+    async fn create(&self, _tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
         if spec.network != Network::None {
             return Err(ProviderError::Unsupported(
                 "the fake provider has no network".to_owned(),
@@ -256,7 +256,7 @@ impl Provider for FakeProvider {
         Ok(())
     }
 
-    async fn recover(&self, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
+    async fn recover(&self, _tenant: &str, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
         self.reachable()?;
         if self.damaged.lock().unwrap().contains(id) {
             return Err(ProviderError::Internal("secret detail".to_owned()));
@@ -534,7 +534,7 @@ fn echoing(mut pieces: mpsc::Receiver<Bytes>, counted: Counted) -> Execution {
         let _ = sender.send(ended(0)).await;
     }));
     Execution {
-        events,
+        events: events.into(),
         control: Arc::new(NoControl),
         cancel: Box::new(guard),
     }
@@ -562,7 +562,7 @@ fn sleeping(exec: ExecSpec, counted: Counted) -> Execution {
         let _ = sender.send(ExecEvent::Exit(outcome)).await;
     }));
     Execution {
-        events: receiver,
+        events: receiver.into(),
         control: Arc::new(SignalTo(control)),
         cancel: Box::new(guard),
     }

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 /// What a sandbox is made of, after defaults and server limits were applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +122,7 @@ impl Signal {
 }
 
 /// The two ways to name a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A script for `sh -c`.
     Shell(String),
@@ -150,7 +152,7 @@ pub enum ExecEvent {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOutcome {
     /// As a shell's `$?`: 126 and 127 as in `sh`, 128 + signal when killed, 124 when it timed out.
     pub exit_code: i32,
@@ -162,12 +164,34 @@ pub struct ExecOutcome {
 
 /// A running command. Dropping it kills the command and everything it started in the foreground.
 pub struct Execution {
-    /// Output and, last, the outcome. The channel is bounded: a reader that stops reading stops the command.
-    pub events: mpsc::Receiver<ExecEvent>,
+    /// Output and, last, the outcome. They are bounded: a reader that stops reading stops the command.
+    pub events: ExecEvents,
     /// Sends it signals.
     pub control: std::sync::Arc<dyn ExecControl>,
     /// Held for its `Drop`, which cancels the command.
     pub cancel: Box<dyn Send + Sync>,
+}
+
+/// What a command reports, as it comes.
+pub struct ExecEvents(BoxStream<'static, ExecEvent>);
+
+impl ExecEvents {
+    /// The next event; `None` when there will be no more.
+    pub async fn recv(&mut self) -> Option<ExecEvent> {
+        self.0.next().await
+    }
+}
+
+impl From<mpsc::Receiver<ExecEvent>> for ExecEvents {
+    fn from(events: mpsc::Receiver<ExecEvent>) -> Self {
+        Self(ReceiverStream::new(events).boxed())
+    }
+}
+
+impl From<BoxStream<'static, ExecEvent>> for ExecEvents {
+    fn from(events: BoxStream<'static, ExecEvent>) -> Self {
+        Self(events)
+    }
 }
 
 /// A handle on a command that runs.
@@ -192,7 +216,7 @@ impl ExecControl for NoControl {
 pub type ByteStream = BoxStream<'static, Result<Bytes, ProviderError>>;
 
 /// One file, as `GET /files/stat` and `/files/list` show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileInfo {
     /// Last component of `path`; `/` for the root.
     pub name: String,
@@ -209,7 +233,7 @@ pub struct FileInfo {
 }
 
 /// What a sandbox uses now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SandboxUsage {
     /// Bytes of memory charged to the sandbox.
     pub mem_bytes: u64,
@@ -247,7 +271,7 @@ pub struct PullProgress {
 }
 
 /// Why a provider could not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
 pub enum ProviderError {
     /// The provider knows no such image. Carries the images it can run.
     #[error("image {image} not found; available images: {}", available.join(", "))]
@@ -289,6 +313,9 @@ pub enum ProviderError {
     /// The provider cannot be reached, or is shutting down.
     #[error("{0}")]
     Unavailable(String),
+    /// The process that ran the sandbox is gone. The sandbox is not: it comes back with the next request.
+    #[error("the process that ran this sandbox was lost; what was acknowledged is kept, and the next request finds it")]
+    WorkerLost,
     /// The runtime failed. The message is for the log, not for the client.
     #[error("{0}")]
     Internal(String),
@@ -306,8 +333,8 @@ pub trait Provider: Send + Sync + 'static {
     /// Whether sandboxes can be created now; the error says what is missing.
     async fn health(&self) -> Result<(), ProviderError>;
 
-    /// Makes a sandbox under this id. On error nothing is left behind.
-    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
+    /// Makes a sandbox of a tenant under this id. On error nothing is left behind.
+    async fn create(&self, tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
 
     /// Removes a sandbox and all it runs and holds. Not an error when it is gone already.
     async fn destroy(&self, id: &str) -> Result<(), ProviderError>;
@@ -316,7 +343,7 @@ pub trait Provider: Send + Sync + 'static {
     /// files call that was answered or the last exec that ended.
     ///
     /// [`ProviderError::SandboxNotFound`] when nothing is left of it; any other error when it cannot be brought back.
-    async fn recover(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
+    async fn recover(&self, tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError>;
 
     /// Removes everything this provider holds for sandboxes that are not in `known`: left over by an earlier process.
     /// Returns how many there were.

@@ -424,7 +424,7 @@ async fn make(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<SandboxV
     let provider = sandbox.provider()?;
     let started = Instant::now();
     let created = match shared.removals.refuse(provider.name(), &sandbox.spec.image) {
-        Ok(()) => guarded(provider.create(id.as_str(), &sandbox.spec)).await,
+        Ok(()) => guarded(provider.create(sandbox.holder.tenant.as_str(), id.as_str(), &sandbox.spec)).await,
         refused => refused,
     };
     if let Err(error) = created {

@@ -238,7 +238,7 @@ async fn remove_late_orphans(manager: SandboxManager, provider: Arc<dyn Provider
 /// Has a provider bring back one sandbox. The error is that the provider cannot be reached.
 async fn bring_back(provider: &Arc<dyn Provider>, sandbox: Arc<Sandbox>) -> Result<(), ProviderError> {
     let id = sandbox.id.as_str();
-    let phase = match guarded(provider.recover(id, &sandbox.spec)).await {
+    let phase = match guarded(provider.recover(sandbox.holder.tenant.as_str(), id, &sandbox.spec)).await {
         Ok(()) => Phase::Running,
         Err(error @ ProviderError::Unavailable(_)) => return Err(error),
         Err(ProviderError::SandboxNotFound) => {

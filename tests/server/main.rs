@@ -24,5 +24,6 @@ mod server_support;
 mod setting;
 mod simple_commands;
 mod wisp_command;
+mod workers;
 
 use server_support::{api, images, server};

@@ -7,3 +7,4 @@ pub mod images;
 pub mod python;
 pub mod server;
 pub mod store;
+pub mod workers;

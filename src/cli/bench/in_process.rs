@@ -46,7 +46,7 @@ impl InProcess {
             env: BTreeMap::new(),
             network: Network::None,
         };
-        Ok(self.provider.create(id, &spec).await?)
+        Ok(self.provider.create("default", id, &spec).await?)
     }
 
     /// Destroys a sandbox.

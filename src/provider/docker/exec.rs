@@ -111,7 +111,7 @@ pub async fn start(engine: &Arc<Engine>, container: &str, exec: ExecSpec) -> Res
         }
     });
     Ok(Execution {
-        events,
+        events: events.into(),
         control,
         cancel: Box::new(Cancel(cancelled.drop_guard())),
     })
@@ -164,7 +164,7 @@ fn too_long(program: &str) -> Execution {
         duration: Duration::ZERO,
     }));
     Execution {
-        events,
+        events: events.into(),
         control: Arc::new(NoControl),
         cancel: Box::new(()),
     }

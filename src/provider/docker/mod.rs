@@ -89,7 +89,7 @@ impl Provider for DockerProvider {
         self.engine.health().await
     }
 
-    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+    async fn create(&self, _tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
         container::create(&self.engine, &self.maker, id, spec).await
     }
 
@@ -97,7 +97,7 @@ impl Provider for DockerProvider {
         container::remove(&self.engine, &container::name(id)).await
     }
 
-    async fn recover(&self, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
+    async fn recover(&self, _tenant: &str, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
         container::recover(&self.engine, &self.maker.server, id).await
     }
 

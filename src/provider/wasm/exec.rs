@@ -94,7 +94,7 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
         let _ = sender.send(ExecEvent::Exit(exit)).await;
     });
     Ok(Execution {
-        events,
+        events: events.into(),
         control,
         cancel: Box::new(CancelOnDrop(task.abort_handle())),
     })
@@ -182,7 +182,7 @@ fn not_runnable(
     ));
     let _ = sender.try_send(ExecEvent::Exit(exit));
     Execution {
-        events,
+        events: events.into(),
         control: Arc::new(NoControl),
         cancel: Box::new(()),
     }

@@ -34,6 +34,56 @@ pub struct ReadyImage {
     pub shell: Option<String>,
 }
 
+/// Images that were loaded ahead, by identity. No others are available where these are used.
+pub struct PreloadedImages(HashMap<[u8; 32], Arc<ReadyImage>>);
+
+impl PreloadedImages {
+    /// Loads installed images. One that cannot be loaded is left out, and logged.
+    #[must_use]
+    pub fn load(runtime: &Arc<Runtime>, store: &Arc<ImageStore>, names: &[String]) -> Self {
+        let images = Images::new(Arc::clone(runtime), Arc::clone(store));
+        let loaded = names.iter().filter_map(|name| match images.load_installed(name) {
+            Ok(image) => Some((image.identity.bytes(), image)),
+            Err(error) => {
+                tracing::warn!(image = name, %error, "an image cannot be loaded");
+                None
+            }
+        });
+        Self(loaded.collect())
+    }
+
+    /// Which images there are.
+    #[must_use]
+    pub fn identities(&self) -> Vec<[u8; 32]> {
+        self.0.keys().copied().collect()
+    }
+}
+
+/// The images a provider has.
+pub(super) enum Available {
+    /// Those of a store; known ones that are missing are installed when they are asked for.
+    Installed(Arc<Images>),
+    /// These alone.
+    Preloaded(PreloadedImages),
+}
+
+impl Available {
+    pub(super) fn installed(&self) -> Result<&Arc<Images>, ProviderError> {
+        match self {
+            Self::Installed(images) => Ok(images),
+            Self::Preloaded(_) => Err(ProviderError::Unsupported("images are not managed here".to_owned())),
+        }
+    }
+
+    pub(super) fn preloaded(&self, identity: &[u8; 32]) -> Result<Arc<ReadyImage>, ProviderError> {
+        match self {
+            Self::Preloaded(PreloadedImages(images)) => images.get(identity).cloned(),
+            Self::Installed(_) => None,
+        }
+        .ok_or_else(|| ProviderError::Internal("an image is not loaded".to_owned()))
+    }
+}
+
 /// Images in memory, as of one state of the store.
 #[derive(Default)]
 struct Ready {
@@ -77,7 +127,7 @@ impl Images {
     }
 
     /// Waits until nobody else pulls or removes an image.
-    pub async fn change(&self) -> MutexGuard<'_, ()> {
+    pub(super) async fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().await
     }
 
@@ -134,6 +184,19 @@ impl Images {
             })
         };
         Ok((canonical, one.lock_owned().await))
+    }
+
+    /// The own names of all images that are in memory.
+    pub fn ready_names(&self) -> Vec<String> {
+        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<String> = ready
+            .images
+            .values()
+            .filter_map(|image| Some(image.chain.last()?.name.clone()))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     fn loaded(&self, name: &str) -> Option<Arc<ReadyImage>> {

@@ -23,8 +23,10 @@ use super::{
 use crate::image::ImageStore;
 use crate::kernel::{self, Kernel, Runtime};
 use crate::vfs::{self, Fs};
-use images::{Images, ReadyImage};
+use images::{Available, ReadyImage};
+pub use images::{Images, PreloadedImages};
 use kept_files::{Files, Keeper};
+pub use pull::pull;
 
 /// Bytes of quota behind each inode a sandbox may have: what ext4 would give it at its densest.
 const BYTES_PER_INODE: u64 = 4096;
@@ -32,7 +34,7 @@ const BYTES_PER_INODE: u64 = 4096;
 /// Sandboxes on our own kernel.
 pub struct WasmProvider {
     runtime: Arc<Runtime>,
-    images: Arc<Images>,
+    images: Available,
     /// Where files are kept; without it they are gone with the process.
     keeper: Option<Keeper>,
     machines: RwLock<HashMap<String, Arc<Machine>>>,
@@ -64,7 +66,18 @@ impl WasmProvider {
         let images = Arc::new(Images::new(Arc::clone(&runtime), store));
         Self {
             runtime,
-            images,
+            images: Available::Installed(images),
+            keeper: None,
+            machines: RwLock::default(),
+        }
+    }
+
+    /// A provider of images that are loaded already, and of no others: for a process that can reach no image store.
+    #[must_use]
+    pub fn of_images(runtime: Arc<Runtime>, images: PreloadedImages) -> Self {
+        Self {
+            runtime,
+            images: Available::Preloaded(images),
             keeper: None,
             machines: RwLock::default(),
         }
@@ -83,7 +96,37 @@ impl WasmProvider {
     /// # Errors
     /// When there is no such image or it cannot be installed.
     pub async fn prepare_image(&self, name: &str) -> Result<(), ProviderError> {
-        self.images.get(name).await.map(|_| ())
+        self.images.installed()?.get(name).await.map(|_| ())
+    }
+
+    /// Opens a sandbox of an image that is [loaded](Self::of_images): with the files that are kept under this id, or as a
+    /// new one if there are none. Not an error when it is open already.
+    ///
+    /// # Errors
+    /// When there is no such image, or what is kept cannot be brought back.
+    pub async fn open(&self, id: &str, spec: &SandboxSpec, image: [u8; 32]) -> Result<(), ProviderError> {
+        if self.machine(id).is_ok() {
+            return Ok(());
+        }
+        let image = self.images.preloaded(&image)?;
+        let files = self.kept_files(id, spec, &image).await?;
+        self.add(id, spec, &image, files)
+    }
+
+    /// Whether any process of any sandbox lives.
+    #[must_use]
+    pub fn has_processes(&self) -> bool {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines
+            .values()
+            .any(|machine| machine.kernel.budget().processes_used() > 0)
+    }
+
+    /// What an earlier process kept of a sandbox.
+    async fn kept_files(&self, id: &str, spec: &SandboxSpec, image: &ReadyImage) -> Result<Files, ProviderError> {
+        let keeper = self.keeper.as_ref().ok_or(ProviderError::SandboxNotFound)?;
+        let (tree, identity) = (image.tree.clone(), image.identity.bytes());
+        keeper.recover(id, tree, identity, disk_limits(spec)).await
     }
 
     /// Makes the machine of a sandbox with these files.
@@ -125,29 +168,16 @@ impl Provider for WasmProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            names: vec!["exec", "exec_stream", "files"],
-            differences: vec![
-                "There is no network: network must be \"none\".",
-                "Programs are WebAssembly modules of the image: native binaries do not run, and nothing installs packages \
-                 of a distribution.",
-                "Every process is user 0 of its own sandbox, and file modes restrict nobody.",
-            ],
-        }
+        capabilities()
     }
 
     async fn health(&self) -> Result<(), ProviderError> {
         Ok(())
     }
 
-    async fn create(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
-        if spec.network != Network::None {
-            return Err(ProviderError::Unsupported(
-                "sandboxes of the provider wasm have no network; use \"network\": \"none\", or the provider docker"
-                    .to_owned(),
-            ));
-        }
-        let image = self.images.get(&spec.image).await?;
+    async fn create(&self, _tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        check_spec(spec)?;
+        let image = self.images.installed()?.get(&spec.image).await?;
         let files = match &self.keeper {
             Some(keeper) => keeper.create(id, &image.tree, image.identity.bytes(), disk_limits(spec))?,
             None => Files::in_memory(Fs::from_tree(&image.tree, disk_limits(spec))),
@@ -168,14 +198,15 @@ impl Provider for WasmProvider {
         }
     }
 
-    async fn recover(&self, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
-        let keeper = self.keeper.as_ref().ok_or(ProviderError::SandboxNotFound)?;
+    async fn recover(&self, _tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        if self.keeper.is_none() {
+            return Err(ProviderError::SandboxNotFound);
+        }
         if self.machine(id).is_ok() {
             return Ok(());
         }
-        let image = self.images.get(&spec.image).await?;
-        let (tree, identity) = (image.tree.clone(), image.identity.bytes());
-        let files = keeper.recover(id, tree, identity, disk_limits(spec)).await?;
+        let image = self.images.installed()?.get(&spec.image).await?;
+        let files = self.kept_files(id, spec, &image).await?;
         self.add(id, spec, &image, files)
     }
 
@@ -273,12 +304,40 @@ impl Provider for WasmProvider {
     }
 
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
-        pull::pull(&self.images, image, progress).await
+        pull(self.images.installed()?, image, progress).await
     }
 
     async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
-        self.images.remove(image).await
+        self.images.installed()?.remove(image).await
     }
+}
+
+/// What sandboxes on our own kernel can do.
+#[must_use]
+pub fn capabilities() -> Capabilities {
+    Capabilities {
+        names: vec!["exec", "exec_stream", "files"],
+        differences: vec![
+            "There is no network: network must be \"none\".",
+            "Programs are WebAssembly modules of the image: native binaries do not run, and nothing installs packages \
+             of a distribution.",
+            "Every process is user 0 of its own sandbox, and file modes restrict nobody.",
+        ],
+    }
+}
+
+/// Refuses what no sandbox on our own kernel can have.
+///
+/// # Errors
+/// [`ProviderError::Unsupported`].
+pub fn check_spec(spec: &SandboxSpec) -> Result<(), ProviderError> {
+    if spec.network != Network::None {
+        return Err(ProviderError::Unsupported(
+            "sandboxes of the provider wasm have no network; use \"network\": \"none\", or the provider docker"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// What the files of a sandbox may hold.

@@ -80,7 +80,7 @@ async fn what_expired_or_belongs_to_nobody_is_removed() {
     let _ = first.create(&caller(), request).await;
     machine
         .provider
-        .create("sb_orphan", &create(&first).await.spec)
+        .create("default", "sb_orphan", &create(&first).await.spec)
         .await
         .unwrap();
     assert_eq!(machine.provider.count(), 4);
@@ -181,7 +181,7 @@ async fn sandboxes_of_a_provider_that_is_away_come_back_with_it() {
     };
     let kept = first.create(&caller(), on_docker()).await.unwrap();
     let unwanted = first.create(&caller(), on_docker()).await.unwrap();
-    engine.create("sb_orphan", &kept.spec).await.unwrap();
+    engine.create("default", "sb_orphan", &kept.spec).await.unwrap();
 
     engine.away.store(true, Ordering::SeqCst);
     let second = machine.boot_with(Limits::default(), vec![engine.clone()]);

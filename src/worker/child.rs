@@ -1,0 +1,93 @@
+//! The life of a worker: `wisp worker`, a process that runs the sandboxes of one tenant.
+//!
+//! It begins with one thread and whatever rights the server has. It loads its images, waits for its assignment, gives up
+//! all rights it does not need ([`super::confine`]), and only then starts threads and listens to anybody's guests.
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::confine;
+use super::protocol::{FromWorker, MAX_CALL_BYTES, ProtocolError, ToWorker, encode, read_blocking};
+use super::serve;
+use crate::image::ImageStore;
+use crate::kernel::Runtime;
+use crate::provider::wasm::{PreloadedImages, WasmProvider};
+
+/// Threads that talk to the server. Guests have their own.
+const CONVERSATION_THREADS: usize = 2;
+
+/// What the server starts a worker with.
+#[derive(Debug, Clone)]
+pub struct WorkerArgs {
+    /// The directory of the image store.
+    pub cache: PathBuf,
+    /// Names of the images to load.
+    pub images: Vec<String>,
+    /// The server's process.
+    pub parent: u32,
+}
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The server's end of the connection.
+    #[error("the connection to the server failed")]
+    Protocol(#[from] ProtocolError),
+    /// The operating system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The engine.
+    #[error(transparent)]
+    Runtime(#[from] crate::kernel::RuntimeError),
+    /// The images.
+    #[error("{0}")]
+    Images(String),
+    /// It could not be confined.
+    #[error(transparent)]
+    Confine(#[from] confine::ConfineError),
+}
+
+/// Runs a worker on the connection that is its standard input. To be called before there are other threads.
+///
+/// # Errors
+/// When the server goes, or the worker cannot be what the server wants.
+pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
+    confine::prefer_to_be_killed();
+    let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let runtime = Runtime::without_threads()?;
+    let store = Arc::new(ImageStore::open(&args.cache, &args.cache.join("no-recipes")).map_err(images)?);
+    let preloaded = PreloadedImages::load(&runtime, &store, &args.images);
+    drop(store);
+    let loaded = FromWorker::Loaded {
+        images: preloaded.identities(),
+    };
+    stream.write_all(&encode(&loaded)?)?;
+    let ToWorker::Assign(assignment) = read_blocking(&mut stream, MAX_CALL_BYTES)? else {
+        return Err(ProtocolError::Unexpected("no assignment").into());
+    };
+    // tokio makes a pair of sockets for signals with its first runtime, and sockets are out of reach afterwards.
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    let confinement = confine::confine(&assignment, args.parent)?;
+    runtime.start(assignment.guest_threads)?;
+    stream.write_all(&encode(&FromWorker::Ready { confinement })?)?;
+    // The directory of the sandboxes is the working directory by now; its own path may be out of reach.
+    let provider =
+        WasmProvider::of_images(Arc::clone(&runtime), preloaded).keeping_files_in(PathBuf::from("."), assignment.fsync);
+    let conversation = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONVERSATION_THREADS)
+        .thread_name("wisp-worker")
+        .enable_all()
+        .build()?;
+    stream.set_nonblocking(true)?;
+    let result = conversation.block_on(serve::serve(stream, Arc::new(provider), runtime));
+    // Nothing is worth waiting for: what was acknowledged is on the disk.
+    conversation.shutdown_background();
+    Ok(result?)
+}
+
+fn images(error: crate::image::ImageError) -> WorkerError {
+    WorkerError::Images(error.to_string())
+}

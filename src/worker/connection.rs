@@ -1,0 +1,407 @@
+//! The server's end of the connection to a worker: calls, and what comes back for each.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::Outbox;
+use super::protocol::{CallId, FrameReader, FromWorker, PIECE_BYTES, ProtocolError, Reply, Request, ToWorker, WINDOW};
+use crate::provider::{ByteStream, ProviderError, Signal};
+
+/// Replies of one call that may wait here: a window of data, the beginning, and the end.
+const QUEUE: usize = WINDOW + 2;
+
+/// The connection to one worker.
+pub struct Connection {
+    outbox: Outbox,
+    next: AtomicU64,
+    calls: Mutex<Calls>,
+    /// Cancelled when the worker is gone.
+    ended: CancellationToken,
+    pongs: Mutex<Pongs>,
+    ponged: Notify,
+}
+
+#[derive(Default)]
+struct Calls {
+    open: HashMap<CallId, OpenCall>,
+    /// No call can be made any more.
+    lost: bool,
+}
+
+#[derive(Default)]
+struct Pongs {
+    /// Asked for and not come yet.
+    due: usize,
+    /// How many came.
+    count: u64,
+    /// What the last one said.
+    busy: bool,
+}
+
+/// A call whose last reply has not come yet.
+struct OpenCall {
+    replies: mpsc::Sender<(Reply, bool)>,
+    flow: Arc<Flow>,
+    /// Whether it has been told that it has begun.
+    begun: bool,
+}
+
+/// How far the two sides of a call are ahead of each other.
+struct Flow {
+    /// Pieces the worker has sent and was not told are taken.
+    received: AtomicUsize,
+    /// Pieces that may be sent to the worker.
+    may_send: Semaphore,
+    /// Cancelled when the call has ended.
+    ended: CancellationToken,
+}
+
+impl Flow {
+    fn end(&self) {
+        self.may_send.close();
+        self.ended.cancel();
+    }
+}
+
+/// A call that was made. Dropping it before its last reply cancels it.
+pub struct Call {
+    id: CallId,
+    connection: Arc<Connection>,
+    replies: mpsc::Receiver<(Reply, bool)>,
+    flow: Arc<Flow>,
+    /// Pieces taken that the worker was not told of.
+    taken: usize,
+    finished: bool,
+}
+
+impl Connection {
+    /// A connection that sends through `outbox`. [`Connection::receive_from`] has to run.
+    pub fn new(outbox: Outbox) -> Arc<Self> {
+        Arc::new(Self {
+            outbox,
+            next: AtomicU64::new(1),
+            calls: Mutex::default(),
+            ended: CancellationToken::new(),
+            pongs: Mutex::default(),
+            ponged: Notify::new(),
+        })
+    }
+
+    /// Completes when the worker is gone.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Whether the worker is gone.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// [`ProviderError::WorkerLost`].
+    pub async fn call(self: &Arc<Self>, request: Request) -> Result<Call, ProviderError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, replies) = mpsc::channel(QUEUE);
+        let flow = Arc::new(Flow {
+            received: AtomicUsize::new(0),
+            may_send: Semaphore::new(WINDOW),
+            ended: CancellationToken::new(),
+        });
+        {
+            let mut calls = self.calls();
+            if calls.lost {
+                return Err(ProviderError::WorkerLost);
+            }
+            let open = OpenCall {
+                replies: sender,
+                flow: Arc::clone(&flow),
+                begun: false,
+            };
+            calls.open.insert(id, open);
+        }
+        let mut call = Call {
+            id,
+            connection: Arc::clone(self),
+            replies,
+            flow,
+            taken: 0,
+            finished: false,
+        };
+        let sent = self.outbox.send(&ToWorker::Call { call: id, request }).await;
+        if sent.is_err() {
+            call.finished = true;
+            self.calls().open.remove(&id);
+            return Err(ProviderError::WorkerLost);
+        }
+        Ok(call)
+    }
+
+    /// Asks whether the threads of guests still turn, and whether any process lives. Completes when the worker answers.
+    ///
+    /// # Errors
+    /// [`ProviderError::WorkerLost`].
+    pub async fn ping(&self) -> Result<bool, ProviderError> {
+        let before = {
+            let mut pongs = self.pongs();
+            pongs.due += 1;
+            pongs.count
+        };
+        self.outbox.post(&ToWorker::Ping);
+        loop {
+            let ponged = self.ponged.notified();
+            tokio::pin!(ponged);
+            ponged.as_mut().enable();
+            {
+                let pongs = self.pongs();
+                if pongs.count > before {
+                    return Ok(pongs.busy);
+                }
+            }
+            tokio::select! {
+                () = ponged => {}
+                () = self.ended() => return Err(ProviderError::WorkerLost),
+            }
+        }
+    }
+
+    /// Receives what the worker says, until it is gone or says what it must not.
+    ///
+    /// # Errors
+    /// What it said.
+    pub async fn receive_from(&self, mut frames: FrameReader<impl AsyncRead + Unpin>) -> Result<(), ProtocolError> {
+        while let Some(message) = frames.next().await? {
+            self.take(message)?;
+        }
+        Ok(())
+    }
+
+    /// Ends every call: the worker is gone.
+    pub fn lose(&self) {
+        let open = {
+            let mut calls = self.calls();
+            calls.lost = true;
+            std::mem::take(&mut calls.open)
+        };
+        for call in open.values() {
+            call.flow.end();
+        }
+        self.ended.cancel();
+    }
+
+    fn take(&self, message: FromWorker) -> Result<(), ProtocolError> {
+        match message {
+            FromWorker::Reply { call, last, reply } => self.take_reply(call, reply, last),
+            FromWorker::Taken { call, pieces } => self.take_credit(call, pieces as usize),
+            FromWorker::Pong { busy } => {
+                let mut pongs = self.pongs();
+                if pongs.due == 0 {
+                    return Err(ProtocolError::Unexpected("an answer to no ping"));
+                }
+                pongs.due -= 1;
+                pongs.count += 1;
+                pongs.busy = busy;
+                self.ponged.notify_waiters();
+                Ok(())
+            }
+            FromWorker::Loaded { .. } | FromWorker::Ready { .. } => {
+                Err(ProtocolError::Unexpected("a greeting in the middle"))
+            }
+        }
+    }
+
+    fn take_reply(&self, id: CallId, reply: Reply, last: bool) -> Result<(), ProtocolError> {
+        let mut calls = self.calls();
+        let Some(call) = calls.open.get_mut(&id) else {
+            return Err(ProtocolError::Unexpected("a reply to no call"));
+        };
+        if reply.is_data() {
+            if call.flow.received.fetch_add(1, Ordering::Relaxed) >= WINDOW {
+                return Err(ProtocolError::Unexpected("more data than was asked for"));
+            }
+        } else if !last {
+            if call.begun || !matches!(reply, Reply::Done) {
+                return Err(ProtocolError::Unexpected("a second beginning"));
+            }
+            call.begun = true;
+        }
+        // There is room for all that gets here; that nobody listens any more is no fault of the worker.
+        let _ = call.replies.try_send((reply, last));
+        if last && let Some(call) = calls.open.remove(&id) {
+            call.flow.end();
+        }
+        Ok(())
+    }
+
+    fn take_credit(&self, id: CallId, pieces: usize) -> Result<(), ProtocolError> {
+        let calls = self.calls();
+        // A call that has ended may have taken something just before.
+        let Some(call) = calls.open.get(&id) else { return Ok(()) };
+        if call.flow.may_send.available_permits() + pieces > WINDOW {
+            return Err(ProtocolError::Unexpected("more pieces taken than were sent"));
+        }
+        call.flow.may_send.add_permits(pieces);
+        Ok(())
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        // Every update is complete before anything that could panic.
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pongs(&self) -> MutexGuard<'_, Pongs> {
+        // As above.
+        self.pongs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Call {
+    /// The next reply, and whether it is the last. Not to be called after that.
+    ///
+    /// # Errors
+    /// [`ProviderError::WorkerLost`], and what the worker failed with.
+    pub async fn next(&mut self) -> Result<(Reply, bool), ProviderError> {
+        let Some((reply, last)) = self.replies.recv().await else {
+            self.finished = true;
+            return Err(ProviderError::WorkerLost);
+        };
+        self.finished = last;
+        if reply.is_data() && !last {
+            self.taken += 1;
+            // Half a window at a time, so that a short command costs no message more.
+            if self.taken >= WINDOW / 2 {
+                self.flow.received.fetch_sub(self.taken, Ordering::Relaxed);
+                self.connection.outbox.post(&ToWorker::Taken {
+                    call: self.id,
+                    pieces: self.taken as u32,
+                });
+                self.taken = 0;
+            }
+        }
+        match reply {
+            Reply::Failed(error) => Err(error),
+            reply => Ok((reply, last)),
+        }
+    }
+
+    /// The one reply of a call that has no more.
+    ///
+    /// # Errors
+    /// As [`Call::next`].
+    pub async fn answer(mut self) -> Result<Reply, ProviderError> {
+        self.next().await.map(|(reply, _)| reply)
+    }
+
+    /// Waits until the call has begun.
+    ///
+    /// # Errors
+    /// As [`Call::next`].
+    pub async fn begun(&mut self) -> Result<(), ProviderError> {
+        match self.next().await? {
+            (Reply::Done, false) => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What sends the call's input.
+    pub fn input(&self) -> CallInput {
+        CallInput {
+            id: self.id,
+            connection: Arc::clone(&self.connection),
+            flow: Arc::clone(&self.flow),
+        }
+    }
+
+    /// What sends signals to the command of this call.
+    pub fn signals(&self) -> CallSignals {
+        CallSignals {
+            id: self.id,
+            connection: Arc::clone(&self.connection),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.connection.outbox.post(&ToWorker::Cancel { call: self.id });
+        }
+    }
+}
+
+/// A reply that does not answer the call.
+pub fn unexpected() -> ProviderError {
+    ProviderError::Internal("a worker gave an answer to something else".to_owned())
+}
+
+/// Sends signals to the command of a call. Once that has ended they reach nobody.
+pub struct CallSignals {
+    id: CallId,
+    connection: Arc<Connection>,
+}
+
+impl CallSignals {
+    /// Sends one.
+    pub fn send(&self, signal: Signal) {
+        self.connection.outbox.post(&ToWorker::Signal { call: self.id, signal });
+    }
+}
+
+/// Sends the input of a call.
+pub struct CallInput {
+    id: CallId,
+    connection: Arc<Connection>,
+    flow: Arc<Flow>,
+}
+
+/// The call takes no input any more: it has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct NotTaken;
+
+impl CallInput {
+    /// Sends bytes, as fast as they are taken.
+    pub async fn send(&self, mut bytes: Bytes) -> Result<(), NotTaken> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            self.flow.may_send.acquire().await.map_err(|_| NotTaken)?.forget();
+            let message = ToWorker::Input { call: self.id, piece };
+            self.connection.outbox.send(&message).await.map_err(|_| NotTaken)?;
+        }
+        Ok(())
+    }
+
+    /// Tells that all was sent, or why not.
+    pub fn end(&self, failure: Option<ProviderError>) {
+        self.connection
+            .outbox
+            .post(&ToWorker::InputEnd { call: self.id, failure });
+    }
+
+    /// Sends all of a stream.
+    pub async fn send_all(self, mut stream: ByteStream) {
+        use futures_util::StreamExt as _;
+        loop {
+            match stream.next().await {
+                Some(Ok(bytes)) => {
+                    if self.send(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Err(error)) => return self.end(Some(error)),
+                None => return self.end(None),
+            }
+        }
+    }
+
+    /// Completes when the call takes no input any more.
+    pub async fn closed(&self) {
+        self.flow.ended.cancelled().await;
+    }
+}
