@@ -216,15 +216,11 @@ impl WorkerPool {
         }
         let worker = match self.assign_spare(compartment, image).await {
             Some(worker) => worker,
-            None => {
-                let loaded = self.load(&images()).await?;
-                if !loaded.images.contains(image) {
-                    return Err(ProviderError::Unavailable(
-                        "the image was changed just now; try again".to_owned(),
-                    ));
-                }
-                self.assign(loaded, compartment).await?
-            }
+            None => match self.start(compartment, image, &images()).await {
+                // Whatever ended the first may not end the second.
+                Err(_) => self.start(compartment, image, &images()).await?,
+                started => started?,
+            },
         };
         let lease = worker.lease().ok_or(ProviderError::WorkerLost)?;
         self.state()
@@ -250,6 +246,22 @@ impl WorkerPool {
         let group = state.compartments.get(compartment)?;
         let mut able = group.workers.iter().filter(|worker| worker.images.contains(image));
         able.find_map(Worker::lease)
+    }
+
+    /// Starts a worker for a compartment.
+    async fn start(
+        self: &Arc<Self>,
+        compartment: &Compartment,
+        image: &ImageIdentity,
+        images: &[String],
+    ) -> Result<Arc<Worker>, ProviderError> {
+        let loaded = self.load(images).await?;
+        if !loaded.images.contains(image) {
+            return Err(ProviderError::Unavailable(
+                "the image was changed just now; try again".to_owned(),
+            ));
+        }
+        self.assign(loaded, compartment).await
     }
 
     /// Gives the worker that waits to a compartment, if it has the image and still lives.

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::api::{Api, Sandbox, answer};
 use crate::images::PYTHON;
 use crate::server::Server;
+use crate::server_support::workers::resident_kib;
 
 const MIB: u64 = 1 << 20;
 /// Most by which the server's memory may grow while a large file goes through it.
@@ -54,7 +55,12 @@ fn at(api: &Api, sandbox: &Sandbox) -> Sandbox {
 
 fn journal(data: &Path, sandbox: &Sandbox) -> PathBuf {
     let id = sandbox.path.rsplit('/').next().expect("an id");
-    data.join("sandboxes").join(id).join("journal")
+    let compartments = fs::read_dir(data.join("sandboxes")).expect("a directory");
+    let mut directories = compartments.map(|entry| entry.expect("a compartment").path().join(id));
+    let directory = directories
+        .find(|directory| directory.exists())
+        .expect("the sandbox's directory");
+    directory.join("journal")
 }
 
 #[tokio::test]
@@ -221,23 +227,23 @@ async fn a_server_killed_under_load_has_all_it_acknowledged_and_no_orphans() {
             let now: u64 = get(sandbox, "/same").await.parse().expect("a number");
             assert!(now == last || now == last + 1, "{now} after {last}");
         }
-        let directories = fs::read_dir(data.path().join("sandboxes"))
-            .expect("a directory")
-            .count();
+        // They are all of one tenant.
+        let compartments = fs::read_dir(data.path().join("sandboxes")).expect("a directory");
+        let directories: usize = compartments
+            .map(|entry| {
+                fs::read_dir(entry.expect("a compartment").path())
+                    .expect("a directory")
+                    .count()
+            })
+            .sum();
         assert_eq!(directories, WRITERS, "round {round}");
     }
     server.stop();
 }
 
-/// Resident memory of a process, mapped files included, in bytes.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib << 10
+/// Resident memory of a server and its workers, mapped files included, in bytes.
+fn resident(server: u32) -> u64 {
+    resident_kib(server) << 10
 }
 
 /// Piece `number` of the large file: no two are alike.

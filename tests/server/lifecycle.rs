@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, Sandbox, answer};
 use crate::images::PYTHON;
 use crate::server::Server;
+use crate::server_support::workers::anonymous_kib;
 use crate::setting::Setting;
 
 /// Waits until a sandbox runs no `sleep` any more.
@@ -21,16 +22,6 @@ async fn assert_sleep_ends(sandbox: &Sandbox) {
         assert!(Instant::now() < deadline, "still there: {names}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Resident memory of a process, KiB.
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the server's status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("its memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[tokio::test]
@@ -159,7 +150,7 @@ async fn a_stream_comes_as_it_is_written() {
 async fn a_client_that_does_not_read_holds_the_command_back() {
     let setting = Setting::alone().await;
     let sandbox = setting.sandbox().await;
-    let before = resident_kib(setting.server.pid());
+    let before = anonymous_kib(setting.server.pid());
     let body = json!({"command": "yes", "stream": true, "timeout": "1s"});
     let request = setting
         .api
@@ -167,7 +158,7 @@ async fn a_client_that_does_not_read_holds_the_command_back() {
         .body(body.to_string());
     let response = request.send().await.expect("an answer");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let grown = resident_kib(setting.server.pid()).saturating_sub(before);
+    let grown = anonymous_kib(setting.server.pid()).saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB are held for a client that does not read");
     let text = response.text().await.expect("the rest");
     let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
@@ -220,9 +211,9 @@ async fn two_hundred_sandboxes_leave_nothing_behind() {
     };
     // What the allocator keeps for later is not a leak.
     round(50).await;
-    let before = resident_kib(setting.server.pid());
+    let before = anonymous_kib(setting.server.pid());
     round(150).await;
-    let grown = resident_kib(setting.server.pid()).saturating_sub(before);
+    let grown = anonymous_kib(setting.server.pid()).saturating_sub(before);
     assert!(grown < 64 << 10, "150 sandboxes left {grown} KiB behind");
     let request = setting
         .api

@@ -9,19 +9,12 @@ use serde_json::json;
 use crate::api::Api;
 use crate::images::PYTHON;
 use crate::server::Server;
+use crate::server_support::workers::resident_kib;
 
 const CLIENTS: usize = 32;
 const SANDBOXES: usize = 1000;
 /// How long the server may take to give memory back once it is idle.
 const SETTLING: Duration = Duration::from_secs(10);
-
-/// Resident memory of a process, KiB.
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the server's status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.expect("its memory").trim().trim_end_matches(" kB");
-    number.parse().expect("a number")
-}
 
 /// Creates a sandbox, writes and reads files, runs a shell, Python and cat, and destroys it.
 async fn use_sandbox(api: &Api, number: usize) {

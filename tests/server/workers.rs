@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::api::{Api, Sandbox, answer};
+use crate::api::{Answer, Api, Sandbox, answer};
 
 /// The image of these tests.
 const BASE: &str = "base";
@@ -280,6 +280,15 @@ async fn workers_killed_under_load_lose_nothing_acknowledged_and_disturb_no_othe
     assert!(rounds > 0);
 }
 
+/// Whether a request was done. If not, a lost worker is the reason.
+fn is_done(answer: &Answer) -> bool {
+    assert!(
+        answer.status == 200 || answer.json()["code"] == "worker_lost",
+        "{answer:?}"
+    );
+    answer.status == 200
+}
+
 /// Writes files by both ways until told to stop, through any number of lost workers. Returns what was acknowledged.
 async fn write_until(
     sandbox: Sandbox,
@@ -296,16 +305,11 @@ async fn write_until(
                 .request(Method::PUT, &format!("{}/files?path={name}", sandbox.path))
                 .body(content.clone());
             let written = answer(request).await;
-            assert!(
-                written.status == 200 || written.json()["code"] == "worker_lost",
-                "{written:?}"
-            );
-            written.status == 200
+            is_done(&written)
         } else {
             let request = json!({"command": format!("printf %s \"$CONTENT\" >{name}"), "env": {"CONTENT": content}});
             let ran = sandbox.exec(request).await;
-            assert!(ran.status == 200 || ran.json()["code"] == "worker_lost", "{ran:?}");
-            ran.status == 200
+            is_done(&ran)
         };
         if written {
             acknowledged.push((name, content));

@@ -26,3 +26,24 @@ pub fn worker_status(pid: u32) -> String {
 pub fn worker_environment(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/environ")).expect("its environment")
 }
+
+/// Resident memory of a server and its workers together, KiB. What they share counts for each.
+pub fn resident_kib(server: u32) -> u64 {
+    sum_of_kib(server, "VmRSS:")
+}
+
+/// Resident memory of a server and its workers that is no part of a file, KiB: a worker that starts adds little to it.
+pub fn anonymous_kib(server: u32) -> u64 {
+    sum_of_kib(server, "RssAnon:")
+}
+
+fn sum_of_kib(server: u32, field: &str) -> u64 {
+    let value = |pid: u32| {
+        let status = worker_status(pid);
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    let own = value(server).expect("the server's memory");
+    // A worker may end meanwhile.
+    own + workers_of(server).into_iter().filter_map(value).sum::<u64>()
+}

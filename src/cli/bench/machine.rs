@@ -46,6 +46,18 @@ pub fn private_dirty(pid: u32) -> std::io::Result<u64> {
     Ok(kibibytes(value) * 1024)
 }
 
+/// The processes that a process has started and that are there still.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+            pids.collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
 fn value_of(path: &str, name: &str) -> Option<String> {
     field(&fs::read_to_string(path).ok()?, name).map(str::to_owned)
 }

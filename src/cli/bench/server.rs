@@ -107,10 +107,15 @@ impl Server {
         })
     }
 
-    /// Memory that is the server's alone, bytes.
+    /// Memory that belongs to the server and its workers alone, bytes.
     pub fn private_dirty(&self) -> Result<u64, BenchError> {
         let pid = self.process.id().unwrap_or_default();
-        super::machine::private_dirty(pid).map_err(BenchError::io("the server's memory"))
+        let own = super::machine::private_dirty(pid).map_err(BenchError::io("the server's memory"))?;
+        // A worker may end meanwhile.
+        let workers = super::machine::children(pid)
+            .into_iter()
+            .filter_map(|pid| super::machine::private_dirty(pid).ok());
+        Ok(own + workers.sum::<u64>())
     }
 
     /// Creates a sandbox.
