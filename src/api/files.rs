@@ -18,7 +18,7 @@ use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
 use super::schemas::{FileMode, FilePath, Timestamp};
 use super::upload::Upload;
-use crate::provider::{ByteStream, FileInfo};
+use crate::provider::{ByteStream, FileInfo, Page};
 
 /// A file to write: `content` is text, `content_base64` any bytes; one of the two.
 #[derive(Deserialize, ToSchema)]
@@ -240,8 +240,16 @@ pub async fn list(
     query: Query,
 ) -> Result<JsonAnswer<Vec<File>>, ApiError> {
     let path = check_path("path", query.get("path").unwrap_or("/"))?;
-    let entries = state.sandboxes.list_dir(&caller, &id, path).await?;
-    Ok(JsonAnswer(entries.into_iter().map(File::from).collect()))
+    let mut files = Vec::new();
+    let mut page = Page::default();
+    loop {
+        let found = state.sandboxes.list_dir(&caller, &id, path, page.clone()).await?;
+        files.extend(found.entries.into_iter().map(File::from));
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(JsonAnswer(files)),
+        }
+    }
 }
 
 /// Tells about a file or directory.

@@ -27,8 +27,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::archive::{self, Entry, EntryKind, Reader};
 use super::{
-    ByteStream, Capabilities, Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo, Network,
-    NoControl, OutputStream, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
+    ByteStream, Capabilities, Command, DirPage, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, FileInfo,
+    Network, NoControl, OutputStream, Page, Provider, ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal,
+    Stdin,
 };
 
 /// Images it knows. `slow` takes half a second to create, `broken` fails, `panic` panics.
@@ -364,7 +365,7 @@ impl Provider for FakeProvider {
         })
     }
 
-    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+    async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
         self.with(id, |files| {
             info(files, path).ok_or_else(|| missing(path))?;
             let base = path.trim_end_matches('/');
@@ -374,10 +375,11 @@ impl Provider for FakeProvider {
                 .filter_map(|known| known[base.len() + 1..].split('/').next())
                 .collect();
             names.dedup();
-            Ok(names
-                .iter()
-                .filter_map(|name| info(files, &format!("{base}/{name}")))
-                .collect())
+            let entries = names.iter().filter_map(|name| {
+                let info = info(files, &format!("{base}/{name}"))?;
+                Some((name.as_bytes().to_vec(), info))
+            });
+            page.of(entries.collect())
         })
     }
 

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod docker;
 #[cfg(test)]
 pub mod fake;
+mod page;
 mod path_pattern;
 pub mod wasm;
 
@@ -20,6 +21,8 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+
+pub use page::{DirPage, MAX_PAGE, Page};
 
 /// What a sandbox is made of, after defaults and server limits were applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,8 +369,8 @@ pub trait Provider: Send + Sync + 'static {
     async fn write_file(&self, id: &str, path: &str, mode: Option<u32>, body: ByteStream)
     -> Result<u64, ProviderError>;
 
-    /// Entries of a directory, in name order.
-    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError>;
+    /// A page of the entries of a directory, in name order. Each page is of the directory as it is then.
+    async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError>;
 
     /// One file or directory.
     async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError>;

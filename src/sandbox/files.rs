@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{Caller, SandboxError, SandboxId, SandboxManager};
-use crate::provider::{ByteStream, FileInfo, ProviderError};
+use crate::provider::{ByteStream, DirPage, FileInfo, Page, ProviderError};
 
 impl SandboxManager {
     /// Contents of a regular file.
@@ -37,13 +37,19 @@ impl SandboxManager {
         Ok(written)
     }
 
-    /// Entries of a directory, in name order.
+    /// A page of the entries of a directory, in name order.
     ///
     /// # Errors
     /// See [`SandboxManager::read_file`].
-    pub async fn list_dir(&self, caller: &Caller, id: &SandboxId, path: &str) -> Result<Vec<FileInfo>, SandboxError> {
+    pub async fn list_dir(
+        &self,
+        caller: &Caller,
+        id: &SandboxId,
+        path: &str,
+        page: Page,
+    ) -> Result<DirPage, SandboxError> {
         let sandbox = self.running(caller, id)?;
-        named(id, sandbox.provider()?.list_dir(id.as_str(), path).await)
+        named(id, sandbox.provider()?.list_dir(id.as_str(), path, page).await)
     }
 
     /// One file or directory.

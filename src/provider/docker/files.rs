@@ -14,7 +14,7 @@ use super::{container, errno, script};
 use crate::config::hex;
 use crate::provider::archive::{EntryKind, Reader};
 use crate::provider::path_pattern::PathPattern;
-use crate::provider::{ByteStream, FileInfo, ProviderError};
+use crate::provider::{ByteStream, DirPage, FileInfo, Page, ProviderError};
 
 /// Most bytes that the entries of one directory may take to tell.
 const MAX_LISTING: usize = 32 << 20;
@@ -309,11 +309,11 @@ pub async fn write(
     }
 }
 
-/// Entries of a directory, in name order.
+/// A page of the entries of a directory, in name order. The container lists all of it for each page.
 ///
 /// # Errors
 /// See [`look`].
-pub async fn list(engine: &Arc<Engine>, container: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+pub async fn list(engine: &Arc<Engine>, container: &str, path: &str, page: &Page) -> Result<DirPage, ProviderError> {
     const SCRIPT: &str = include_str!("scripts/list.sh");
     let (found, _) = follow(engine, container, path).await?;
     if !found.is_directory() {
@@ -324,12 +324,12 @@ pub async fn list(engine: &Arc<Engine>, container: &str, path: &str) -> Result<V
     if finished.status != 0 {
         return Err(errno::of_script(path, &finished));
     }
-    parse_listing(path, &finished.output)
+    page.of(parse_listing(path, &finished.output)?)
 }
 
 /// Reads what `list.sh` writes: for each entry `META/./NAME/` and a newline. A later one of the same name wins: it is
 /// about what a link leads to.
-fn parse_listing(directory: &str, listing: &[u8]) -> Result<Vec<FileInfo>, ProviderError> {
+fn parse_listing(directory: &str, listing: &[u8]) -> Result<Vec<(Vec<u8>, FileInfo)>, ProviderError> {
     let broken = || ProviderError::Internal(format!("the listing of {directory} cannot be read"));
     let base = directory.trim_end_matches('/');
     let mut fields = listing.split(|byte| *byte == b'/');
@@ -349,7 +349,7 @@ fn parse_listing(directory: &str, listing: &[u8]) -> Result<Vec<FileInfo>, Provi
     }
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_unstable_by_key(|(name, _)| *name);
-    Ok(entries.into_iter().map(|(_, info)| info).collect())
+    Ok(entries.into_iter().map(|(name, info)| (name.to_vec(), info)).collect())
 }
 
 /// Reads `MODE SIZE SECONDS DATE TIME.NANOSECONDS ZONE`.

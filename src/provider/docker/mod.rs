@@ -27,8 +27,8 @@ pub use self::config::{DockerConfig, PullPolicy};
 use self::container::Maker;
 use self::engine::Engine;
 use super::{
-    ByteStream, Capabilities, ExecSpec, Execution, FileInfo, Provider, ProviderError, PullProgress, SandboxSpec,
-    SandboxUsage,
+    ByteStream, Capabilities, DirPage, ExecSpec, Execution, FileInfo, Page, Provider, ProviderError, PullProgress,
+    SandboxSpec, SandboxUsage,
 };
 
 /// Sandboxes as containers.
@@ -127,8 +127,8 @@ impl Provider for DockerProvider {
         files::write(&self.engine, &container::name(id), path, mode, body).await
     }
 
-    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
-        files::list(&self.engine, &container::name(id), path).await
+    async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
+        files::list(&self.engine, &container::name(id), path, &page).await
     }
 
     async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError> {

@@ -2,21 +2,30 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
 use super::blocking;
 use super::kept_files::Files;
+use crate::provider::page::cursor;
 use crate::provider::path_pattern::PathPattern;
-use crate::provider::{ByteStream, FileInfo, ProviderError};
-use crate::vfs::{Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
+use crate::provider::{ByteStream, DirPage, FileInfo, Page, ProviderError};
+use crate::vfs::{DirSnapshot, Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
 
 /// Bytes of one piece of a file that is read.
 const CHUNK: usize = 64 << 10;
 
 /// Bytes of an upload that may be in memory before they go to the disk.
 const MAX_RESIDENT: u64 = 1 << 20;
+
+/// A directory of up to this many entries, none of them a link, is listed at once: some 50 µs. Anything larger is worth
+/// the way to another thread.
+const INLINE_ENTRIES: usize = 128;
+
+/// A page of a listing ends after this long, however few entries it has: to follow a link takes up to 3 ms.
+const PAGE_TIME: Duration = Duration::from_millis(50);
 
 /// A file's contents.
 pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
@@ -124,18 +133,39 @@ pub async fn write(files: &Files, path: &str, mode: Option<u32>, mut body: ByteS
     Ok(written)
 }
 
-/// Entries of a directory, in name order.
-pub fn list(fs: &Fs, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+/// A page of the entries of a directory, in name order.
+pub async fn list(fs: &Fs, path: &str, page: &Page) -> Result<DirPage, ProviderError> {
     let options = OpenOptions {
         directory: true,
         ..OpenOptions::default()
     };
+    let after = page.after_name()?.unwrap_or_default();
     let handle = fs
         .open(ROOT, path.as_bytes(), &options)
         .map_err(|error| failure(path, error))?;
     let entries = handle.read_dir().map_err(|error| failure(path, error.into()))?;
-    let base = path.trim_end_matches('/');
-    let infos = entries.iter().filter_map(|entry| {
+    let is_small = entries.len() <= INLINE_ENTRIES && entries.iter().all(|entry| entry.kind != FileKind::Symlink);
+    let (base, limit) = (path.trim_end_matches('/').to_owned(), page.size());
+    let tell = move || Ok(tell_page(&handle, &entries, &after, &base, limit));
+    // Also what is left of a large directory that was removed meanwhile is dropped elsewhere.
+    if is_small { tell() } else { blocking(tell).await }
+}
+
+fn tell_page(handle: &Handle, entries: &DirSnapshot, after: &[u8], base: &str, limit: usize) -> DirPage {
+    let fs = handle.fs();
+    let start = Instant::now();
+    let mut infos = Vec::new();
+    let mut last: Option<&[u8]> = None;
+    for entry in entries.after(after) {
+        if let Some(last) = last
+            && (infos.len() == limit || start.elapsed() > PAGE_TIME)
+        {
+            return DirPage {
+                entries: infos,
+                next: Some(cursor(last)),
+            };
+        }
+        last = Some(entry.name);
         // What a link points to, or the link itself when that leads nowhere. An entry removed meanwhile is left out.
         let stat = match entry.kind {
             FileKind::Symlink => fs
@@ -144,9 +174,12 @@ pub fn list(fs: &Fs, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
             _ => fs.stat(entry.ino).map_err(PathError::from),
         };
         let name = String::from_utf8_lossy(entry.name);
-        Some(info(format!("{base}/{name}"), &stat.ok()?))
-    });
-    Ok(infos.collect())
+        infos.extend(stat.ok().map(|stat| info(format!("{base}/{name}"), &stat)));
+    }
+    DirPage {
+        entries: infos,
+        next: None,
+    }
 }
 
 /// One file or directory.
@@ -329,6 +362,28 @@ mod tests {
         let broken = vec![Ok("new".into()), Err(ProviderError::Invalid("gone".to_owned()))];
         assert!(write(&files, "/dir/file", None, body(broken)).await.is_err());
         assert_eq!(contents(&fs, "/dir/file").await, b"old");
-        assert_eq!(list(&fs, "/dir").unwrap().len(), 1);
+        assert_eq!(list(&fs, "/dir", &Page::default()).await.unwrap().entries.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_listed_in_pages_without_gaps() {
+        let (fs, _) = files();
+        for number in 0..300 {
+            fs.mkdir(ROOT, format!("/dir/{number:03}").as_bytes(), 0o755).unwrap();
+        }
+        fs.symlink(b"nowhere", ROOT, b"/dir/link").unwrap();
+        fs.symlink(b"nowhere", ROOT, b"/dir/\xff\xfe").unwrap();
+        let mut page = Page { after: None, limit: 7 };
+        let mut names = Vec::new();
+        for _ in 0..200 {
+            let found = list(&fs, "/dir/", &page).await.unwrap();
+            assert!(found.entries.len() <= 7);
+            names.extend(found.entries.into_iter().map(|info| info.path));
+            let Some(next) = found.next else { break };
+            page.after = Some(next);
+        }
+        let mut expected: Vec<String> = (0..300).map(|number| format!("/dir/{number:03}")).collect();
+        expected.extend(["/dir/link".to_owned(), "/dir/\u{fffd}\u{fffd}".to_owned()]);
+        assert_eq!(names, expected);
     }
 }

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    ByteStream, Capabilities, ExecSpec, Execution, FileInfo, Network, Provider, ProviderError, PullProgress,
-    SandboxSpec, SandboxUsage,
+    ByteStream, Capabilities, DirPage, ExecSpec, Execution, FileInfo, Network, Page, Provider, ProviderError,
+    PullProgress, SandboxSpec, SandboxUsage,
 };
 use crate::image::ImageStore;
 use crate::kernel::{self, Kernel, Runtime};
@@ -245,8 +245,8 @@ impl Provider for WasmProvider {
         Ok(written)
     }
 
-    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
-        files::list(self.machine(id)?.kernel.fs(), path)
+    async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
+        files::list(self.machine(id)?.kernel.fs(), path, &page).await
     }
 
     async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError> {
