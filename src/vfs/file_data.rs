@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
 use super::charge;
 use super::chunk_file::Slot;
+use super::chunk_map::{ChunkMap, MAX_CHUNKS, Removed};
 use super::error::{Error, Result};
 
 /// Read-only bytes that many files can share, for example a mapped image file.
@@ -23,6 +22,9 @@ pub(super) const CHUNK: u64 = 64 * 1024;
 pub(super) struct Chunk {
     /// The layer that is charged for it.
     pub(super) layer: u64,
+    /// It is charged as if it had at least this many bytes: so much can be written without a further charge. What has no
+    /// bytes yet takes no memory.
+    pub(super) reserved: u32,
     pub(super) data: ChunkData,
 }
 
@@ -87,15 +89,44 @@ impl ChunkData {
 }
 
 impl Chunk {
-    fn charge(&self) -> u64 {
-        charge::blocks(self.data.len() as u64)
+    /// A chunk without bytes that is charged for `len`.
+    pub(super) fn zeros(layer: u64, len: u32) -> Self {
+        Self {
+            layer,
+            reserved: len,
+            data: ChunkData::Memory(Arc::default()),
+        }
+    }
+
+    /// Bytes charged for it.
+    pub(super) fn charge(&self) -> u64 {
+        charge::blocks((self.data.len() as u64).max(self.reserved.into()))
+    }
+
+    /// Whether it has no bytes, and is charged for all it can have.
+    pub(super) fn is_whole_of_zeros(&self) -> bool {
+        self.data.len() == 0 && u64::from(self.reserved) == CHUNK
+    }
+
+    /// Charges it to `layer`.
+    fn take_over(&mut self, layer: u64) {
+        if self.layer != layer {
+            self.layer = layer;
+            self.reserved = 0;
+        }
+    }
+
+    /// Charges it to `layer`, as if it had at least `len` bytes.
+    pub(super) fn reserve(&mut self, layer: u64, len: u32) {
+        self.take_over(layer);
+        self.reserved = self.reserved.max(len);
     }
 }
 
 /// Identity, for finding what two versions of a file do not share.
 impl PartialEq for Chunk {
     fn eq(&self, other: &Self) -> bool {
-        self.layer == other.layer && self.data.is(&other.data)
+        self.layer == other.layer && self.reserved == other.reserved && self.data.is(&other.data)
     }
 }
 
@@ -135,9 +166,7 @@ impl Extent {
 pub(super) struct FileData {
     size: u64,
     extent: Option<Extent>,
-    chunks: OrdMap<u32, Chunk>,
-    /// Bytes charged for the chunks whose layer is that of the inode.
-    charged: u64,
+    chunks: ChunkMap,
 }
 
 impl FileData {
@@ -166,14 +195,9 @@ impl FileData {
         self.size
     }
 
-    /// Bytes charged to the layer that owns the inode.
-    pub(super) fn charged(&self) -> u64 {
-        self.charged
-    }
-
-    /// Tells that another layer takes over the inode: none of the chunks so far is charged to it.
-    pub(super) fn forget_charge(&mut self) {
-        self.charged = 0;
+    /// Bytes charged to `layer`, the one that owns the inode.
+    pub(super) fn charged(&self, layer: u64) -> u64 {
+        self.chunks.sums().charged_to(layer)
     }
 
     /// Tells what is known of the contents without reading them.
@@ -183,8 +207,8 @@ impl FileData {
             tell(extent.start as u64);
             tell(extent.len);
         }
-        for (index, chunk) in &self.chunks {
-            tell(u64::from(*index));
+        for (index, chunk) in self.chunks.iter() {
+            tell(u64::from(index));
             tell(chunk.data.len() as u64);
         }
     }
@@ -194,7 +218,7 @@ impl FileData {
         self.size == other.size && self.extent_len() == other.extent_len() && self.chunks.ptr_eq(&other.chunks)
     }
 
-    pub(super) fn chunks(&self) -> &OrdMap<u32, Chunk> {
+    pub(super) fn chunks(&self) -> &ChunkMap {
         &self.chunks
     }
 
@@ -210,10 +234,8 @@ impl FileData {
 
     /// Puts other bytes, equal to those of `old`, in the place of chunk `index`, if that is still `old`.
     pub(super) fn replace_chunk(&mut self, index: u32, old: &ChunkData, new: &ChunkData) {
-        if let Some(chunk) = self.chunks.get_mut(&index)
-            && chunk.data.is(old)
-        {
-            chunk.data = new.clone();
+        if self.chunks.get(index).is_some_and(|chunk| chunk.data.is(old)) {
+            self.chunks.update(index, |chunk| chunk.data = new.clone());
         }
     }
 
@@ -229,41 +251,54 @@ impl FileData {
     }
 
     /// Sets or removes a chunk as it was kept. `None` if there is none to be removed, or none can be there.
-    pub(super) fn restore_chunk(&mut self, layer: u64, index: u32, chunk: Option<Chunk>) -> Option<()> {
-        if u64::from(index) >= MAX_FILE_SIZE / CHUNK {
+    pub(super) fn restore_chunk(&mut self, index: u32, chunk: Option<Chunk>) -> Option<()> {
+        if index >= MAX_CHUNKS {
             return None;
         }
-        let removes = chunk.is_none();
-        let charge = |chunk: &Chunk| if chunk.layer == layer { chunk.charge() } else { 0 };
-        self.charged += chunk.as_ref().map_or(0, charge);
-        let before = match chunk {
-            Some(chunk) => self.chunks.insert(index, chunk),
-            None => self.chunks.remove(&index),
-        };
-        self.charged -= before.as_ref().map_or(0, charge);
-        (before.is_some() || !removes).then_some(())
+        match chunk {
+            Some(chunk) => drop(self.chunks.insert(index, chunk)),
+            None => drop(self.chunks.remove(index)?),
+        }
+        Some(())
+    }
+
+    /// Changes a chunk as it was kept: `layer` is charged for `len` bytes at least. `None` if there is none.
+    pub(super) fn restore_reservation(&mut self, layer: u64, index: u32, len: u32) -> Option<()> {
+        self.chunks.update(index, |chunk| chunk.reserve(layer, len))
+    }
+
+    /// Puts `count` whole chunks of zeros where nothing is, as was kept. `None` if they cannot be there.
+    pub(super) fn restore_zeros(&mut self, layer: u64, index: u32, count: u32) -> Option<()> {
+        let end = index.checked_add(count).filter(|&end| end <= MAX_CHUNKS)?;
+        self.chunks.reserve(layer, index, end, usize::MAX);
+        Some(())
     }
 
     /// What [`Self::charged`] has to be, counted anew.
     #[cfg(test)]
     pub(super) fn recount(&self, layer: u64) -> u64 {
-        self.chunks
-            .values()
-            .filter(|chunk| chunk.layer == layer)
-            .map(Chunk::charge)
-            .sum()
+        let own = self.chunks.iter().filter(|(_, chunk)| chunk.layer == layer);
+        own.map(|(_, chunk)| chunk.charge()).sum()
+    }
+
+    /// What [`Self::stored`] has to be, counted anew.
+    #[cfg(test)]
+    pub(super) fn recount_stored(&self) -> u64 {
+        let chunks: u64 = self.chunks.iter().map(|(_, chunk)| chunk.charge()).sum();
+        let shown = self.extent_len().unwrap_or(0);
+        let visible = stretches(0, shown).filter(|(index, _)| self.chunks.get(*index).is_none());
+        chunks + visible.map(|(_, len)| charge::blocks(len as u64)).sum::<u64>()
     }
 
     /// Bytes stored for the file, in its chunks or in the blob.
     pub(super) fn stored(&self) -> u64 {
-        let chunks: u64 = self.chunks.values().map(Chunk::charge).sum();
+        let chunks = self.chunks.sums().charge;
         let Some(extent) = &self.extent else { return chunks };
-        let end = u32::try_from(extent.len.div_ceil(CHUNK)).unwrap_or(u32::MAX);
-        let hidden: u64 = self
-            .chunks
-            .range(..end)
-            .map(|(&index, _)| charge::blocks((extent.len - u64::from(index) * CHUNK).min(CHUNK)))
-            .sum();
+        let (last, start) = chunk_at(extent.len);
+        let mut hidden = self.chunks.sums_before(last).chunks * CHUNK;
+        if self.chunks.get(last).is_some() {
+            hidden += charge::blocks(extent.len - start);
+        }
         chunks + charge::blocks(extent.len).saturating_sub(hidden)
     }
 
@@ -278,7 +313,7 @@ impl FileData {
             let stretch = at..(start + CHUNK).min(end);
             let count = index_of(stretch.end - stretch.start);
             let out = &mut out[filled..filled + count];
-            let found = match (self.chunks.get(&index), &self.extent) {
+            let found = match (self.chunks.get(index), &self.extent) {
                 (Some(chunk), _) => chunk
                     .data
                     .read(index_of(at - start), index_of(stretch.end - start), out)?,
@@ -299,14 +334,14 @@ impl FileData {
     /// Writes as much of `data` at `offset` as `available` further bytes of charge allow, and returns how much.
     /// The caller has checked that the end is within [`MAX_FILE_SIZE`].
     pub(super) fn write(&mut self, layer: u64, offset: u64, data: &[u8], available: u64) -> Result<usize> {
-        let allowed = self.charged.saturating_add(available);
+        let allowed = self.charged(layer).saturating_add(available);
         let mut written = 0;
         while written < data.len() {
             let at = offset + written as u64;
             let (index, start) = chunk_at(at);
             let begin = index_of(at - start);
             let wanted = begin + (data.len() - written).min(index_of(CHUNK) - begin);
-            let end = self.affordable(layer, index, wanted, allowed.saturating_sub(self.charged));
+            let end = self.affordable(layer, index, wanted, allowed.saturating_sub(self.charged(layer)));
             if end <= begin {
                 break;
             }
@@ -330,51 +365,82 @@ impl FileData {
         Ok(written)
     }
 
-    /// Stores zeros wherever `offset..offset + len` holds nothing yet, so that writing there needs no further charge.
-    /// All or nothing.
-    pub(super) fn allocate(&mut self, layer: u64, offset: u64, len: u64, available: u64) -> Result<()> {
-        let end = offset
-            .checked_add(len)
-            .filter(|&end| end <= MAX_FILE_SIZE)
-            .ok_or(Error::TooBig)?;
-        // Checked first for the whole stretch, so that a length of a TiB does not walk 16 million chunks.
-        if charge::blocks(len) > available.saturating_add(self.charged) {
-            return Err(Error::NoSpace);
-        }
-        let mut needed = 0u64;
-        for (index, stop) in stretches(offset, end) {
-            let (held, charged) = self.held(layer, index);
-            needed += charge::blocks(held.max(stop) as u64).saturating_sub(charged);
-        }
-        if needed > available {
-            return Err(Error::NoSpace);
-        }
-        for (index, stop) in stretches(offset, end) {
-            let (held, charged) = self.held(layer, index);
-            if held < stop || charged == 0 {
-                self.edit(layer, index, false, |bytes| extend(bytes, stop))?;
-            }
-        }
-        self.size = self.size.max(end);
-        Ok(())
+    /// Bytes that are still to be charged before nothing in the chunks from `first` on up to byte `end` needs a further
+    /// charge to be written.
+    pub(super) fn unallocated(&self, layer: u64, first: u32, end: u64) -> u64 {
+        let Some((last, stop)) = last_stretch(first, end) else {
+            return 0;
+        };
+        let charged_before = |index| self.chunks.sums_before(index).charged_to(layer);
+        let whole = u64::from(last - first) * CHUNK - (charged_before(last) - charged_before(first));
+        let (held, charged) = self.held(layer, last);
+        whole + charge::blocks(held.max(stop) as u64).saturating_sub(charged)
     }
 
-    /// Cuts the file or extends it with a hole. The caller has checked `size` against [`MAX_FILE_SIZE`].
-    pub(super) fn set_size(&mut self, layer: u64, size: u64) {
+    /// Charges chunks from `first` on up to byte `end` so that nothing there needs a further charge to be written, and
+    /// returns the number of the first chunk that was not reached; the work is bounded. Takes memory only where the blob
+    /// shows through.
+    pub(super) fn allocate(&mut self, layer: u64, first: u32, end: u64) -> u32 {
+        /// Most chunks that are copied from the blob.
+        const COPIES: usize = 4;
+        /// Most chunks, and stretches without any, that are charged.
+        const VISITS: usize = 512;
+        let Some((last, stop)) = last_stretch(first, end) else {
+            return first;
+        };
+        let shown = self.extent_len().unwrap_or(0).div_ceil(CHUNK);
+        let shown = u32::try_from(shown).unwrap_or(MAX_CHUNKS).min(last);
+        let mut index = first;
+        let mut copies = 0;
+        for _ in 0..VISITS {
+            if index >= shown || copies == COPIES {
+                break;
+            }
+            copies += self.allocate_chunk(layer, index, CHUNK as usize);
+            index += 1;
+        }
+        if index < shown {
+            return index;
+        }
+        index = self.chunks.reserve(layer, index, last, VISITS);
+        if index == last {
+            self.allocate_chunk(layer, last, stop);
+            index += 1;
+        }
+        index
+    }
+
+    /// Charges chunk `index` for `len` bytes at least, and returns how many chunks were copied for that.
+    fn allocate_chunk(&mut self, layer: u64, index: u32, len: usize) -> usize {
+        let shown = self.original(index);
+        let copies = usize::from(!shown.is_empty() && self.chunks.get(index).is_none());
+        if copies > 0 {
+            let chunk = Chunk {
+                layer,
+                reserved: 0,
+                data: ChunkData::Memory(Arc::new(shown.to_vec())),
+            };
+            self.chunks.insert(index, chunk);
+        }
+        self.chunks
+            .reserve_chunk(layer, index, u32::try_from(len).unwrap_or(CHUNK as u32));
+        copies
+    }
+
+    /// Grows the file to at least `size`, with a hole.
+    pub(super) fn grow(&mut self, size: u64) {
+        self.size = self.size.max(size);
+    }
+
+    /// Cuts the file or extends it with a hole, and returns the chunks that go. The caller has checked `size` against
+    /// [`MAX_FILE_SIZE`].
+    pub(super) fn set_size(&mut self, layer: u64, size: u64) -> Removed {
+        let mut removed = Removed::default();
         if size < self.size {
             let (index, start) = chunk_at(size);
             let keep = index_of(size - start);
-            let (below, at, above) = self.chunks.split_lookup(&index);
-            self.charged -= above
-                .values()
-                .chain(at.iter())
-                .filter(|c| c.layer == layer)
-                .map(Chunk::charge)
-                .sum::<u64>();
-            self.chunks = below;
-            if let Some(chunk) = at.filter(|_| keep > 0) {
-                self.charged += if chunk.layer == layer { chunk.charge() } else { 0 };
-                self.chunks.insert(index, chunk);
+            removed = self.chunks.cut(index + u32::from(keep > 0));
+            if keep > 0 {
                 self.shorten(layer, index, keep);
             }
             match &mut self.extent {
@@ -384,11 +450,12 @@ impl FileData {
             }
         }
         self.size = size;
+        removed
     }
 
     /// How many bytes chunk `index` holds (or would, once copied from the blob) and how many are charged for it.
     fn held(&self, layer: u64, index: u32) -> (usize, u64) {
-        match self.chunks.get(&index) {
+        match self.chunks.get(index) {
             Some(chunk) if chunk.layer == layer => (chunk.data.len(), chunk.charge()),
             Some(chunk) => (chunk.data.len(), 0),
             None => (self.original(index).len(), 0),
@@ -418,8 +485,7 @@ impl FileData {
     /// Lets `change` edit chunk `index`, which becomes private to `layer`, and keeps the charge right. With `replaces`
     /// the edit begins with no bytes instead of the present ones.
     fn edit(&mut self, layer: u64, index: u32, replaces: bool, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let present = self.chunks.get(&index);
-        let before = present.filter(|chunk| chunk.layer == layer).map_or(0, Chunk::charge);
+        let present = self.chunks.get(index);
         let fresh = match present {
             Some(Chunk {
                 data: ChunkData::Memory(_),
@@ -430,33 +496,40 @@ impl FileData {
             None => Some(self.original(index).to_vec()),
         };
         if let Some(bytes) = fresh {
-            let data = ChunkData::Memory(Arc::new(bytes));
-            self.chunks.insert(index, Chunk { layer, data });
+            let own = present.filter(|chunk| chunk.layer == layer);
+            let chunk = Chunk {
+                layer,
+                reserved: own.map_or(0, |chunk| chunk.reserved),
+                data: ChunkData::Memory(Arc::new(bytes)),
+            };
+            self.chunks.insert(index, chunk);
         }
-        let Some(chunk) = self.chunks.get_mut(&index) else {
-            return Ok(());
-        };
-        chunk.layer = layer;
-        if let ChunkData::Memory(bytes) = &mut chunk.data {
-            change(Arc::make_mut(bytes));
-        }
-        self.charged = self.charged - before + chunk.charge();
+        self.chunks.update(index, |chunk| {
+            chunk.take_over(layer);
+            if let ChunkData::Memory(bytes) = &mut chunk.data {
+                change(Arc::make_mut(bytes));
+            }
+        });
         Ok(())
     }
 
     /// Cuts chunk `index`, which becomes private to `layer`, to at most `keep` bytes. Needs nothing from the disk, so
     /// that it cannot fail.
     fn shorten(&mut self, layer: u64, index: u32, keep: usize) {
-        let Some(chunk) = self.chunks.get_mut(&index).filter(|chunk| chunk.data.len() > keep) else {
+        let is_longer = |chunk: &Chunk| chunk.data.len().max(chunk.reserved as usize) > keep;
+        if !self.chunks.get(index).is_some_and(is_longer) {
             return;
-        };
-        let before = if chunk.layer == layer { chunk.charge() } else { 0 };
-        chunk.layer = layer;
-        match &mut chunk.data {
-            ChunkData::Memory(bytes) => shorten(Arc::make_mut(bytes), keep),
-            ChunkData::Stored { len, .. } => *len = u32::try_from(keep).unwrap_or(*len),
         }
-        self.charged = self.charged - before + chunk.charge();
+        let len = u32::try_from(keep).unwrap_or(CHUNK as u32);
+        self.chunks.update(index, |chunk| {
+            chunk.take_over(layer);
+            chunk.reserved = chunk.reserved.min(len);
+            match &mut chunk.data {
+                ChunkData::Memory(bytes) if bytes.len() > keep => shorten(Arc::make_mut(bytes), keep),
+                ChunkData::Memory(_) => {}
+                ChunkData::Stored { len: present, .. } => *present = len.min(*present),
+            }
+        });
     }
 }
 
@@ -466,7 +539,14 @@ fn chunk_at(offset: u64) -> (u32, u64) {
     (index, u64::from(index) * CHUNK)
 }
 
+/// The last chunk that lies before byte `end`, if that is not before `first`, and where `end` is inside it.
+fn last_stretch(first: u32, end: u64) -> Option<(u32, usize)> {
+    let (last, start) = chunk_at(end.checked_sub(1)?);
+    (last >= first).then(|| (last, index_of(end - start)))
+}
+
 /// The chunks that `offset..end` touches, each with the end of the touched part inside it.
+#[cfg(test)]
 fn stretches(offset: u64, end: u64) -> impl Iterator<Item = (u32, usize)> {
     let first = chunk_at(offset).0;
     let last = if end > offset { chunk_at(end - 1).0 + 1 } else { first };

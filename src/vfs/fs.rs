@@ -1,5 +1,6 @@
 //! The filesystem and its operations on paths.
 
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -59,6 +60,12 @@ pub enum NodeKind {
 #[derive(Clone)]
 pub struct Fs {
     state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for Fs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fs").finish_non_exhaustive()
+    }
 }
 
 fn system_time() -> u64 {

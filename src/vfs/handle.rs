@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::charge::Quota;
 use super::error::{Error, Result};
-use super::file_data::{FileData, MAX_FILE_SIZE};
+use super::file_data::{CHUNK, FileData, MAX_FILE_SIZE};
 use super::fs::Fs;
 use super::node::{Content, Entries, Entry, FileKind, Ino, Name, Stat};
 use super::state::State;
@@ -93,9 +93,32 @@ impl Handle {
         self.fs.state().set_len(self.ino, len)
     }
 
-    /// Makes room, so that writing to these bytes cannot fail for want of space (`posix_fallocate`). All or nothing.
+    /// Makes room, so that writing to these bytes cannot fail for want of space (`posix_fallocate`). All or nothing. Takes
+    /// memory only where the image's bytes show through.
+    ///
+    /// # Errors
+    /// As [`Self::allocate_slices`].
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.fs.state().allocate(self.ino, offset, len)
+        let mut slices = self.allocate_slices(offset, len)?;
+        while !slices.step()? {}
+        Ok(())
+    }
+
+    /// Begins what [`Self::allocate`] does, for a caller that has to be interruptible: all of the room is charged at once,
+    /// and the file has its new size. [`AllocateSlices::step`] does the rest.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if the quota has no room for all of it, [`Error::TooBig`] beyond [`MAX_FILE_SIZE`],
+    /// [`Error::Invalid`] if `len` is 0 or it is no regular file, [`Error::IsDir`].
+    pub fn allocate_slices(&self, offset: u64, len: u64) -> Result<AllocateSlices> {
+        let Unallocated { first, end, reserved } = self.fs.state().begin_allocating(self.ino, offset, len)?;
+        Ok(AllocateSlices {
+            fs: self.fs.clone(),
+            ino: self.ino,
+            next: first,
+            end,
+            reserved,
+        })
     }
 
     /// The entries of the directory as they are now, without `.` and `..`. Takes constant time.
@@ -109,6 +132,42 @@ impl Handle {
             parent: directory.parent,
             entries: directory.entries.clone(),
         })
+    }
+}
+
+/// Room in a file that is being made. Dropped early, it gives back what is left of the charge; what was done stays, as on
+/// Linux when the call is interrupted.
+#[derive(Debug)]
+pub struct AllocateSlices {
+    fs: Fs,
+    ino: Ino,
+    /// The first chunk that is not done.
+    next: u32,
+    end: u64,
+    /// Bytes charged for what is not done.
+    reserved: u64,
+}
+
+impl AllocateSlices {
+    /// Does a bounded part, some tens of microseconds without and 100 with copying from the image. `true` when all is done.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once the file is gone.
+    pub fn step(&mut self) -> Result<bool> {
+        let next = self
+            .fs
+            .state()
+            .allocate_some(self.ino, self.next, self.end, &mut self.reserved)?;
+        self.next = next.unwrap_or(self.next);
+        Ok(next.is_none())
+    }
+}
+
+impl Drop for AllocateSlices {
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            self.fs.state().account.refund(self.reserved, 0);
+        }
     }
 }
 
@@ -180,6 +239,16 @@ pub(super) fn following<'a>(entries: &'a Entries, name: Option<&[u8]>) -> Option
     }
 }
 
+/// Room that is charged but not made yet.
+struct Unallocated {
+    /// Its first chunk.
+    first: u32,
+    /// The byte after it.
+    end: u64,
+    /// The bytes charged.
+    reserved: u64,
+}
+
 fn file(state: &State, ino: Ino) -> Result<&FileData> {
     match &state.tree.existing(ino)?.content {
         Content::File(data) => Ok(data),
@@ -220,14 +289,46 @@ impl State {
         Ok(written)
     }
 
-    fn allocate(&mut self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+    /// Charges all the room and grows the file.
+    fn begin_allocating(&mut self, ino: Ino, offset: u64, len: u64) -> Result<Unallocated> {
         file(self, ino)?;
         if len == 0 {
             return Err(Error::Invalid);
         }
-        self.change_data(ino, Quota::Enforced, |file, layer, available| {
-            file.allocate(layer, offset, len, available)
-        })
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= MAX_FILE_SIZE)
+            .ok_or(Error::TooBig)?;
+        let first = u32::try_from(offset / CHUNK).map_err(|_| Error::TooBig)?;
+        let (layer, now) = (self.layer, self.now());
+        self.node_mut(ino, Quota::Enforced)?;
+        let reserved = file(self, ino)?.unallocated(layer, first, end);
+        self.account.charge(reserved, 0, Quota::Enforced)?;
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        if let Content::File(data) = &mut node.content {
+            data.grow(end);
+        }
+        node.mtime = now;
+        node.ctime = now;
+        Ok(Unallocated { first, end, reserved })
+    }
+
+    /// Makes a bounded part of the room from chunk `next` on up to byte `end`, whose charge is taken from `reserved`, and
+    /// returns the chunk to go on with; `None` when there is nothing left to be done. That is so, too, once somebody has cut
+    /// the file: as if all had been done before that.
+    fn allocate_some(&mut self, ino: Ino, next: u32, end: u64, reserved: &mut u64) -> Result<Option<u32>> {
+        let layer = self.layer;
+        let node = self.node_mut(ino, Quota::Exempt)?;
+        let Content::File(data) = &mut node.content else {
+            return Err(Error::Invalid);
+        };
+        if data.size() < end || data.unallocated(layer, next, end) > *reserved {
+            return Ok(None);
+        }
+        let before = data.charged(layer);
+        let next = data.allocate(layer, next, end);
+        *reserved -= data.charged(layer) - before;
+        Ok((u64::from(next) * CHUNK < end).then_some(next))
     }
 
     pub(super) fn set_len(&mut self, ino: Ino, len: u64) -> Result<()> {
@@ -255,9 +356,9 @@ impl State {
         let Content::File(data) = &mut node.content else {
             return Err(Error::Invalid);
         };
-        let before = data.charged();
+        let before = data.charged(layer);
         let result = change(data, layer, available);
-        let after = data.charged();
+        let after = data.charged(layer);
         if result.is_ok() {
             node.mtime = now;
             node.ctime = now;

@@ -9,6 +9,7 @@
 
 mod charge;
 mod chunk_file;
+mod chunk_map;
 mod durable;
 mod error;
 mod file_data;
@@ -31,7 +32,7 @@ pub use durable::{Durable, DurableError, Identity, Place, RecoverError, remove a
 pub use error::{Error, MountId, PathError, PathResult, Result};
 pub use file_data::{Blob, MAX_FILE_SIZE};
 pub use fs::{Fs, NodeKind, OpenOptions, TimeChange};
-pub use handle::{DirEntry, DirSnapshot, Handle};
+pub use handle::{AllocateSlices, DirEntry, DirSnapshot, Handle};
 pub use node::{FileKind, Ino, ROOT, Stat, Tree};
 pub use path::{MAX_NAME, MAX_PATH, MAX_SYMLINKS};
 pub use walk::WalkEntry;

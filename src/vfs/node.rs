@@ -164,7 +164,7 @@ impl Node {
     /// Bytes charged for the data, to the layer of the inode.
     pub(super) fn data_charge(&self) -> u64 {
         if let Content::File(data) = &self.content {
-            data.charged()
+            data.charged(self.layer)
         } else {
             0
         }

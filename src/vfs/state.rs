@@ -83,12 +83,7 @@ impl State {
             self.account.charge(bytes, 1, quota)?;
         }
         let node = Arc::make_mut(self.tree.nodes.get_mut(&ino.0).ok_or(Error::NotFound)?);
-        if node.layer != layer {
-            node.layer = layer;
-            if let Content::File(data) = &mut node.content {
-                data.forget_charge();
-            }
-        }
+        node.layer = layer;
         Ok(node)
     }
 

@@ -21,12 +21,15 @@ impl Fs {
                 let entries: u64 = directory.entries.keys().map(|name| super::charge::entry(name)).sum();
                 assert_eq!(entries, directory.entries_charge);
             }
+            if let Content::File(data) = &node.content {
+                assert_eq!(data.recount_stored(), data.stored());
+            }
             if node.layer == state.layer {
                 inodes += 1;
                 bytes += node.fixed_charge();
                 if let Content::File(data) = &node.content {
-                    assert_eq!(data.recount(state.layer), data.charged());
-                    bytes += data.charged();
+                    assert_eq!(data.recount(state.layer), data.charged(state.layer));
+                    bytes += data.charged(state.layer);
                 }
             }
         }
@@ -377,4 +380,113 @@ fn a_directory_listing_is_ordered_and_stable() {
     let names: Vec<_> = snapshot.iter().map(|entry| entry.name.to_vec()).collect();
     assert_eq!(names, [b"a", b"b", b"c"]);
     assert_eq!(snapshot.after(b"a").next().unwrap().name, b"b");
+}
+
+/// A file of `count` chunks of one byte.
+fn scattered(fs: &Fs, path: &str, count: u64) -> Handle {
+    put(fs, path, b"");
+    let file = open(fs, path);
+    for number in 0..count {
+        file.write_at(number << 16, b"x").unwrap();
+    }
+    file
+}
+
+#[test]
+fn stat_of_many_chunks_takes_no_longer_than_of_few() {
+    let fs = fs();
+    let (few, many) = (scattered(&fs, "/few", 10), scattered(&fs, "/many", 50_000));
+    let time = |file: &Handle| {
+        let start = std::time::Instant::now();
+        for _ in 0..2000 {
+            file.stat().unwrap();
+        }
+        start.elapsed()
+    };
+    let best = |file: &Handle| (0..5).map(|_| time(file)).min().unwrap();
+    let (few, many) = (best(&few), best(&many));
+    // It was 5000 times as long.
+    assert!(many < few * 20, "{few:?} {many:?}");
+}
+
+#[test]
+fn a_large_file_is_cut_short_without_visiting_its_chunks() {
+    let fs = fs();
+    let file = scattered(&fs, "/a", 50_000);
+    let start = std::time::Instant::now();
+    for size in (2_000u64..2_050).rev() {
+        file.set_len(size << 20).unwrap();
+    }
+    // Each took 20 ms in an optimised build, some 100 here.
+    assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+    fs.check_account();
+}
+
+#[test]
+fn allocated_space_takes_no_memory_and_is_done_in_slices() {
+    let fs = fs();
+    put(&fs, "/a", b"");
+    let file = open(&fs, "/a");
+    let start = std::time::Instant::now();
+    file.allocate(0, 1 << 38).unwrap();
+    // A quarter of a TiB would not fit.
+    assert!(fs.usage().bytes > 1 << 38);
+    assert!(start.elapsed().as_secs() < 5);
+    let mut bytes = [1; 8];
+    assert_eq!(file.read_at((1 << 38) - 8, &mut bytes), Ok(8));
+    assert_eq!(bytes, [0; 8]);
+    fs.unlink(ROOT, b"/a").unwrap();
+    drop(file);
+
+    let file = scattered(&fs, "/b", 5000);
+    let mut slices = file.allocate_slices(0, 5000 << 16).unwrap();
+    let usage = fs.usage();
+    let mut steps = 0;
+    while !slices.step().unwrap() {
+        steps += 1;
+    }
+    drop(slices);
+    // The most that one step may look at.
+    assert!(steps >= 5000 / 512, "{steps}");
+    assert_eq!(fs.usage(), usage);
+    let data: Vec<u8> = vec![7; 5000 << 16];
+    assert_eq!(file.write_at(0, &data), Ok(data.len()));
+    assert_eq!(fs.usage(), usage);
+    fs.check_account();
+}
+
+#[test]
+fn an_allocation_that_does_not_fit_changes_nothing() {
+    let fs = Fs::new(Limits {
+        max_bytes: 1 << 20,
+        max_inodes: 10,
+    });
+    put(&fs, "/a", b"abc");
+    let (file, usage) = (open(&fs, "/a"), fs.usage());
+    assert_eq!(file.allocate(0, 1 << 20), Err(Error::NoSpace));
+    assert_eq!((fs.usage(), file.size()), (usage, Ok(3)));
+    let slices = file.allocate_slices(0, 500_000).unwrap();
+    assert!(fs.usage().bytes > 500_000);
+    // Given up: the charge goes with it.
+    drop(slices);
+    assert_eq!(fs.usage(), usage);
+    fs.check_account();
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_allocated_keeps_no_charge() {
+    let fs = fs();
+    let file = scattered(&fs, "/a", 5000);
+    let mut slices = file.allocate_slices(0, 5000 << 16).unwrap();
+    assert_eq!(slices.step(), Ok(false));
+    file.set_len(0).unwrap();
+    let mut rest = file.allocate_slices(0, 5000 << 16).unwrap();
+    while !slices.step().unwrap() {}
+    drop(slices);
+    while !rest.step().unwrap() {}
+    drop(rest);
+    fs.check_account();
+    file.set_len(0).unwrap();
+    drop(file);
+    fs.check_account();
 }

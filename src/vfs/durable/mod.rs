@@ -159,7 +159,7 @@ impl Durable {
             bytes += node.fixed_charge() + node.data_charge();
             inodes += 1;
             let Content::File(data) = &node.content else { continue };
-            for chunk in data.chunks().values() {
+            for (_, chunk) in data.chunks().iter() {
                 if let ChunkData::Stored { slot, .. } = &chunk.data {
                     used.push(slot.number());
                     if !slot.is_intact() {
@@ -275,7 +275,7 @@ impl Durable {
         };
         let mut settled = Vec::new();
         let first = u32::try_from(from / CHUNK).unwrap_or(u32::MAX);
-        for (&index, chunk) in data.chunks().range(first..) {
+        for (index, chunk) in data.chunks().iter_from(first) {
             if let ChunkData::Memory(bytes) = &chunk.data
                 && bytes.len() as u64 == CHUNK
             {
@@ -354,23 +354,19 @@ impl Durable {
                 Some(Content::File(old)) => old,
                 _ => &nothing,
             };
-            for change in old.chunks().diff(new.chunks()) {
-                let (DiffItem::Add(index, chunk)
-                | DiffItem::Update {
-                    new: (index, chunk), ..
-                }) = change
-                else {
-                    continue;
-                };
-                if let Some(new) = self.settle(&chunk.data)? {
+            old.chunks().diff(new.chunks(), &mut |index, _, chunk| {
+                if let Some(chunk) = chunk
+                    && let Some(new) = self.settle(&chunk.data)?
+                {
                     settled.push(Settled {
                         ino: Ino(ino),
-                        index: *index,
+                        index,
                         old: chunk.data.clone(),
                         new,
                     });
                 }
-            }
+                Ok::<_, DurableError>(())
+            })?;
         }
         Ok(settled)
     }

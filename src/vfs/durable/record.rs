@@ -4,6 +4,7 @@
 //! have their length in front. A [`NODE`] item holds all of an inode but entries and chunks, of which the items that
 //! follow tell the changes.
 
+use std::io;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
@@ -11,7 +12,7 @@ use imbl::ordmap::DiffItem;
 use super::journal::RecordWriter;
 use super::{DurableError, INLINE, RecoverError};
 use crate::vfs::chunk_file::Recovery;
-use crate::vfs::file_data::{Chunk, ChunkData, FileData, MAX_FILE_SIZE, extend};
+use crate::vfs::file_data::{CHUNK, Chunk, ChunkData, FileData, MAX_FILE_SIZE, extend};
 use crate::vfs::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, Tree};
 use crate::vfs::path::{MAX_NAME, MAX_PATH};
 
@@ -31,6 +32,12 @@ const STORED: u8 = 6;
 const INLINED: u8 = 7;
 /// A chunk that file has no longer: number.
 const CHUNK_REMOVED: u8 = 8;
+/// The chunk told of before is charged as if it were longer: number, length. Not known to versions before 0150: they
+/// report the journal as damaged.
+const RESERVED: u8 = 9;
+/// Chunks of zeros without bytes, charged as whole ones, where the file has none: number of the first, how many. Not known
+/// to versions before 0150 either.
+const ZEROS: u8 = 10;
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -172,31 +179,75 @@ fn encode_entries(old: &Entries, new: &Directory, out: &mut RecordWriter<'_>) ->
 }
 
 fn encode_chunks(old: &FileData, new: &FileData, out: &mut RecordWriter<'_>) -> Result<(), DurableError> {
-    for change in old.chunks().diff(new.chunks()) {
-        out.item(|out| match change {
-            DiffItem::Add(index, chunk)
-            | DiffItem::Update {
-                new: (index, chunk), ..
-            } => match &chunk.data {
-                ChunkData::Stored { slot, .. } => {
-                    out.push(STORED);
-                    for number in [*index, slot.number(), slot.len(), slot.crc()] {
-                        put_number(out, number.into());
-                    }
-                }
-                ChunkData::Memory(bytes) => {
-                    out.push(INLINED);
-                    put_number(out, (*index).into());
-                    put_bytes(out, bytes);
-                }
-            },
-            DiffItem::Remove(index, _) => {
-                out.push(CHUNK_REMOVED);
-                put_number(out, (*index).into());
-            }
-        })?;
+    let mut zeros = Zeros::default();
+    old.chunks().diff(new.chunks(), &mut |index, old, new| {
+        if let (None, Some(new)) = (old, new)
+            && new.is_whole_of_zeros()
+        {
+            return zeros.add(index, out);
+        }
+        zeros.end(out)?;
+        out.item(|out| encode_chunk(index, new, out))
+    })?;
+    Ok(zeros.end(out)?)
+}
+
+/// Neighbouring chunks of zeros that are still to be told of.
+#[derive(Default)]
+struct Zeros {
+    first: u32,
+    count: u32,
+}
+
+impl Zeros {
+    fn add(&mut self, index: u32, out: &mut RecordWriter<'_>) -> io::Result<()> {
+        if self.count > 0 && self.first + self.count != index {
+            self.end(out)?;
+        }
+        if self.count == 0 {
+            self.first = index;
+        }
+        self.count += 1;
+        Ok(())
     }
-    Ok(())
+
+    fn end(&mut self, out: &mut RecordWriter<'_>) -> io::Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let count = std::mem::take(&mut self.count);
+        out.item(|out| {
+            out.push(ZEROS);
+            put_number(out, self.first.into());
+            put_number(out, count.into());
+        })
+    }
+}
+
+fn encode_chunk(index: u32, chunk: Option<&Chunk>, out: &mut Vec<u8>) {
+    let Some(chunk) = chunk else {
+        out.push(CHUNK_REMOVED);
+        put_number(out, index.into());
+        return;
+    };
+    match &chunk.data {
+        ChunkData::Stored { slot, .. } => {
+            out.push(STORED);
+            for number in [index, slot.number(), slot.len(), slot.crc()] {
+                put_number(out, number.into());
+            }
+        }
+        ChunkData::Memory(bytes) => {
+            out.push(INLINED);
+            put_number(out, index.into());
+            put_bytes(out, bytes);
+        }
+    }
+    if chunk.reserved > 0 {
+        out.push(RESERVED);
+        put_number(out, index.into());
+        put_number(out, chunk.reserved.into());
+    }
 }
 
 /// The fields of items that have not been read yet.
@@ -328,8 +379,20 @@ impl<'a> Replay<'a> {
             }
             CHUNK_REMOVED => {
                 let index = fields.short()?;
+                self.file()?.restore_chunk(index, None)?;
+            }
+            RESERVED => {
+                let (index, len) = (fields.short()?, fields.short()?);
                 let layer = self.layer;
-                self.file()?.restore_chunk(layer, index, None)?;
+                if u64::from(len) > CHUNK {
+                    return None;
+                }
+                self.file()?.restore_reservation(layer, index, len)?;
+            }
+            ZEROS => {
+                let (index, count) = (fields.short()?, fields.short()?);
+                let layer = self.layer;
+                self.file()?.restore_zeros(layer, index, count)?;
             }
             _ => return None,
         }
@@ -348,7 +411,6 @@ impl<'a> Replay<'a> {
         }
         let kind = fields.kind()?;
         let present = self.working.node(Ino(ino));
-        let is_of_image = present.is_some_and(|node| node.layer != self.layer);
         let content = match (kind, present.map(|node| &node.content)) {
             (FileKind::Regular, present) => {
                 let mut data = match present {
@@ -356,9 +418,6 @@ impl<'a> Replay<'a> {
                     None => FileData::default(),
                     Some(_) => return None,
                 };
-                if is_of_image {
-                    data.forget_charge();
-                }
                 let size = fields.number().filter(|size| *size <= MAX_FILE_SIZE)?;
                 data.restore(size, fields.number()?.checked_sub(1))?;
                 Content::File(data)
@@ -410,6 +469,11 @@ impl<'a> Replay<'a> {
 
     fn put_chunk(&mut self, index: u32, data: ChunkData) -> Option<()> {
         let layer = self.layer;
-        self.file()?.restore_chunk(layer, index, Some(Chunk { layer, data }))
+        let chunk = Chunk {
+            layer,
+            reserved: 0,
+            data,
+        };
+        self.file()?.restore_chunk(index, Some(chunk))
     }
 }

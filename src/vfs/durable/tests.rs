@@ -665,3 +665,35 @@ fn nonsense_in_a_record_is_refused_without_a_panic() {
         })
         .unwrap();
 }
+
+#[test]
+fn allocated_space_is_kept_without_its_zeros() {
+    let setting = Setting::new();
+    let files = setting.create();
+    put(files.fs(), "/a", b"abc");
+    let open = |path: &[u8]| files.fs().open(ROOT, path, &CREATE).unwrap();
+    open(b"/a").allocate(0, 100 << 20).unwrap();
+    open(b"/dir/large").allocate(0, 1 << 20).unwrap();
+    files.sync().unwrap();
+    // Only what the image showed is copied.
+    assert!(setting.occupied() < MIB as u64, "{}", setting.occupied());
+    let usage = files.fs().usage();
+    let back = setting.now().recover().unwrap();
+    assert_eq!(back.fs().usage(), usage);
+    back.fs().check_account();
+    let file = back.fs().open(ROOT, b"/a", &CREATE).unwrap();
+    assert_eq!(file.write_at(0, &bytes(3 * MIB, 1)), Ok(3 * MIB));
+    assert_eq!(back.fs().usage(), usage);
+    drop(file);
+    drop(back);
+    // Written to, cut, allocated again.
+    let file = open(b"/a");
+    file.write_at(0, &bytes(3 * MIB, 1)).unwrap();
+    file.write_at(50 << 20, b"x").unwrap();
+    files.sync().unwrap();
+    file.set_len(100_000).unwrap();
+    file.allocate(0, 1 << 20).unwrap();
+    drop(file);
+    files.sync().unwrap();
+    assert_kept(&setting, &files);
+}
