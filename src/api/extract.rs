@@ -1,5 +1,8 @@
 //! Reads requests strictly: whatever is wrong with one becomes a 400 or 413 that says so, in our error shape.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -17,6 +20,8 @@ use crate::sandbox::{Caller, SandboxId};
 const MAX_JSON_DEPTH: usize = 64;
 /// A JSON body may take this many times the longest pause, however steadily it drips.
 const MAX_PAUSES: u32 = 10;
+/// Most parameters of a query string. No route of ours takes more than ten.
+const MAX_QUERY_PARAMETERS: usize = 64;
 /// Longest path or pattern, bytes: `PATH_MAX` of Linux.
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -219,43 +224,46 @@ impl<S: Send + Sync> FromRequestParts<S> for AsCaller {
 }
 
 /// The parameters of the query string, each at most once.
-pub struct Query(Vec<(String, String)>);
+pub struct Query(BTreeMap<String, String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in parts
-            .uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (percent_decoded(name), percent_decoded(value)) else {
-                return Err(ApiError::bad_request(
-                    "the query string is not valid percent-encoded UTF-8",
-                ));
-            };
-            if pairs.iter().any(|(known, _)| *known == name) {
-                let shown: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+        parse_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+/// The parameters of a query string.
+fn parse_query(query: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut parameters = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        if parameters.len() == MAX_QUERY_PARAMETERS {
+            return Err(ApiError::bad_request(format!(
+                "the query string has more than {MAX_QUERY_PARAMETERS} parameters"
+            )));
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (Some(name), Some(value)) = (percent_decoded(name), percent_decoded(value)) else {
+            return Err(ApiError::bad_request(
+                "the query string is not valid percent-encoded UTF-8",
+            ));
+        };
+        match parameters.entry(name) {
+            Entry::Vacant(entry) => drop(entry.insert(value)),
+            Entry::Occupied(entry) => {
+                let shown: String = entry.key().chars().take(MAX_SHOWN_CHARS).collect();
                 return Err(ApiError::bad_request(format!("query parameter {shown} is given twice")));
             }
-            pairs.push((name, value));
         }
-        Ok(Self(pairs))
     }
+    Ok(parameters)
 }
 
 impl Query {
     /// A parameter that may be absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.0.get(name).map(String::as_str)
     }
 
     /// A parameter that must be there.
@@ -371,6 +379,29 @@ mod tests {
         assert_eq!(percent_decoded("a%20b+c%2F").as_deref(), Some("a b c/"));
         for text in ["%", "%2", "%zz", "%ff", "%C3"] {
             assert_eq!(percent_decoded(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn query_parameters_are_few_and_each_given_once() {
+        let parameters = parse_query("a=1&&b=%20&c").unwrap();
+        assert_eq!(parameters.get("b").map(String::as_str), Some(" "));
+        assert_eq!(parameters.get("c").map(String::as_str), Some(""));
+        for twice in ["a=1&a=2", "a=1&%61=2"] {
+            assert!(parse_query(twice).unwrap_err().message().contains("given twice"));
+        }
+        let many = |count: usize| (0..count).map(|n| format!("p{n}&")).collect::<String>();
+        assert_eq!(
+            parse_query(&many(MAX_QUERY_PARAMETERS)).unwrap().len(),
+            MAX_QUERY_PARAMETERS
+        );
+        for count in [MAX_QUERY_PARAMETERS + 1, 16_000] {
+            assert!(
+                parse_query(&many(count))
+                    .unwrap_err()
+                    .message()
+                    .contains("more than 64")
+            );
         }
     }
 

@@ -1,16 +1,35 @@
 //! Which web pages may use a server that asks for no API key.
 //!
-//! Such a server trusts whoever reaches it, and every page that its user opens runs on that user's machine. Two things
-//! give a page away: browsers send `Origin` when it is not ours, and `Host` is a name of the page's owner when that
-//! owner had the name point to this machine (DNS rebinding).
+//! Such a server trusts whoever reaches it, and every page that its user opens runs on that user's machine. Three things
+//! give a page away: browsers send `Origin` with most requests when it is not ours; they send `Sec-Fetch-Site` with
+//! every request, also with those that have no `Origin`, such as the one of an `<img>` (W3C Fetch Metadata); and `Host`
+//! is a name of the page's owner when that owner had the name point to this machine (DNS rebinding).
 
 use std::net::IpAddr;
 
+use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
 use crate::config::Config;
+
+/// How the page that makes a request stands to this server: `same-origin`, `same-site`, `cross-site`, or `none` for what
+/// the user typed.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The layer that refuses two `Host` or two `Origin` headers: which of them holds would be a guess, and a proxy in front
+/// may guess otherwise (RFC 9112, section 3.2).
+pub async fn refuse_ambiguous(request: Request, next: Next) -> Response {
+    for name in [header::HOST, header::ORIGIN] {
+        if request.headers().get_all(&name).iter().nth(1).is_some() {
+            return ApiError::bad_request(format!("the header {name} is given twice")).into_response();
+        }
+    }
+    next.run(request).await
+}
 
 /// Refuses a request that a foreign page may have made.
 pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -26,18 +45,25 @@ pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiE
             shown(host)
         )));
     }
-    let Some(origin) = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok()) else {
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok());
+    let page = origin.flatten();
+    if page.is_some_and(|page| config.cors.origins.iter().any(|known| known == page)) {
         return Ok(());
-    };
-    let page_host = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    let same = page_host.is_some() && page_host == host;
-    let allowed = origin.is_some_and(|origin| config.cors.origins.iter().any(|known| known == origin));
-    if same || allowed {
+    }
+    let page_host = page.and_then(|page| page.split_once("://")).map(|(_, host)| host);
+    let same_host = page_host.is_some() && page_host == host;
+    if (origin.is_none() || same_host) && !is_foreign(headers) {
         return Ok(());
     }
     Err(ApiError::forbidden(
         "requests from other web pages need a server with API keys, or their origin in cors.origins",
     ))
+}
+
+/// Whether a browser says that another site made the request. What is no browser says nothing.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 /// Whether a `Host` is one that only this machine's user can have meant. Behind an address that other machines reach,
@@ -142,6 +168,32 @@ mod tests {
             ("null", false),
         ] {
             assert_eq!(request(&config, "localhost:7423", Some(origin)), may, "{origin}");
+        }
+    }
+
+    #[test]
+    fn requests_that_a_browser_marks_as_foreign_are_refused() {
+        let mut config = Config::default();
+        config.cors.origins = vec!["https://app.example".to_owned()];
+        for (site, origin, may) in [
+            ("none", None, true),
+            ("same-origin", None, true),
+            ("same-origin", Some("http://localhost:7423"), true),
+            ("same-site", None, false),
+            ("cross-site", None, false),
+            ("cross-site", Some("http://localhost:7423"), false),
+            ("cross-site", Some("https://app.example"), true),
+            ("cross-site", Some("https://other.example"), false),
+            ("Cross-Site", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("localhost:7423"));
+            headers.insert(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            }
+            let checked = check(&config, &Uri::from_static("/api/v1/sandboxes"), &headers);
+            assert_eq!(checked.is_ok(), may, "{site} {origin:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ use super::api_keys::ApiKeys;
 use super::auth::{Guard, authenticate};
 use super::error::ApiError;
 use super::openapi::Document;
+use super::origin::refuse_ambiguous;
 use super::rate_limit::RateLimit;
 use super::request_id::name_request;
 use super::unread_body::drain_unread_body;
@@ -209,6 +210,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(drain_unread_body))
         .layer(cors)
+        .layer(from_fn(refuse_ambiguous))
         .layer(from_fn(name_request))
         .with_state(state)
 }

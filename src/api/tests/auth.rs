@@ -164,3 +164,32 @@ async fn a_foreign_web_page_cannot_use_a_server_without_keys() {
     answer(from("null")).await.assert_error(403, "forbidden");
     assert_eq!(answer(from(&server.base)).await.status, 201);
 }
+
+#[tokio::test]
+async fn request_that_a_browser_marks_as_cross_site_is_refused() {
+    let mut config = Config::default();
+    config.cors.origins = vec!["https://app.example".to_owned()];
+    let server = TestServer::with(config).await;
+    let sandbox = server.sandbox().await;
+    let from = |path: &str, site: &str| server.request("GET", path).header("Sec-Fetch-Site", site);
+    for path in [
+        "/sandboxes",
+        "/sandboxes/sb_aaaaaaaaaaaaaaaa",
+        &format!("{sandbox}/exec/ws"),
+    ] {
+        for site in ["cross-site", "same-site"] {
+            super::answer(from(path, site)).await.assert_error(403, "forbidden");
+        }
+    }
+    for site in ["same-origin", "none"] {
+        assert_eq!(super::answer(from("/sandboxes", site)).await.status, 200, "{site}");
+    }
+    let named = from("/sandboxes", "cross-site").header("Origin", "https://app.example");
+    assert_eq!(super::answer(named).await.status, 200);
+    // A link on another page may lead to the documentation.
+    let docs = server
+        .http
+        .get(format!("{}/docs", server.base))
+        .header("Sec-Fetch-Site", "cross-site");
+    assert_eq!(super::answer(docs).await.status, 200);
+}

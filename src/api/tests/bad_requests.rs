@@ -299,3 +299,44 @@ async fn bytes_that_are_no_http_do_not_stop_the_server() {
     assert!(garbage.await.unwrap().starts_with(b"HTTP/1.1 400"));
     assert_eq!(server.get("/health").await.status, 200);
 }
+
+#[tokio::test]
+async fn header_that_tells_who_asks_is_given_once() {
+    let server = TestServer::start().await;
+    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let send = |headers: &'static str| {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut connection = std::net::TcpStream::connect(&address).unwrap();
+            let request = format!("GET /api/v1/health HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    };
+    for headers in [
+        "Host: localhost\r\nHost: localhost\r\n",
+        "Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n",
+    ] {
+        let answer = send(headers).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(
+            answer.contains("\"code\":\"bad_request\"") && answer.contains("given twice"),
+            "{answer}"
+        );
+    }
+    let answer = send("Host: localhost\r\nOrigin: http://localhost\r\n").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn query_string_of_many_parameters_is_a_bad_request() {
+    let server = TestServer::start().await;
+    let files = format!("{}/files", server.sandbox().await);
+    let many: String = (0..6000).map(|n| format!("p{n}&")).collect();
+    server
+        .get(&format!("{files}?path=/a&{many}"))
+        .await
+        .assert_error(400, "bad_request");
+}
