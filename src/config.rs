@@ -304,8 +304,29 @@ pub enum AdmissionMode {
 pub struct Limits {
     /// Sandboxes that exist at once. Default 1000.
     pub max_sandboxes: usize,
-    /// Sandboxes that exist at once of one owner whose quota says nothing else; 0 is no limit. Default 0.
+    /// Sandboxes that exist at once of one owner whose quota says nothing else; 0 is no limit. Default 250. A sandbox
+    /// without an owner counts for its tenant only.
     pub max_sandboxes_per_owner: usize,
+    /// How much of what the server shares one tenant may hold, percent of what it holds and what is free together: of
+    /// memory and disk of sandboxes, of transfers, event streams, waiting creations and imports, and, on a server with
+    /// API keys, of requests at once. At 75, one tenant alone may hold three quarters of all there is, and further
+    /// tenants always find room. 100 is no share. Default 75.
+    pub tenant_share_percent: u8,
+    /// Memory of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the memory of the machine,
+    /// or of the server's control group, times `overcommit`.
+    pub max_total_memory_mb: Option<u64>,
+    /// Disk of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the size of the file system of
+    /// `data_dir` times `overcommit`.
+    pub max_total_disk_mb: Option<u64>,
+    /// How many times the machine's memory and disk may be promised to sandboxes. Most use little of what they ask
+    /// for; `memory_reserve_mb` holds when they do not. Default 32.
+    pub overcommit: u32,
+    /// Available memory of the machine, or of the server's control group, below which new sandboxes and commands are
+    /// refused with 503, MiB; 0 never refuses. Default: a sixteenth of the memory, at most 1024.
+    pub memory_reserve_mb: Option<u64>,
+    /// Metadata and environments of all sandboxes together, bytes; 0 is no limit. One sandbox
+    /// may have 64 KiB of metadata and 256 KiB of environment. Default 256 MiB.
+    pub max_label_bytes: u64,
     /// What happens to a creation beyond these limits: `reject` answers 429 at once, `queue` waits for room. Default
     /// `reject`.
     pub admission: AdmissionMode,
@@ -338,8 +359,13 @@ pub struct Limits {
     /// Output kept of one command that is not streamed, of stdout and of stderr each, bytes. Default 8 MiB. The
     /// command runs on; the answer says `truncated`.
     pub max_output_bytes: usize,
-    /// Output the server holds for all running commands of one sandbox that are not streamed, bytes. Default 64 MiB.
+    /// Output the server holds for the commands of one sandbox that are not streamed, until clients have read it,
+    /// bytes. Default 64 MiB.
     pub max_buffered_output_bytes: usize,
+    /// Memory for request bodies, standard input and output that is not streamed, from when it comes until it is used or
+    /// read, of all clients together, bytes; 0 is no limit. A request over it is a 503, one over its tenant's share a
+    /// 429; output over it is cut as at `max_output_bytes`. Default 512 MiB.
+    pub max_transfer_bytes: u64,
     /// Console lines the server keeps for `GET /sandboxes/{id}/logs`, of all sandboxes together, bytes; each may have
     /// its share of it, and at most 64 KiB. Default 64 MiB.
     pub max_console_log_bytes: usize,
@@ -352,13 +378,19 @@ pub struct Limits {
     /// Largest file `PUT /files` takes, bytes, and largest archive `PUT /files/archive` does, before and after
     /// decompression. Default 4 GiB; the sandbox's disk limit holds as well.
     pub max_upload_bytes: u64,
-    /// Connections at once; further ones wait until one is closed. Default 4096.
+    /// Connections at once. A further one takes the place of the one that has been without a request for longest, and
+    /// waits while there is none. Default 4096.
     pub max_connections: usize,
+    /// Connections at once from one address (the first 64 bits of an IPv6 one), but for those in
+    /// `rate_limit.trusted_proxies`; 0 is seven eighths of `max_connections`. Default 0.
+    pub max_connections_per_address: usize,
     /// How long a client may take to send the head of a request, and how long a connection stays open without one.
     /// Default 60s.
     pub header_timeout: GoDuration,
     /// How long a client that sends a body may pause. A whole JSON body may take ten times as long. Default 30s.
     pub body_timeout: GoDuration,
+    /// How long a client may leave an answer unread before its connection is closed. Default 30s.
+    pub write_timeout: GoDuration,
     /// Largest WebAssembly file that `POST /images` takes, bytes. Default 256 MiB.
     pub max_image_bytes: u64,
     /// Memory that compiling one such file may use, MiB. Default 2048.
@@ -374,7 +406,13 @@ impl Default for Limits {
         let seconds = |n| GoDuration(Duration::from_secs(n));
         Self {
             max_sandboxes: 1000,
-            max_sandboxes_per_owner: 0,
+            max_sandboxes_per_owner: 250,
+            tenant_share_percent: 75,
+            max_total_memory_mb: None,
+            max_total_disk_mb: None,
+            overcommit: 32,
+            memory_reserve_mb: None,
+            max_label_bytes: 256 << 20,
             admission: AdmissionMode::default(),
             queue_timeout: seconds(30),
             max_queued: 1000,
@@ -391,14 +429,17 @@ impl Default for Limits {
             max_exec_timeout: seconds(3600),
             max_output_bytes: 8 << 20,
             max_buffered_output_bytes: 64 << 20,
+            max_transfer_bytes: 512 << 20,
             max_console_log_bytes: 64 << 20,
             max_event_streams: 256,
             max_templates_per_tenant: 200,
             max_json_bytes: 16 << 20,
             max_upload_bytes: 4 << 30,
             max_connections: 4096,
+            max_connections_per_address: 0,
             header_timeout: seconds(60),
             body_timeout: seconds(30),
+            write_timeout: seconds(30),
             max_image_bytes: 256 << 20,
             compile_memory_mb: 2048,
             compile_timeout: seconds(2 * 60),
@@ -480,8 +521,17 @@ impl Config {
             return invalid("rate_limit.burst is 0, so that no request would pass; it must be at least 1".to_owned());
         }
         let limits = &self.limits;
-        if limits.max_connections == 0 || limits.header_timeout.0.is_zero() || limits.body_timeout.0.is_zero() {
-            return invalid("limits.max_connections, header_timeout and body_timeout must be above 0".to_owned());
+        let times = [limits.header_timeout, limits.body_timeout, limits.write_timeout];
+        if limits.max_connections == 0 || times.iter().any(|time| time.0.is_zero()) {
+            return invalid(
+                "limits.max_connections, header_timeout, body_timeout and write_timeout must be above 0".to_owned(),
+            );
+        }
+        if !(1..=100).contains(&limits.tenant_share_percent) {
+            return invalid("limits.tenant_share_percent must be from 1 to 100".to_owned());
+        }
+        if limits.overcommit == 0 {
+            return invalid("limits.overcommit is 0, so that no sandbox would fit; it must be at least 1".to_owned());
         }
         let pairs = [
             ("memory_mb", limits.default_memory_mb, limits.max_memory_mb),

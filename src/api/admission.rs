@@ -19,7 +19,8 @@ pub struct Decision {
     allowed: bool,
     /// It would not, but the request could wait for room.
     queueable: bool,
-    /// Which limit is in the way: empty, `max_ttl`, `max_sandboxes`, `max_owner_sandboxes` or `provider_unavailable`.
+    /// Which limit is in the way: empty, `max_ttl`, `max_sandboxes`, `max_owner_sandboxes`, `max_total_memory`,
+    /// `max_total_disk`, `max_labels`, `memory_pressure` or `provider_unavailable`.
     reason: &'static str,
     /// Sandboxes of the caller's tenant; of the server for a key with the scope `admin`.
     active_sandboxes: usize,
@@ -38,6 +39,10 @@ fn word(reason: DenialReason) -> &'static str {
         DenialReason::MaxTtl => "max_ttl",
         DenialReason::MaxSandboxes => "max_sandboxes",
         DenialReason::MaxSandboxesPerOwner => "max_owner_sandboxes",
+        DenialReason::MaxTotalMemory => "max_total_memory",
+        DenialReason::MaxTotalDisk => "max_total_disk",
+        DenialReason::MaxLabels => "max_labels",
+        DenialReason::MemoryPressure => "memory_pressure",
         DenialReason::ProviderUnavailable => "provider_unavailable",
     }
 }
@@ -57,7 +62,7 @@ fn word(reason: DenialReason) -> &'static str {
 pub async fn admission(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
-    OptionalJson(body): OptionalJson<CreateBody>,
+    OptionalJson(body, _held): OptionalJson<CreateBody>,
 ) -> Result<axum::Json<Decision>, ApiError> {
     let decision = state.sandboxes.admission(&caller, body.understood()?).await?;
     Ok(axum::Json(Decision {

@@ -1,5 +1,7 @@
 //! Who may call: API keys, their scopes, and `X-User-ID`.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
@@ -10,7 +12,7 @@ use super::origin;
 use super::rate_limit::RateLimit;
 use super::router::AppState;
 use crate::config::Scope;
-use crate::sandbox::{Caller, InvalidUserId, UserId};
+use crate::sandbox::{Caller, InvalidUserId, Permit, UserId};
 
 const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";
@@ -33,16 +35,45 @@ pub async fn authenticate(State(guard): State<Guard>, mut request: Request, next
     let verdict = guard.rate_limit.check(identified.as_ref().ok(), &request);
     let mut response = match (verdict.and_then(|verdict| verdict.refused()), identified) {
         (Some(retry_after), _) => ApiError::rate_limited(retry_after).into_response(),
-        (None, Ok(caller)) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+        (None, Ok(caller)) => match share_of_requests(&guard.state, &caller) {
+            Ok(share) => {
+                request.extensions_mut().insert(caller);
+                let mut response = next.run(request).await;
+                if let Some(share) = share {
+                    response.extensions_mut().insert(share);
+                }
+                response
+            }
+            Err(error) => error.into_response(),
+        },
         (None, Err(error)) => error.into_response(),
     };
     if let Some(verdict) = verdict {
         verdict.describe(response.headers_mut());
     }
     response
+}
+
+/// One of the requests that a tenant may have in progress, until its answer is complete. A clone is the same one.
+#[derive(Clone)]
+pub struct ShareOfRequests {
+    /// Held for its `Drop`.
+    _permit: Arc<Permit>,
+}
+
+/// Counts a request for its tenant. A server without keys has one tenant, which may have all there are.
+///
+/// # Errors
+/// 429 when the tenant has its share in progress already.
+pub fn share_of_requests(state: &AppState, caller: &Caller) -> Result<Option<ShareOfRequests>, ApiError> {
+    if !state.keys.required() {
+        return Ok(None);
+    }
+    let permit = state.sandboxes.budgets().requests.take(&caller.tenant, 1);
+    let permit = permit.map_err(|exhausted| ApiError::exhausted(exhausted, "requests in progress"))?;
+    Ok(Some(ShareOfRequests {
+        _permit: Arc::new(permit),
+    }))
 }
 
 async fn identify(state: &AppState, needed: Scope, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -3,14 +3,17 @@
 //! The body is `{"code", "message", "request_id"}`. A handler returns an [`ApiError`]; the layer in
 //! [`request_id`](super::request_id) writes the body, because only there the request's id is known.
 
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::exec::ExecAnswer;
+use super::exec_answer::ExecAnswer;
 use crate::provider::ProviderError;
-use crate::sandbox::{ImportError, SandboxError};
+use crate::sandbox::{Exhausted, ImportError, SandboxError};
 use crate::store::StoreError;
 
 /// Seconds a client is asked to wait after 429 and 503 when nothing better is known.
@@ -25,7 +28,7 @@ pub struct ApiError {
     /// Seconds to wait, after 429 and 503.
     retry_after: u64,
     /// What a command that passed its timeout wrote until then.
-    partial: Option<Box<ExecAnswer>>,
+    partial: Option<Arc<ExecAnswer>>,
 }
 
 /// Every error: what kind of failure it is, for programs, and what happened, for people.
@@ -41,9 +44,6 @@ pub(super) struct ErrorBody<'a> {
     /// The request's id, which the server's log has as well.
     #[schema(min_length = 1, example = "req_0123456789abcdef")]
     request_id: &'a str,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    partial: Option<&'a ExecAnswer>,
 }
 
 impl ApiError {
@@ -86,7 +86,7 @@ impl ApiError {
     pub fn exec_timeout(message: impl Into<String>, partial: ExecAnswer) -> Self {
         let error = Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message);
         Self {
-            partial: Some(Box::new(partial)),
+            partial: Some(Arc::new(partial)),
             ..error
         }
     }
@@ -160,16 +160,30 @@ impl ApiError {
         &self.message
     }
 
-    /// The answer, once the request's id is known.
-    pub(super) fn render(&self, request_id: &str) -> Response {
-        let partial = self.partial.as_deref();
-        let body = ErrorBody {
+    /// What every error has, as a JSON object.
+    pub(super) fn text(&self, request_id: &str) -> String {
+        // Writing this structure cannot fail.
+        serde_json::to_string(&ErrorBody {
             code: self.code,
             message: &self.message,
             request_id,
-            partial,
+        })
+        .unwrap_or_default()
+    }
+
+    /// The answer, once the request's id is known.
+    pub(super) fn render(&self, request_id: &str) -> Response {
+        let text = self.text(request_id);
+        let body = match &self.partial {
+            // What the command wrote stands beside what every error has, in the same object.
+            Some(partial) => {
+                let fields = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+                Arc::clone(partial).into_body(&format!("{},", fields.unwrap_or_default()))
+            }
+            None => Body::from(text),
         };
-        let mut response = (self.status, axum::Json(body)).into_response();
+        let content_type = HeaderValue::from_static("application/json");
+        let mut response = (self.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         if matches!(
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
@@ -204,7 +218,9 @@ impl From<SandboxError> for ApiError {
             SandboxError::Invalid(_) => Self::bad_request(message),
             SandboxError::Unsupported(_) => Self::unsupported(message),
             SandboxError::LimitReached(_) => Self::resource_limit(message),
-            SandboxError::ShuttingDown | SandboxError::Waiting { .. } => Self::unavailable(message),
+            SandboxError::Overloaded(_) | SandboxError::ShuttingDown | SandboxError::Waiting { .. } => {
+                Self::unavailable(message)
+            }
             SandboxError::Store(cause) if cause.is_out_of_space() => Self::from(cause),
             SandboxError::Store(cause) => {
                 tracing::error!(%cause, "the store failed");
@@ -212,6 +228,13 @@ impl From<SandboxError> for ApiError {
             }
             SandboxError::Provider(error) => Self::from(error),
         }
+    }
+}
+
+impl ApiError {
+    /// The refusal of something of which its tenant, or the server, has no more; `what` names it.
+    pub fn exhausted(exhausted: Exhausted, what: &str) -> Self {
+        Self::from(SandboxError::exhausted(exhausted, what))
     }
 }
 

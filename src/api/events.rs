@@ -17,7 +17,7 @@ use super::extract::AsCaller;
 use super::router::AppState;
 use super::sandboxes::timestamp;
 use crate::duration::GoDuration;
-use crate::sandbox::{self, EventKind, EventStream, Heard, SandboxManager};
+use crate::sandbox::{self, EventKind, EventStream, Exhausted, Heard, Permit, SandboxManager};
 
 /// A comment is sent after so much silence, so that proxies keep the connection and dead ones are noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -130,6 +130,18 @@ pub async fn events(
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
         .and_then(|id| id.parse().ok());
+    let share = state.sandboxes.budgets().event_streams.take(&caller.tenant, 1);
+    let share = match share {
+        Ok(share) => share,
+        // Whoever asks then is told below.
+        Err(Exhausted::Server) => state.sandboxes.budgets().event_streams.empty(&caller.tenant),
+        Err(Exhausted::Tenant) => {
+            return Err(ApiError::exhausted(
+                Exhausted::Tenant,
+                "connections that listen to events",
+            ));
+        }
+    };
     let max = state.config.limits.max_event_streams;
     let events = state.sandboxes.events().subscribe(caller, last, max).ok_or_else(|| {
         ApiError::resource_limit(format!(
@@ -138,6 +150,7 @@ pub async fn events(
     })?;
     let listener = Listener {
         events,
+        _share: share,
         sandboxes: state.sandboxes,
         ends: Instant::now() + MAX_AGE,
     };
@@ -154,6 +167,8 @@ struct Listener {
     events: EventStream,
     sandboxes: SandboxManager,
     ends: Instant,
+    /// Held for its `Drop`.
+    _share: Permit,
 }
 
 impl Listener {

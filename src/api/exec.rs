@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
+use super::exec_answer::ExecAnswer;
 use super::extract::{AsCaller, Id, Json, check_path};
 use super::router::AppState;
 use super::schemas::FilePath;
-use super::text::{lossy, lossy_truncated};
 use super::transcript::{End, Output, Report, Transcript};
 use crate::duration::GoDuration;
 use crate::provider::{Command, Stdin};
-use crate::sandbox::{CollectedExec, ExecRequest, RunningExec};
+use crate::sandbox::{ExecRequest, Permit, RunningExec};
 
 /// A command to run.
 #[derive(Deserialize, ToSchema)]
@@ -53,23 +53,6 @@ enum Mode {
     Shell,
     /// A program; `args` are its arguments.
     Argv,
-}
-
-/// How a command ended and what it wrote. Bytes that are no UTF-8 are U+FFFD in the texts.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = ExecResult, example = json!({"exit_code": 0, "stdout": "42\n", "stderr": "", "duration": "1.9ms"}))]
-pub struct ExecAnswer {
-    /// 0 for success; 126 and 127 as a shell has them; 124 when it passed its timeout; 137 when it was killed.
-    exit_code: i32,
-    /// What it wrote on standard output.
-    stdout: String,
-    /// What it wrote on standard error; the last line tells the reason when it was killed for a limit.
-    stderr: String,
-    /// How long it ran.
-    duration: GoDuration,
-    /// Whether output beyond the server's limit was dropped; absent when not.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
 }
 
 /// A line of a stream: a piece of output, or the end, which comes once and last.
@@ -116,25 +99,25 @@ pub async fn exec(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Id(id): Id,
-    Json(body): Json<ExecBody>,
+    Json(body, held): Json<ExecBody>,
 ) -> Result<Response, ApiError> {
     let stream = body.stream.unwrap_or(false);
-    let running = state.sandboxes.exec(&caller, &id, understood(body)?).await?;
+    let running = state.sandboxes.exec(&caller, &id, understood(body, held)?).await?;
     if stream {
         return Ok(streamed(running));
     }
     let collected = running.collect().await?;
     let timed_out = collected.exit.outcome.timed_out;
-    let answer = answer_of(collected);
+    let answer = ExecAnswer::from(collected);
     if timed_out {
         let message = format!("command timed out after {}", answer.duration);
         return Err(ApiError::exec_timeout(message, answer));
     }
-    Ok(axum::Json(answer).into_response())
+    Ok(answer.into_response())
 }
 
-/// The request in the words of the sandbox layer.
-pub(super) fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
+/// The request in the words of the sandbox layer, with what its memory is charged to.
+pub(super) fn understood(body: ExecBody, held: Option<Permit>) -> Result<ExecRequest, ApiError> {
     if let Some(workdir) = &body.workdir {
         check_path("workdir", workdir)?;
     }
@@ -149,6 +132,7 @@ pub(super) fn understood(body: ExecBody) -> Result<ExecRequest, ApiError> {
         workdir: body.workdir,
         timeout: body.timeout.map(|timeout| timeout.0),
         stdin: Stdin::Bytes(body.stdin.map(Bytes::from).unwrap_or_default()),
+        held,
     })
 }
 
@@ -160,21 +144,6 @@ fn with_quoted(mut script: String, args: &[String]) -> String {
         script.push('\'');
     }
     script
-}
-
-fn answer_of(collected: CollectedExec) -> ExecAnswer {
-    let text = if collected.truncated { lossy_truncated } else { lossy };
-    let mut stderr = text(collected.stderr);
-    if let Some(reason) = &collected.exit.killed_because {
-        stderr.push_str(&format!("wisp: killed: {reason}\n"));
-    }
-    ExecAnswer {
-        exit_code: collected.exit.outcome.exit_code,
-        stdout: text(collected.stdout),
-        stderr,
-        duration: collected.exit.outcome.duration.into(),
-        truncated: collected.truncated,
-    }
 }
 
 /// The answer that tells a command's output as it comes. When the client goes, the body is dropped, and the command

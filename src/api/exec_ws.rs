@@ -6,12 +6,12 @@
 //! something wrong; a normal close, or one of the code 1008, 1009 or 1011, follows. A client that goes kills its command.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -24,14 +24,16 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 use tracing::Instrument as _;
 
+use super::auth::share_of_requests;
+use super::client_stream::{Fault, Inbox};
 use super::error::{ApiError, ErrorBody};
 use super::exec::{ExecBody, understood};
-use super::extract::{AsCaller, Id, parse_json};
+use super::extract::{AsCaller, HeldBytes, Id, no_memory, parse_json};
 use super::request_id::RequestId;
 use super::router::AppState;
 use super::transcript::{End, Report, Transcript};
 use crate::provider::{ExecControl, Signal, Stdin};
-use crate::sandbox::{Caller, SandboxId};
+use crate::sandbox::{Caller, Permit, SandboxId};
 
 /// How long a client may take to say what it wants to run.
 const FIRST_MESSAGE_TIME: Duration = Duration::from_secs(10);
@@ -41,8 +43,17 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 const MAX_PENDING_BYTES: usize = 1 << 20;
 /// Bytes of input handed to the command at once.
 const PIECE_BYTES: usize = 64 << 10;
+/// Longest message after the first, bytes.
+const MAX_LATER_BYTES: usize = 1 << 20;
+/// Pending input of so many bytes is not charged: each connection may have so much.
+const FREE_BYTES: usize = 16 << 10;
 /// Bytes read from a connection at once. The default of 128 KiB is much for one that waits.
-const READ_BUFFER_BYTES: usize = 16 << 10;
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes that are gathered before they are written. Each message is written by itself, so none need wait.
+const WRITE_BUFFER_BYTES: usize = 0;
+/// Pings and pongs that a client may send at once after a pause, and how long it takes to be allowed one more.
+const CONTROL_BURST: u32 = 100;
+const CONTROL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A message of the client after the first.
 #[derive(Deserialize)]
@@ -114,6 +125,7 @@ pub async fn exec_ws(
     AsCaller(caller): AsCaller,
     Id(id): Id,
     Extension(RequestId(request_id)): Extension<RequestId>,
+    inbox: Option<Extension<Inbox>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     // What the handshake itself gets wrong is refused as on any route; the rest is told in messages.
@@ -122,18 +134,27 @@ pub async fn exec_ws(
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(not_a_handshake(&rejection)),
     };
-    let limit = state.config.limits.max_json_bytes;
+    let limits = &state.config.limits;
+    let limit = limits.max_json_bytes;
+    // Absent only when the server's own loop does not serve the connection.
+    let inbox = inbox.map(|Extension(inbox)| inbox).unwrap_or_default();
+    let permit = state.sandboxes.budgets().transfer.empty(&caller.tenant);
+    inbox.open(limit, limits.body_timeout.0, permit);
+    // The handshake's own share ends with its answer.
+    let share = share_of_requests(&state, &caller)?;
+    let client = Client { caller, inbox };
     let session = state.sandboxes.session();
     let span = tracing::Span::current();
     let converse = move |socket| {
         async move {
-            converse(socket, &state, &caller, &id, &request_id).await;
-            drop(session);
+            converse(socket, &state, &client, &id, &request_id).await;
+            drop((session, share));
         }
         .instrument(span)
     };
     Ok(upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(converse))
@@ -154,9 +175,14 @@ fn not_a_handshake(rejection: &WebSocketUpgradeRejection) -> Response {
 }
 
 /// A whole conversation.
-async fn converse(socket: WebSocket, state: &AppState, caller: &Caller, id: &SandboxId, request_id: &str) {
-    let (mut sink, mut stream) = socket.split();
-    let ended = match begin(&mut stream, state, caller, id).await {
+async fn converse(socket: WebSocket, state: &AppState, client: &Client, id: &SandboxId, request_id: &str) {
+    let (mut sink, stream) = socket.split();
+    let mut messages = Messages {
+        stream,
+        inbox: client.inbox.clone(),
+        control: ControlRate::new(Instant::now()),
+    };
+    let ended = match begin(&mut messages, state, &client.caller, id).await {
         Ok((mut transcript, mut feed)) => {
             let output = async {
                 while let Some(report) = transcript.next().await {
@@ -168,7 +194,7 @@ async fn converse(socket: WebSocket, state: &AppState, caller: &Caller, id: &San
             tokio::select! {
                 biased;
                 ended = output => ended,
-                ended = feed.receive(&mut stream) => Err(ended),
+                ended = feed.receive(&mut messages) => Err(ended),
             }
             // The command is killed here, if it still runs.
         }
@@ -190,7 +216,7 @@ async fn converse(socket: WebSocket, state: &AppState, caller: &Caller, id: &San
         };
         sink.send(Message::Close(Some(frame))).await?;
         // What the client still sends is taken, so that the last messages are not lost to a connection reset.
-        while let Some(Ok(_)) = stream.next().await {}
+        while let Some(Ok(_)) = messages.stream.next().await {}
         Ok::<_, axum::Error>(())
     })
     .await;
@@ -198,16 +224,25 @@ async fn converse(socket: WebSocket, state: &AppState, caller: &Caller, id: &San
 
 /// Reads the first message and starts the command.
 async fn begin(
-    stream: &mut SplitStream<WebSocket>,
+    messages: &mut Messages,
     state: &AppState,
     caller: &Caller,
     id: &SandboxId,
 ) -> Result<(Transcript, Feed), Ended> {
-    let first = tokio::time::timeout(FIRST_MESSAGE_TIME, next_text(stream)).await;
+    let first = tokio::time::timeout(FIRST_MESSAGE_TIME, messages.next_text()).await;
     let too_late = |_| ApiError::bad_request("no request came: the first message must be the command to run");
-    let body: ExecBody = parse_json(first.map_err(too_late)??.as_bytes())?;
+    let first = Bytes::from(first.map_err(too_late)??);
+    let mut permit = state.sandboxes.budgets().transfer.empty(&caller.tenant);
+    if first.len() > FREE_BYTES {
+        permit.grow(first.len() as u64).map_err(no_memory)?;
+    }
+    let permit = (permit.amount() > 0).then_some(permit);
+    messages
+        .inbox
+        .message_came(MAX_LATER_BYTES.min(state.config.limits.max_json_bytes));
+    let (body, held) = HeldBytes::new(first, permit).parse::<ExecBody>().await?;
     let has_stdin = body.stdin.is_some();
-    let mut request = understood(body)?;
+    let mut request = understood(body, held)?;
     let (sender, pieces) = mpsc::channel(1);
     if !has_stdin {
         request.stdin = Stdin::Stream(pieces);
@@ -221,25 +256,78 @@ async fn begin(
         control: running.control(),
         pipe: (!has_stdin).then_some(sender),
         pending: BytesMut::new(),
+        held: state.sandboxes.budgets().transfer.empty(&caller.tenant),
+        max_bytes: MAX_LATER_BYTES.min(state.config.limits.max_json_bytes),
         ended: has_stdin,
     };
     Ok((Transcript::new(running), feed))
 }
 
-/// The next message of the client.
-async fn next_text(stream: &mut SplitStream<WebSocket>) -> Result<axum::extract::ws::Utf8Bytes, Ended> {
-    loop {
-        match stream.next().await {
-            Some(Ok(Message::Text(text))) => return Ok(text),
-            // Answered below us.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Binary(_))) => {
-                let error = ApiError::bad_request("binary messages are not understood; send {\"stdin_base64\":…}");
-                return Err(Ended::Refused(error, close_code::UNSUPPORTED));
+/// Who talks to us, and what of it has come.
+struct Client {
+    caller: Caller,
+    inbox: Inbox,
+}
+
+/// The messages of a client.
+struct Messages {
+    stream: SplitStream<WebSocket>,
+    inbox: Inbox,
+    control: ControlRate,
+}
+
+impl Messages {
+    /// The next text. Whoever takes it says so to the inbox once it is charged elsewhere or gone.
+    async fn next_text(&mut self) -> Result<Utf8Bytes, Ended> {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                // Answered below us.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    if !self.control.allows(Instant::now()) {
+                        return Err(ApiError::resource_limit("too many pings; send at most 10 a second").into());
+                    }
+                }
+                Some(Ok(Message::Binary(_))) => {
+                    let error = ApiError::bad_request("binary messages are not understood; send {\"stdin_base64\":…}");
+                    return Err(Ended::Refused(error, close_code::UNSUPPORTED));
+                }
+                Some(Ok(Message::Close(_))) | None => return Err(Ended::Gone),
+                Some(Err(error)) => {
+                    return Err(match self.inbox.fault() {
+                        Some(fault) => refused(fault),
+                        None => broken(error),
+                    });
+                }
             }
-            Some(Ok(Message::Close(_))) | None => return Err(Ended::Gone),
-            Some(Err(error)) => return Err(broken(error)),
         }
+    }
+}
+
+/// How often a client sends control frames, which the server answers.
+struct ControlRate {
+    /// When all that came until now is forgiven.
+    forgiven: Instant,
+}
+
+impl ControlRate {
+    fn new(now: Instant) -> Self {
+        Self { forgiven: now }
+    }
+
+    /// Counts one frame, and tells whether it is one too many.
+    fn allows(&mut self, now: Instant) -> bool {
+        self.forgiven = self.forgiven.max(now) + CONTROL_INTERVAL;
+        self.forgiven <= now + CONTROL_INTERVAL * CONTROL_BURST
+    }
+}
+
+/// What the client is told about a message that was not read to its end.
+fn refused(fault: Fault) -> Ended {
+    match fault {
+        Fault::TooLong => ApiError::payload_too_large("the message is too large").into(),
+        Fault::TooSlow => ApiError::bad_request("a message did not arrive in time; send it without pauses").into(),
+        Fault::NoMemory(exhausted) => Ended::Refused(no_memory(exhausted), close_code::AGAIN),
     }
 }
 
@@ -262,20 +350,31 @@ struct Feed {
     pipe: Option<mpsc::Sender<Bytes>>,
     /// Input that the command has no room for yet.
     pending: BytesMut,
+    /// What the pending input is charged to.
+    held: Permit,
+    /// Longest message, bytes.
+    max_bytes: usize,
     /// Nothing more may come.
     ended: bool,
 }
 
 impl Feed {
     /// Passes on what the client sends until it goes or sends something wrong. Signals overtake input.
-    async fn receive(&mut self, stream: &mut SplitStream<WebSocket>) -> Ended {
+    async fn receive(&mut self, messages: &mut Messages) -> Ended {
         loop {
             let step = tokio::select! {
-                text = next_text(stream), if self.pending.len() < MAX_PENDING_BYTES => match text {
-                    Ok(text) => self.take(text.as_bytes()).await,
+                text = messages.next_text(), if self.pending.len() < MAX_PENDING_BYTES => match text {
+                    Ok(text) => {
+                        let taken = self.take(text.as_bytes()).await;
+                        messages.inbox.message_came(self.max_bytes);
+                        taken
+                    }
                     Err(ended) => Err(ended),
                 },
-                () = pass_on(self.pipe.as_ref(), &mut self.pending), if !self.pending.is_empty() => Ok(()),
+                () = pass_on(self.pipe.as_ref(), &mut self.pending), if !self.pending.is_empty() => {
+                    self.held.shrink_to(self.charge());
+                    Ok(())
+                }
             };
             if let Err(ended) = step {
                 return ended;
@@ -286,8 +385,16 @@ impl Feed {
         }
     }
 
+    /// What the pending input costs.
+    fn charge(&self) -> u64 {
+        self.pending.len().saturating_sub(FREE_BYTES) as u64
+    }
+
     /// Does what one message asks for.
     async fn take(&mut self, text: &[u8]) -> Result<(), Ended> {
+        if text.len() > self.max_bytes {
+            return Err(refused(Fault::TooLong));
+        }
         let input: Input = parse_json(text)?;
         let bytes = match (input.stdin, input.stdin_base64) {
             (Some(_), Some(_)) => {
@@ -308,6 +415,9 @@ impl Feed {
                 return Err(ApiError::bad_request("standard input has ended already").into());
             }
             self.pending.extend_from_slice(&bytes);
+            let missing = self.charge().saturating_sub(self.held.amount());
+            let refused = |exhausted| Ended::Refused(no_memory(exhausted), close_code::AGAIN);
+            self.held.grow(missing).map_err(refused)?;
         }
         self.ended |= input.eof;
         if let Some(signal) = input.signal {

@@ -10,14 +10,23 @@ use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::router::AppState;
 use crate::config::Limits;
-use crate::sandbox::{Caller, SandboxId};
+use crate::sandbox::{Caller, Exhausted, Permit, SandboxId};
 
 /// Deepest nesting of a JSON body. No request of ours nests more than three levels.
 const MAX_JSON_DEPTH: usize = 64;
+/// Most values of a JSON body that is not small. A program has at most so many arguments on Linux with short ones.
+const MAX_JSON_VALUES: usize = 1 << 18;
+/// What a value may cost beyond its text, bytes: a string's header, its share of a map's node, and the allocator's.
+const VALUE_BYTES: u64 = 64;
+/// Bytes of a body that are not charged: each connection may have so many.
+const FREE_BYTES: usize = 4 << 10;
+/// A text this long is not parsed on a thread that answers requests.
+const LONG_BYTES: u64 = 256 << 10;
 /// A JSON body may take this many times the longest pause, however steadily it drips.
 const MAX_PAUSES: u32 = 10;
 /// Most parameters of a query string. No route of ours takes more than ten.
@@ -25,41 +34,113 @@ const MAX_QUERY_PARAMETERS: usize = 64;
 /// Longest path or pattern, bytes: `PATH_MAX` of Linux.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// A JSON body. The `Content-Type` does not matter.
-pub struct Json<T>(pub T);
+/// A JSON body, and what its memory is charged to: to be held for as long as the value. The `Content-Type` does not
+/// matter.
+pub struct Json<T>(pub T, pub Option<Permit>);
 
 impl<S, T> FromRequest<S> for Json<T>
 where
     S: Send + Sync,
-    T: DeserializeOwned,
+    T: DeserializeOwned + Send + 'static,
     AppState: FromRef<S>,
 {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = body_in_time(request, &AppState::from_ref(state).config.limits).await?;
-        parse_json(&bytes).map(Self)
+        let body = body_in_time(request, &AppState::from_ref(state)).await?;
+        let (value, held) = body.parse().await?;
+        Ok(Self(value, held))
     }
 }
 
 /// A JSON body that may be left out.
-pub struct OptionalJson<T>(pub T);
+pub struct OptionalJson<T>(pub T, pub Option<Permit>);
 
 impl<S, T> FromRequest<S> for OptionalJson<T>
 where
     S: Send + Sync,
-    T: DeserializeOwned + Default,
+    T: DeserializeOwned + Default + Send + 'static,
     AppState: FromRef<S>,
 {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = body_in_time(request, &AppState::from_ref(state).config.limits).await?;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
+        let body = body_in_time(request, &AppState::from_ref(state)).await?;
+        if body.bytes.is_empty() {
+            return Ok(Self(T::default(), None));
         }
-        parse_json(&bytes).map(Self)
+        let (value, held) = body.parse().await?;
+        Ok(Self(value, held))
     }
+}
+
+/// Bytes of a request in memory, and what they are charged to; small ones are not, as each connection may have so many.
+pub struct HeldBytes {
+    bytes: Bytes,
+    permit: Option<Permit>,
+}
+
+impl HeldBytes {
+    /// Bytes that are charged to `permit`.
+    pub fn new(bytes: Bytes, permit: Option<Permit>) -> Self {
+        Self { bytes, permit }
+    }
+
+    /// The value of the bytes as JSON text, and what it is charged to from now on.
+    ///
+    /// # Errors
+    /// 400 for what is no such JSON; 429 and 503 when there is no memory for the value.
+    pub async fn parse<T: DeserializeOwned + Send + 'static>(self) -> Result<(T, Option<Permit>), ApiError> {
+        let Self { bytes, permit } = self;
+        let Some(mut permit) = permit else {
+            return Ok((parse_json(&bytes)?, None));
+        };
+        let length = bytes.len() as u64;
+        let parse = move || {
+            let values = count_values(&bytes)?;
+            // While it is parsed there are both the text and its values.
+            let of_values = length + values as u64 * VALUE_BYTES;
+            permit.grow(of_values).map_err(no_memory)?;
+            let value = parse_json(&bytes)?;
+            drop(bytes);
+            permit.shrink_to(of_values);
+            Ok((value, Some(permit)))
+        };
+        if length < LONG_BYTES {
+            return parse();
+        }
+        // Fails only when the semaphore is closed, which nobody does.
+        let _turn = PARSERS.acquire().await;
+        tokio::task::spawn_blocking(parse)
+            .await
+            .unwrap_or_else(|_| Err(ApiError::internal()))
+    }
+}
+
+/// Long texts that are parsed at the same time.
+static PARSERS: Semaphore = Semaphore::const_new(2);
+
+/// The refusal of a request for whose body there is no memory.
+pub fn no_memory(exhausted: Exhausted) -> ApiError {
+    ApiError::exhausted(exhausted, "memory for requests and answers that are on their way")
+}
+
+/// How many values a JSON text has, at most: one more than its commas and colons outside strings.
+///
+/// # Errors
+/// 400 for more than [`MAX_JSON_VALUES`]: a value costs memory however short it is.
+fn count_values(bytes: &[u8]) -> Result<usize, ApiError> {
+    let mut values = 1;
+    outside_strings(bytes, |byte| {
+        values += usize::from(matches!(byte, b',' | b':' | b'[' | b'{'));
+        values <= MAX_JSON_VALUES
+    });
+    if values > MAX_JSON_VALUES {
+        return Err(ApiError::bad_request(format!(
+            "the request has more than {MAX_JSON_VALUES} JSON values"
+        )));
+    }
+    Ok(values)
 }
 
 /// The value of a JSON text.
@@ -95,43 +176,60 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Whether brackets outside strings nest too deep. Looks at each byte once, and at nothing else of the syntax.
+/// Whether brackets outside strings nest too deep.
 fn nests_too_deep(bytes: &[u8]) -> bool {
     let mut depth = 0_usize;
-    let mut rest = bytes.iter();
-    while let Some(byte) = rest.next() {
+    outside_strings(bytes, |byte| {
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(byte) = rest.next() {
-                    match byte {
-                        b'"' => break,
-                        b'\\' => drop(rest.next()),
-                        _ => {}
-                    }
-                }
-            }
             _ => {}
         }
-        if depth > MAX_JSON_DEPTH {
-            return true;
+        depth <= MAX_JSON_DEPTH
+    });
+    depth > MAX_JSON_DEPTH
+}
+
+/// Shows the bytes of a JSON text that are in no string, one by one, until it is told to stop. Looks at nothing else of
+/// the syntax.
+fn outside_strings(bytes: &[u8], mut go_on: impl FnMut(u8) -> bool) {
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        if *byte != b'"' {
+            if !go_on(*byte) {
+                return;
+            }
+            continue;
+        }
+        while let Some(byte) = rest.next() {
+            match byte {
+                b'"' => break,
+                b'\\' => drop(rest.next()),
+                _ => {}
+            }
         }
     }
-    false
 }
 
 /// A whole body, as [`read_body`] reads it, that is there after a bounded number of pauses.
-async fn body_in_time(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+async fn body_in_time(request: Request, state: &AppState) -> Result<HeldBytes, ApiError> {
     let (parts, body) = request.into_parts();
-    let reading = read_body(&parts.headers, body, limits);
+    let limits = &state.config.limits;
+    let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
+    let permit = state.sandboxes.budgets().transfer.empty(&tenant.unwrap_or_default());
+    let reading = read_body(&parts.headers, body, limits, permit);
     tokio::time::timeout(limits.body_timeout.0 * MAX_PAUSES, reading)
         .await
         .unwrap_or_else(|_| Err(ApiError::body_timeout()))
 }
 
-/// A whole body of at most `max_json_bytes`, sent without a pause longer than `body_timeout`.
-async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, ApiError> {
+/// A whole body of at most `max_json_bytes`, sent without a pause longer than `body_timeout` and charged as it comes.
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+    mut permit: Permit,
+) -> Result<HeldBytes, ApiError> {
     let limit = limits.max_json_bytes;
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limit as u64) {
@@ -147,8 +245,12 @@ async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<B
             Ok(Some(Err(_))) => return Err(ApiError::bad_request("the request body ended early")),
             Err(_) => return Err(ApiError::body_timeout()),
         };
-        if first.len() + gathered.len() + chunk.len() > limit {
+        let length = first.len() + gathered.len() + chunk.len();
+        if length > limit {
             return Err(too_large(limit as u64));
+        }
+        if length > FREE_BYTES {
+            permit.grow(length as u64 - permit.amount()).map_err(no_memory)?;
         }
         // Most bodies are one chunk, which is used as it came.
         if first.is_empty() && gathered.is_empty() {
@@ -158,7 +260,9 @@ async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<B
             gathered.extend_from_slice(&chunk);
         }
     }
-    Ok(if gathered.is_empty() { first } else { gathered.freeze() })
+    let bytes = if gathered.is_empty() { first } else { gathered.freeze() };
+    let permit = (permit.amount() > 0).then_some(permit);
+    Ok(HeldBytes { bytes, permit })
 }
 
 /// The 413 of a body over `limit` bytes.
@@ -346,6 +450,7 @@ pub fn parse_mode(text: &str) -> Result<u32, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::TenantId;
 
     #[test]
     fn modes_are_octal_strings() {
@@ -415,5 +520,29 @@ mod tests {
         ));
         assert!(nests_too_deep("[".repeat(1000).as_bytes()));
         assert!(!nests_too_deep("[],".repeat(1000).as_bytes()));
+    }
+
+    #[test]
+    fn values_outside_strings_are_counted_and_few() {
+        assert!(count_values(br#"{"a":[1,2,3],"b":",,,\"[[:"}"#).unwrap() >= 6);
+        assert!(count_values(format!("\"{}\"", ",".repeat(MAX_JSON_VALUES)).as_bytes()).unwrap() == 1);
+        assert!(count_values(",".repeat(MAX_JSON_VALUES).as_bytes()).is_err());
+    }
+
+    #[tokio::test]
+    async fn long_text_is_parsed_and_its_memory_given_back() {
+        let budget = crate::sandbox::Budget::new(10 << 20, 100);
+        let text = serde_json::to_vec(&"x".repeat(1 << 20)).unwrap();
+        let permit = budget.take(&TenantId::default(), text.len() as u64).unwrap();
+        let held = HeldBytes::new(text.into(), Some(permit));
+        let (value, permit) = held.parse::<String>().await.unwrap();
+        assert_eq!(value.len(), 1 << 20);
+        assert!(
+            (1 << 20..(1 << 20) + 1000).contains(&budget.used()),
+            "{}",
+            budget.used()
+        );
+        drop(permit);
+        assert_eq!(budget.used(), 0);
     }
 }

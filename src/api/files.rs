@@ -107,7 +107,7 @@ pub async fn write(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Id(id): Id,
-    Json(body): Json<WriteBody>,
+    Json(body, _held): Json<WriteBody>,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", &body.path)?;
     let mode = body
@@ -313,7 +313,7 @@ pub async fn rename(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Id(id): Id,
-    Json(body): Json<MoveBody>,
+    Json(body, _held): Json<MoveBody>,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let from = check_path("old_path", &body.old_path)?;
     let to = check_path("new_path", &body.new_path)?;
@@ -335,7 +335,7 @@ pub async fn chmod(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Id(id): Id,
-    Json(body): Json<ChmodBody>,
+    Json(body, _held): Json<ChmodBody>,
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", &body.path)?;
     state

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 
 use super::audit::Actor;
 use super::error::ApiError;
-use super::extract::{Query, declared_length, too_large};
+use super::extract::{AsCaller, Query, declared_length, too_large};
 use super::router::AppState;
 use crate::image::NewImage;
 use crate::provider::{ByteStream, ProviderError};
@@ -52,6 +52,7 @@ const NO_PARENT: &str = "none";
 )]
 pub async fn import(
     State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
     actor: Actor,
     query: Query,
     request: Request,
@@ -63,6 +64,8 @@ pub async fn import(
     if declared_length(&parts.headers).is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
+    let share = state.sandboxes.budgets().imports.take(&caller.tenant, 1);
+    let _share = share.map_err(|exhausted| ApiError::exhausted(exhausted, "images that are imported at once"))?;
     // Before it is done: what cannot be recorded is not done.
     state.store.record_audit(actor.does("image.import", &new.name)).await?;
     let chunks: ByteStream = body

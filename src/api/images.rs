@@ -105,7 +105,7 @@ fn unreadable(error: ImageCatalogError) -> ApiError {
 pub async fn pull(
     State(state): State<AppState>,
     actor: Actor,
-    Json(body): Json<PullBody>,
+    Json(body, _held): Json<PullBody>,
 ) -> Result<Response, ApiError> {
     let provider = chosen(body.provider);
     let action = actor.does("image.pull", &body.image);

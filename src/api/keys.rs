@@ -162,7 +162,7 @@ pub async fn create(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     actor: Actor,
-    Json(body): Json<CreateKeyBody>,
+    Json(body, _held): Json<CreateKeyBody>,
 ) -> Result<(StatusCode, axum::Json<NewKey>), ApiError> {
     let user = match (caller.user, body.user) {
         (Some(named), Some(user)) if named.as_str() != user.trim() => {

@@ -185,7 +185,7 @@ pub async fn set(
     AsCaller(caller): AsCaller,
     actor: Actor,
     Name(name): Name,
-    Json(body): Json<QuotaBody>,
+    Json(body, _held): Json<QuotaBody>,
 ) -> Result<axum::Json<Shown>, ApiError> {
     let owner = owner(&name)?;
     let action = actor.does("quota.set", owner.as_str());

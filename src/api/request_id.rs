@@ -47,7 +47,8 @@ fn acceptable(id: &HeaderValue) -> Option<&HeaderValue> {
     ((1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)).then_some(id)
 }
 
-fn random_id() -> HeaderValue {
+/// An id for a request that has none.
+pub fn random_id() -> HeaderValue {
     let mut bytes = [0; 8];
     // An id that is not unique is a nuisance for who reads the log, no more: keep serving.
     let _ = getrandom::fill(&mut bytes);

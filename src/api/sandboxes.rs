@@ -159,7 +159,7 @@ pub(super) fn shown(state: &AppState, view: SandboxView) -> Sandbox {
 pub async fn create(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
-    Json(body): Json<CreateBody>,
+    Json(body, _held): Json<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
     let view = state.sandboxes.create(&caller, body.understood()?).await?;
     Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
@@ -236,7 +236,7 @@ pub async fn extend(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Id(id): Id,
-    Json(body): Json<ExtendBody>,
+    Json(body, _held): Json<ExtendBody>,
 ) -> Result<axum::Json<Sandbox>, ApiError> {
     let view = state.sandboxes.extend(&caller, &id, body.ttl.0).await?;
     Ok(axum::Json(shown(&state, view)))

@@ -32,7 +32,7 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()> + Sen
         }
     };
     let sessions = state.sandboxes.clone();
-    let connections = connections::serve(listener, router(state), &config.limits, stop);
+    let connections = connections::serve(listener, router(state), &config, stop);
     let serving = async move {
         connections.await;
         // A connection that became a WebSocket is no connection to hyper any more.

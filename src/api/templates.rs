@@ -148,7 +148,7 @@ pub async fn list(
 pub async fn save(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
-    Json(body): Json<TemplateBody>,
+    Json(body, _held): Json<TemplateBody>,
 ) -> Result<(StatusCode, axum::Json<Template>), ApiError> {
     let name = body.name.as_deref();
     let name = TemplateName::parse(name.ok_or_else(|| ApiError::bad_request("name is required"))?)?;
@@ -195,7 +195,7 @@ pub async fn update(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Name(name): Name,
-    Json(body): Json<TemplateBody>,
+    Json(body, _held): Json<TemplateBody>,
 ) -> Result<axum::Json<Template>, ApiError> {
     if body.name.as_ref().is_some_and(|other| *other != name) {
         return Err(ApiError::bad_request(
@@ -252,7 +252,7 @@ pub async fn spawn(
     State(state): State<AppState>,
     AsCaller(caller): AsCaller,
     Name(name): Name,
-    OptionalJson(body): OptionalJson<CreateBody>,
+    OptionalJson(body, _held): OptionalJson<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
     let name = TemplateName::parse(&name)?;
     let view = state.sandboxes.spawn(&caller, &name, body.understood()?).await?;

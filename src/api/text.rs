@@ -1,14 +1,8 @@
 //! Output of commands as JSON text. JSON carries Unicode only: bytes that are not UTF-8 become U+FFFD.
 
 /// Text of complete output.
-pub fn lossy(bytes: Vec<u8>) -> String {
+fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-}
-
-/// Text of output of which the end was thrown away: half a character at the end goes too.
-pub fn lossy_truncated(mut bytes: Vec<u8>) -> String {
-    bytes.truncate(bytes.len() - incomplete_tail(&bytes));
-    lossy(bytes)
 }
 
 /// Turns a stream's chunks into text without splitting a character.
@@ -34,7 +28,7 @@ impl Decoder {
 }
 
 /// How many bytes at the end may be the beginning of a character.
-fn incomplete_tail(bytes: &[u8]) -> usize {
+pub fn incomplete_tail(bytes: &[u8]) -> usize {
     const LONGEST_BEGINNING: usize = 3;
     for length in 1..=LONGEST_BEGINNING.min(bytes.len()) {
         let tail = &bytes[bytes.len() - length..];
@@ -77,12 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn truncated_text_ends_with_a_whole_character() {
-        assert_eq!(lossy_truncated("a€".as_bytes()[..3].to_vec()), "a");
-        assert_eq!(lossy_truncated("a€".as_bytes().to_vec()), "a€");
-        assert_eq!(
-            lossy_truncated(b"\x80\x80\x80\x80".to_vec()),
-            "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
-        );
+    fn only_the_beginning_of_a_character_is_incomplete() {
+        assert_eq!(incomplete_tail(&"a€".as_bytes()[..3]), 2);
+        assert_eq!(incomplete_tail("a€".as_bytes()), 0);
+        assert_eq!(incomplete_tail(b"\x80\x80\x80\x80"), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,11 +15,17 @@ use crate::sandbox::{ExecExit, ExecItem, RunningExec, SandboxError};
 /// Exit status when the runtime lost the command: 128 + SIGKILL.
 const LOST: i32 = 137;
 
+/// Output that JSON makes much longer is told in pieces of at most so many bytes, so that what waits for a client to
+/// read is short.
+const PIECE_BYTES: usize = 8 << 10;
+
 /// A running command. Dropping it kills the command.
 pub struct Transcript {
     running: RunningExec,
     stdout: Decoder,
     stderr: Decoder,
+    /// What is left of the last chunk.
+    rest: Option<(OutputStream, Bytes)>,
     /// The last reports, once the command has ended.
     last: Option<VecDeque<Report>>,
 }
@@ -60,6 +67,7 @@ impl Transcript {
             running,
             stdout: Decoder::default(),
             stderr: Decoder::default(),
+            rest: None,
             last: None,
         }
     }
@@ -70,8 +78,15 @@ impl Transcript {
             return last.pop_front();
         }
         let end = loop {
-            match self.running.next().await {
-                Ok(ExecItem::Output(stream, chunk)) => {
+            let item = match self.rest.take() {
+                Some((stream, rest)) => Ok(ExecItem::Output(stream, rest)),
+                None => self.running.next().await,
+            };
+            match item {
+                Ok(ExecItem::Output(stream, mut chunk)) => {
+                    if chunk.len() > PIECE_BYTES && grows(&chunk) {
+                        self.rest = Some((stream, chunk.split_off(PIECE_BYTES)));
+                    }
                     let decoder = match stream {
                         OutputStream::Stdout => &mut self.stdout,
                         OutputStream::Stderr => &mut self.stderr,
@@ -115,6 +130,13 @@ impl From<ExecExit> for End {
             error: exit.killed_because,
         }
     }
+}
+
+/// Whether JSON needs more than twice as many bytes for some output: a control character takes six, and a byte that is
+/// no UTF-8 three.
+fn grows(chunk: &[u8]) -> bool {
+    let long = chunk.iter().filter(|byte| !matches!(byte, b'\n' | 0x20..=0x7e));
+    5 * long.count() > chunk.len()
 }
 
 fn output(stream: OutputStream, data: String) -> Option<Report> {

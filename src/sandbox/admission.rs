@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::budgets::NoRoom;
 use super::caller::Holder;
 use super::metrics::{Metrics, Rejection};
 use super::quota::Quotas;
 use super::spawn_queue::{SpawnQueue, Ticket};
-use super::{Caller, CreateRequest, SandboxError, SandboxManager, TenantId};
+use super::{Budget, Caller, CreateRequest, Permit, SandboxError, SandboxManager, TenantId};
 use crate::config::{AdmissionMode, Limits};
 use crate::duration::GoDuration;
 
@@ -22,6 +23,8 @@ pub(super) struct Admission {
     max_sandboxes: usize,
     mode: AdmissionMode,
     max_queued: usize,
+    /// Places in the queue.
+    queue_places: Arc<Budget>,
     queue_timeout: GoDuration,
     quotas: Arc<Quotas>,
     metrics: Metrics,
@@ -81,6 +84,14 @@ pub enum DenialReason {
     MaxSandboxes,
     /// The owner has all they may have.
     MaxSandboxesPerOwner,
+    /// All sandboxes of the tenant, or of the server, have the memory they may have together.
+    MaxTotalMemory,
+    /// All sandboxes of the tenant, or of the server, have the disk they may have together.
+    MaxTotalDisk,
+    /// All sandboxes of the tenant, or of the server, have the metadata and environments they may have together.
+    MaxLabels,
+    /// The machine has too little memory left.
+    MemoryPressure,
     /// The provider cannot make any now.
     ProviderUnavailable,
 }
@@ -128,6 +139,7 @@ impl Admission {
             max_sandboxes: limits.max_sandboxes,
             mode: limits.admission,
             max_queued: limits.max_queued,
+            queue_places: Budget::new(limits.max_queued as u64, limits.tenant_share_percent),
             queue_timeout: limits.queue_timeout,
             quotas,
             metrics,
@@ -149,7 +161,7 @@ impl Admission {
         holder: &Holder,
         closing: &CancellationToken,
     ) -> Result<Slot, SandboxError> {
-        let (full, ticket, admitted) = {
+        let (full, ticket, admitted, queue_place) = {
             let mut occupancy = self.occupancy();
             let Some(full) = self.obstacle(&occupancy, holder) else {
                 occupancy.add(holder);
@@ -162,13 +174,18 @@ impl Admission {
                 let others = format!("{} others wait already; try again later", self.max_queued);
                 return Err(self.refusal(full, holder, &others));
             }
+            let Ok(queue_place) = self.queue_places.take(&holder.tenant, 1) else {
+                let advice = "your tenant has its share of the creations that may wait; try again later";
+                return Err(self.refusal(full, holder, advice));
+            };
             let (admit, admitted) = oneshot::channel();
-            (full, occupancy.queue.push(holder, admit), admitted)
+            (full, occupancy.queue.push(holder, admit), admitted, queue_place)
         };
         let _place = Place {
             admission: self,
             holder,
             ticket,
+            _share: queue_place,
         };
         tokio::select! {
             biased;
@@ -277,6 +294,8 @@ struct Place<'a> {
     admission: &'a Admission,
     holder: &'a Holder,
     ticket: Ticket,
+    /// Held for its `Drop`.
+    _share: Permit,
 }
 
 impl Drop for Place<'_> {
@@ -297,7 +316,7 @@ impl SandboxManager {
         let shared = &self.shared;
         let limits = &shared.config.limits;
         let provider = shared.providers.resolve(request.provider.as_deref())?;
-        request.specify(&shared.config)?;
+        let spec = request.specify(&shared.config)?;
         let holder = request.holder(caller);
         let quota = shared.quotas.of(&holder);
         let max_ttl = quota.max_ttl.map_or(limits.max_ttl.0, |own| own.min(limits.max_ttl.0));
@@ -318,10 +337,19 @@ impl SandboxManager {
             Some(DenialReason::MaxTtl)
         } else if self.refuse_before_reconciliation(provider.name()).is_err() {
             Some(DenialReason::ProviderUnavailable)
-        } else {
-            obstacle.map(|full| match full {
+        } else if shared.pressure.check().is_err() {
+            Some(DenialReason::MemoryPressure)
+        } else if let Some(full) = obstacle {
+            Some(match full {
                 Full::Server => DenialReason::MaxSandboxes,
                 Full::Owner { .. } => DenialReason::MaxSandboxesPerOwner,
+            })
+        } else {
+            let room = shared.budgets.room(&holder.tenant, &spec, &request.metadata);
+            room.err().map(|no_room| match no_room {
+                NoRoom::Memory(_) => DenialReason::MaxTotalMemory,
+                NoRoom::Disk(_) => DenialReason::MaxTotalDisk,
+                NoRoom::Labels(_) => DenialReason::MaxLabels,
             })
         };
         // A time to live of nothing is malformed, whatever the limits.

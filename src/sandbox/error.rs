@@ -1,6 +1,6 @@
 //! Why a request about a sandbox fails.
 
-use super::{SandboxId, UserId};
+use super::{Exhausted, SandboxId, UserId};
 use crate::provider::ProviderError;
 use crate::store::StoreError;
 
@@ -55,6 +55,9 @@ pub enum SandboxError {
     /// A limit of the server or of the sandbox was reached; the message names it.
     #[error("{0}")]
     LimitReached(String),
+    /// The server has too little of something now, whoever asks; the message names it.
+    #[error("{0}")]
+    Overloaded(String),
     /// The server is stopping.
     #[error("the server is shutting down; try again later")]
     ShuttingDown,
@@ -67,6 +70,14 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// The refusal of something of which its tenant, or the server, has no more; `what` names it.
+    pub(crate) fn exhausted(exhausted: Exhausted, what: &str) -> Self {
+        match exhausted {
+            Exhausted::Tenant => Self::LimitReached(format!("your tenant has its share of {what}; try again later")),
+            Exhausted::Server => Self::Overloaded(format!("this server has no more {what} now; try again later")),
+        }
+    }
+
     /// A provider's error, with the id it does not know how to name.
     pub(super) fn of_provider(id: &SandboxId, error: ProviderError) -> Self {
         match error {

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::exec_record::ExecRecord;
 use super::life::Sandbox;
 use super::metrics::Rejection;
-use super::{Caller, ExecRequest, SandboxError, SandboxId, SandboxManager};
+use super::{Caller, ExecRequest, Permit, SandboxError, SandboxId, SandboxManager};
 use crate::provider::{ExecControl, ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
 
 /// Providers enforce the timeout of a command. One that has not done so this long after is given up on.
@@ -38,8 +38,12 @@ pub struct RunningExec {
     pub(super) max_buffered_bytes: usize,
     /// Where its output and its end are noted.
     record: ExecRecord,
+    /// Holds nothing; what is kept of the output is charged to permits of its budget.
+    pub(super) transfer: Permit,
     /// Held for its `Drop`.
     _slot: ExecSlot,
+    /// What the request is charged to, standard input above all.
+    _request: Option<Permit>,
 }
 
 /// What a command reports.
@@ -97,10 +101,12 @@ impl SandboxManager {
         &self,
         caller: &Caller,
         id: &SandboxId,
-        request: ExecRequest,
+        mut request: ExecRequest,
     ) -> Result<RunningExec, SandboxError> {
         self.refuse_when_closing()?;
         let sandbox = self.running(caller, id)?;
+        self.shared.pressure.check()?;
+        let held = request.held.take();
         let limits = &self.shared.config.limits;
         let spec = request.specify(limits, &self.shared.quotas.of(&sandbox.holder))?;
         let max = limits.max_execs_per_sandbox;
@@ -134,7 +140,9 @@ impl SandboxManager {
             max_output_bytes: limits.max_output_bytes,
             max_buffered_bytes: limits.max_buffered_output_bytes,
             record,
+            transfer: self.shared.budgets.transfer.empty(&sandbox.holder.tenant),
             _slot: slot,
+            _request: held,
             sandbox,
         })
     }

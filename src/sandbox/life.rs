@@ -44,6 +44,12 @@ pub(super) struct Sandbox {
     pub(super) cpu_meter: CpuMeter,
 }
 
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// What a sandbox is made from.
 pub(super) struct Origin {
     pub(super) id: SandboxId,

@@ -12,11 +12,13 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::{Admission, Slot};
+use super::budgets::{Budgets, Room};
 use super::detached::Detached;
 use super::events::{Event, EventBus, EventKind};
 use super::image_removal::ImageRemovals;
 use super::life::{Origin, Phase, Sandbox};
 use super::metrics::{CreateOutcome, Metrics};
+use super::pressure::Pressure;
 use super::quota::Quotas;
 use super::recovery::{self, nanos};
 use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, SandboxView};
@@ -47,6 +49,10 @@ pub(super) struct Shared {
     pub(super) quotas: Arc<Quotas>,
     /// Who may create a sandbox now.
     pub(super) admission: Arc<Admission>,
+    /// What tenants share.
+    pub(super) budgets: Budgets,
+    /// Whether the machine has memory left.
+    pub(super) pressure: Pressure,
     /// Images that no sandbox is made from now.
     pub(super) removals: ImageRemovals,
     /// Every sandbox that still holds something at its provider. Never locked across an await.
@@ -77,6 +83,8 @@ struct Entry {
     sandbox: Arc<Sandbox>,
     /// Held for its `Drop`.
     _slot: Slot,
+    /// Held for its `Drop`.
+    _room: Room,
 }
 
 impl Shared {
@@ -94,10 +102,11 @@ impl Shared {
     }
 
     /// Counts a sandbox in.
-    pub(super) fn insert(&self, sandbox: &Arc<Sandbox>, slot: Slot) {
+    pub(super) fn insert(&self, sandbox: &Arc<Sandbox>, slot: Slot, room: Room) {
         let entry = Entry {
             sandbox: Arc::clone(sandbox),
             _slot: slot,
+            _room: room,
         };
         let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
         sandboxes.insert(sandbox.id.clone(), entry);
@@ -140,6 +149,8 @@ impl SandboxManager {
         Self {
             shared: Arc::new(Shared {
                 admission: Arc::new(Admission::new(&config.limits, Arc::clone(&quotas), metrics.clone())),
+                budgets: Budgets::new(&config),
+                pressure: Pressure::new(&config.limits),
                 config,
                 providers,
                 store,
@@ -168,6 +179,12 @@ impl SandboxManager {
         &self.shared.metrics
     }
 
+    /// What tenants share, and how much of it there is.
+    #[must_use]
+    pub fn budgets(&self) -> &Budgets {
+        &self.shared.budgets
+    }
+
     /// What happens to sandboxes.
     #[must_use]
     pub fn events(&self) -> &EventBus {
@@ -194,7 +211,15 @@ impl SandboxManager {
         let lifetime = request.lifetime(&shared.config.limits, &shared.quotas.of(&holder))?;
         let id = SandboxId::random()
             .map_err(|error| SandboxError::Provider(ProviderError::Internal(format!("no random bytes: {error}"))))?;
+        shared.pressure.check()?;
         let slot = shared.admission.enter(&holder, &shared.closing).await?;
+        let budgets = &shared.budgets;
+        let room = budgets
+            .room(&holder.tenant, &spec, &request.metadata)
+            .map_err(|no_room| {
+                shared.metrics.rejected(no_room.rejection());
+                no_room.refusal(budgets, &spec)
+            })?;
         let created_at = SystemTime::now();
         let origin = Origin {
             id,
@@ -212,7 +237,7 @@ impl SandboxManager {
             &shared.config.limits,
             &shared.stopping,
         ));
-        shared.insert(&sandbox, slot);
+        shared.insert(&sandbox, slot, room);
         let abandoned = {
             let sandbox = Arc::clone(&sandbox);
             move || {

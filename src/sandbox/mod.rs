@@ -4,6 +4,8 @@
 
 mod admission;
 mod allocator;
+mod budget;
+mod budgets;
 mod caller;
 mod console_log;
 mod detached;
@@ -19,9 +21,11 @@ mod image_import;
 mod image_pull;
 mod image_removal;
 mod life;
+mod machine;
 mod manager;
 mod metrics;
 mod output;
+mod pressure;
 mod providers;
 mod quota;
 mod reaper;
@@ -34,6 +38,8 @@ mod tests;
 mod usage;
 
 pub use admission::{AdmissionDecision, DenialReason};
+pub use budget::{Budget, Exhausted, Permit};
+pub use budgets::Budgets;
 pub use caller::{Caller, InvalidUserId, TenantId, UserId};
 pub use error::SandboxError;
 pub use events::{Event, EventBus, EventKind, EventStream, Heard};
@@ -46,7 +52,7 @@ pub use image_removal::ImageRemovalError;
 pub use life::{SandboxState, SandboxView};
 pub use manager::{SandboxCount, SandboxManager};
 pub use metrics::{CommandOutcome, Metrics, OperationCount, Rejection};
-pub use output::CollectedExec;
+pub use output::{CollectedExec, HeldOutput};
 pub use providers::{ProviderStatus, Providers};
 pub use quota::{OwnerQuota, OwnerUsage, Quota, QuotaSummary};
 pub use reaper::Reaper;

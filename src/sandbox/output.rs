@@ -1,11 +1,11 @@
-//! The output of a command, gathered until it ends.
+//! The output of a command, gathered until it ends and charged until the client has read it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::execution::reserve;
 use super::life::Sandbox;
-use super::{ExecExit, ExecItem, RunningExec, SandboxError};
+use super::{ExecExit, ExecItem, Permit, RunningExec, SandboxError};
 use crate::provider::OutputStream;
 
 /// What a command wrote, and how it ended.
@@ -18,14 +18,43 @@ pub struct CollectedExec {
     pub truncated: bool,
     /// How it ended.
     pub exit: ExecExit,
-    /// Held for its `Drop`.
-    _reservation: Reservation,
+    /// What the output is charged to. It must live as long as the output does.
+    pub held: HeldOutput,
 }
 
-/// Bytes of output charged to a sandbox until this is dropped.
+/// Bytes of output charged to a sandbox, its tenant and the server until this is dropped.
+#[derive(Debug)]
+pub struct HeldOutput {
+    /// Held for its `Drop`.
+    _reservation: Option<Reservation>,
+}
+
+#[derive(Debug)]
 struct Reservation {
     sandbox: Arc<Sandbox>,
     bytes: usize,
+    permit: Permit,
+}
+
+impl HeldOutput {
+    /// Of no output.
+    #[cfg(test)]
+    pub fn nothing() -> Self {
+        Self { _reservation: None }
+    }
+}
+
+impl Reservation {
+    /// Charges up to `wanted` bytes, and says how many: the sandbox may have `max` in all.
+    fn grow(&mut self, wanted: usize, max: usize) -> usize {
+        let of_sandbox = reserve(&self.sandbox.buffered_output, wanted, max);
+        let granted = self.permit.grow_up_to(of_sandbox as u64) as usize;
+        self.sandbox
+            .buffered_output
+            .fetch_sub(of_sandbox - granted, Ordering::Relaxed);
+        self.bytes += granted;
+        granted
+    }
 }
 
 impl Drop for Reservation {
@@ -42,8 +71,9 @@ struct Kept {
 }
 
 impl RunningExec {
-    /// Waits for the end and keeps the output up to the caps: per stream, and for all running commands of the sandbox
-    /// together. A command that writes more runs on as if it were read.
+    /// Waits for the end and keeps the output up to the caps: per stream, for all commands of the sandbox together, and
+    /// for all that is on its way to clients of the tenant and of the server. A command that writes more runs on as if it
+    /// were read.
     ///
     /// # Errors
     /// See [`RunningExec::next`].
@@ -51,6 +81,7 @@ impl RunningExec {
         let mut reservation = Reservation {
             sandbox: Arc::clone(&self.sandbox),
             bytes: 0,
+            permit: self.transfer.empty(),
         };
         let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
         loop {
@@ -62,8 +93,7 @@ impl RunningExec {
                     };
                     if !kept.truncated {
                         let wanted = bytes.len().min(self.max_output_bytes.saturating_sub(kept.bytes.len()));
-                        let granted = reserve(&self.sandbox.buffered_output, wanted, self.max_buffered_bytes);
-                        reservation.bytes += granted;
+                        let granted = reservation.grow(wanted, self.max_buffered_bytes);
                         kept.bytes.extend_from_slice(&bytes[..granted]);
                         kept.truncated = granted < bytes.len();
                     }
@@ -74,7 +104,9 @@ impl RunningExec {
                         stdout: stdout.bytes,
                         stderr: stderr.bytes,
                         exit,
-                        _reservation: reservation,
+                        held: HeldOutput {
+                            _reservation: Some(reservation),
+                        },
                     });
                 }
             }

@@ -130,8 +130,10 @@ impl SandboxManager {
             (None, Some(_)) => Phase::Waiting(Arc::from("it is still being brought back")),
         };
         let slot = self.shared.admission.take_over(&origin.holder);
+        let tenant = &origin.holder.tenant;
+        let room = self.shared.budgets.take_over(tenant, &origin.spec, &origin.metadata);
         let sandbox = Sandbox::new(origin, phase, &self.shared.config.limits, &self.shared.stopping);
-        self.shared.insert(&Arc::new(sandbox), slot);
+        self.shared.insert(&Arc::new(sandbox), slot, room);
         true
     }
 }

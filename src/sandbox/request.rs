@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::caller::Holder;
-use super::{Caller, Quota, SandboxError, UserId};
+use super::{Caller, Permit, Quota, SandboxError, UserId};
 use crate::config::{Config, Limits};
 use crate::duration::GoDuration;
 use crate::provider::{Command, ExecSpec, Network, SandboxSpec, Stdin};
@@ -56,6 +56,8 @@ pub struct ExecRequest {
     pub timeout: Option<Duration>,
     /// Standard input.
     pub stdin: Stdin,
+    /// What the memory of this request is charged to until the command ends.
+    pub held: Option<Permit>,
 }
 
 impl CreateRequest {
@@ -212,7 +214,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), SandboxError> {
 }
 
 /// Bytes of all keys and values, with something for the bookkeeping of each entry.
-fn map_bytes(map: &BTreeMap<String, String>) -> usize {
+pub(super) fn map_bytes(map: &BTreeMap<String, String>) -> usize {
     const PER_ENTRY: usize = 16;
     map.iter().map(|(key, value)| key.len() + value.len() + PER_ENTRY).sum()
 }

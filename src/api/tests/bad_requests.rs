@@ -303,7 +303,7 @@ async fn bytes_that_are_no_http_do_not_stop_the_server() {
 #[tokio::test]
 async fn header_that_tells_who_asks_is_given_once() {
     let server = TestServer::start().await;
-    let address = server.base.strip_prefix("http://").unwrap().to_owned();
+    let address = server.address().to_owned();
     let send = |headers: &'static str| {
         let address = address.clone();
         tokio::task::spawn_blocking(move || {

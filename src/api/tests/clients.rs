@@ -169,15 +169,3 @@ async fn a_head_that_does_not_come_closes_the_connection() {
     let _ = stream.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
 }
-
-#[tokio::test]
-async fn a_connection_beyond_the_limit_waits_for_its_turn() {
-    let (server, address) = impatient(LONG, LONG, 1).await;
-    let first = TcpStream::connect(&address).await.unwrap();
-    let waiting = server.get("/health");
-    let mut waiting = std::pin::pin!(waiting);
-    let early = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
-    assert!(early.is_err(), "{early:?}");
-    drop(first);
-    assert_eq!(waiting.await.status, 200);
-}

@@ -4,6 +4,7 @@ mod archive;
 mod auth;
 mod bad_requests;
 mod clients;
+mod connections;
 mod diagnostics;
 mod events;
 mod exec;
@@ -17,6 +18,8 @@ mod logs;
 mod metrics;
 mod quotas;
 mod server;
+mod shares;
+mod slow_clients;
 mod stats;
 mod templates;
 
@@ -41,6 +44,7 @@ pub(super) struct TestServer {
     pub(super) base: String,
     pub(super) http: Client,
     provider: Arc<FakeProvider>,
+    sandboxes: SandboxManager,
     /// Its routes and who may use each.
     rules: Vec<RouteRule>,
     stop: Option<oneshot::Sender<()>>,
@@ -87,6 +91,7 @@ impl TestServer {
             config,
         };
         let rules = rules(state.clone());
+        let sandboxes = state.sandboxes.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -98,10 +103,16 @@ impl TestServer {
             base,
             http: Client::new(),
             provider,
+            sandboxes,
             rules,
             stop: Some(stop),
             ended,
         }
+    }
+
+    /// `127.0.0.1:PORT`.
+    fn address(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap()
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {

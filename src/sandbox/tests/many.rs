@@ -34,6 +34,7 @@ async fn a_thousand_sandboxes_of_32_clients_leave_nothing_behind() {
                         workdir: None,
                         timeout: None,
                         stdin: Stdin::default(),
+                        held: None,
                     };
                     let running = manager.exec(&caller(), &sandbox.id, exec).await.unwrap();
                     assert_eq!(running.collect().await.unwrap().stdout, b"hello\n");

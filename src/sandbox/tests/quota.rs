@@ -143,6 +143,7 @@ async fn times_are_held_by_the_quota() {
         workdir: None,
         timeout,
         stdin: Stdin::default(),
+        held: None,
     };
     limited(manager.exec(&caller(), &sandbox.id, exec(Some(minute))).await);
     assert!(manager.exec(&caller(), &sandbox.id, exec(None)).await.is_ok());

@@ -1,0 +1,188 @@
+//! More connections than there is room for.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{TestServer, eventually};
+use crate::config::Limits;
+
+/// How soon a new client is answered however many others there are. Generous: the test machine may be busy.
+const SOON: Duration = Duration::from_secs(2);
+
+async fn connect(server: &TestServer) -> TcpStream {
+    TcpStream::connect(server.address()).await.unwrap()
+}
+
+/// Asks on a new connection, and says how long the answer took.
+async fn health(server: &TestServer) -> Duration {
+    let began = Instant::now();
+    let mut client = connect(server).await;
+    let request = b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    began.elapsed()
+}
+
+/// Whether the server has closed a connection.
+async fn is_closed(client: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(Duration::from_millis(1), client.read(&mut [0; 1])).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_sent_heads_keep_nobody_out() {
+    let server = TestServer::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..4096 {
+        let mut client = connect(&server).await;
+        // A client that lost its place cannot write.
+        let _ = client.write_all(b"GET /api/v1/health HTTP/1.1\r\nHost: loc").await;
+        silent.push(client);
+    }
+    for _ in 0..5 {
+        let took = health(&server).await;
+        assert!(took < SOON, "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_keep_nobody_out() {
+    let server = TestServer::start().await;
+    let mut idle = Vec::new();
+    for _ in 0..4096 {
+        let mut client = connect(&server).await;
+        client
+            .write_all(b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let mut start = [0; 12];
+        client.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        idle.push(client);
+    }
+    for _ in 0..5 {
+        let took = health(&server).await;
+        assert!(took < SOON, "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn connection_with_a_request_keeps_its_place() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 4,
+        ..Limits::default()
+    })
+    .await;
+    let exec = format!("{}/exec", server.sandbox().await);
+    let working = server.post(&exec, r#"{"command":"sleep","timeout":"1s"}"#);
+    let crowding = async {
+        eventually(|| server.provider.running.load(Ordering::SeqCst) == 1).await;
+        let mut others = Vec::new();
+        for _ in 0..20 {
+            others.push(connect(&server).await);
+            assert!(health(&server).await < SOON);
+        }
+        let mut open = 0;
+        for other in &mut others {
+            open += usize::from(!is_closed(other).await);
+        }
+        assert!(open <= 4, "{open} of 20 are open");
+    };
+    let (answer, ()) = tokio::join!(working, crowding);
+    answer.assert_error(408, "timeout");
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 8,
+        max_connections_per_address: 8,
+        ..Limits::default()
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(connect(&server).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    health(&server).await;
+    assert!(is_closed(&mut clients[0]).await);
+    for client in &mut clients[1..] {
+        assert!(!is_closed(client).await);
+    }
+}
+
+#[tokio::test]
+async fn connection_waits_while_all_others_have_a_request() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 2,
+        max_connections_per_address: 2,
+        ..Limits::default()
+    })
+    .await;
+    let exec = format!("{}/exec", server.sandbox().await);
+    let sleep = r#"{"command":"sleep","timeout":"500ms"}"#;
+    let asking = async {
+        eventually(|| server.provider.running.load(Ordering::SeqCst) == 2).await;
+        health(&server).await
+    };
+    let (first, second, waited) = tokio::join!(server.post(&exec, sleep), server.post(&exec, sleep), asking);
+    first.assert_error(408, "timeout");
+    second.assert_error(408, "timeout");
+    assert!(waited >= Duration::from_millis(100), "{waited:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_those_that_may_wait_are_refused_in_words() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let exec = format!("{}/exec", server.sandbox().await);
+    let asking = async {
+        eventually(|| server.provider.running.load(Ordering::SeqCst) == 1).await;
+        let _waits = connect(&server).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut refused = connect(&server).await;
+        let mut answer = String::new();
+        refused.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(
+            answer.contains("retry-after: 1") && answer.contains("\"code\":\"unavailable\""),
+            "{answer}"
+        );
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    };
+    let (answer, ()) = tokio::join!(server.post(&exec, r#"{"command":"sleep","timeout":"1s"}"#), asking);
+    answer.assert_error(408, "timeout");
+}
+
+#[tokio::test]
+async fn web_socket_counts_as_a_connection() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 2,
+        max_connections_per_address: 2,
+        ..Limits::default()
+    })
+    .await;
+    let sandbox = server.sandbox().await;
+    let url = format!("ws://{}/api/v1{sandbox}/exec/ws", server.address());
+    let (_socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(connect(&server).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut open = 0;
+    for client in &mut clients {
+        open += usize::from(!is_closed(client).await);
+    }
+    assert_eq!(open, 1, "one place of two is the WebSocket's");
+}
