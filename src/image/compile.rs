@@ -13,19 +13,24 @@ use wasmtime::{Engine, Module};
 use super::digest::Digest;
 use super::error::ImageError;
 use super::private_dir::PrivateDir;
-use super::soundness;
+use super::{bulk_memory, soundness};
 use crate::kernel::{CompiledModule, Engines};
+
+/// Number of what is done to a module before it is compiled: another one makes all code be compiled anew. 1 was nothing,
+/// 2 bounds bulk memory instructions.
+const CODE_FORM: u32 = 2;
 
 /// Name of a module's WebAssembly in the store.
 pub(super) fn wasm_name(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
 }
 
-/// Directory of the code compiled for one engine version and configuration. A collision of the short hash does no harm:
+/// Directory of the code compiled in one form for one engine version and configuration. A collision of the short hash does no harm:
 /// wasmtime checks both again and refuses code of another engine, which is then compiled anew.
 pub(super) fn engine_dir(engine: &Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    CODE_FORM.hash(&mut hasher);
     format!("compiled/{:016x}", hasher.finish())
 }
 
@@ -54,10 +59,13 @@ pub(super) fn compile(store: &PrivateDir, engine: &Engine, digest: Digest) -> Re
     let name = wasm_name(digest);
     let wasm = store.read(&name)?.filter(|wasm| Digest::of(wasm) == digest);
     let wasm = wasm.ok_or_else(|| ImageError::Damaged(store.path(&name).display().to_string()))?;
-    let code = engine.precompile_module(&wasm).map_err(|error| ImageError::Module {
-        what: name,
-        reason: format!("{error:#}"),
-    })?;
+    let failed = |reason| ImageError::Module {
+        what: name.clone(),
+        reason,
+    };
+    let wasm = bulk_memory::bound(&wasm).map_err(|error| failed(error.to_string()))?;
+    let code = engine.precompile_module(&wasm);
+    let code = code.map_err(|error| failed(format!("{error:#}")))?;
     put(store, engine, digest, code.as_slice())
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use wasmparser::{Parser, Validator, WasmFeatures};
 use wasmtime::{Engine, Module};
 
-use super::module;
 use super::record::ModuleKind;
+use super::{bulk_memory, module};
 use crate::kernel::{self, Needs};
 
 /// Open files it may have: the three it is given, and what the C library wants.
@@ -139,7 +139,8 @@ fn compile(wasm: Vec<u8>) -> Result<Compiled, Verdict> {
 
 fn compile_module(engine: &Engine, wasm: Vec<u8>) -> Result<Compiled, Verdict> {
     let wasm = module::strip(&wasm).map_err(|error| refused(&error))?;
-    let compiled = Module::new(engine, &wasm).map_err(|error| not_compiled(&error))?;
+    let bounded = bulk_memory::bound(&wasm).map_err(|error| refused(&error))?;
+    let compiled = Module::new(engine, &bounded).map_err(|error| not_compiled(&error))?;
     let needs = kernel::check_module(engine, &compiled).map_err(|error| refused(&error))?;
     let code = compiled.serialize().map_err(|error| not_compiled(&error))?;
     Ok(Compiled {

@@ -6,6 +6,7 @@
 //! a network.
 
 mod build;
+mod bulk_memory;
 mod compile;
 mod compile_child;
 mod compiler;
@@ -27,6 +28,7 @@ mod soundness;
 mod source;
 mod store;
 
+pub use bulk_memory::bound as bound_bulk_memory;
 pub use compile_child::{ChildLimits, run as compile_in_child};
 pub use compiler::{CompileLimits, Compiler};
 pub use digest::Digest;
@@ -34,6 +36,7 @@ pub use error::ImageError;
 pub use import::NewImage;
 pub use load::{Image, LoadedProgram, Loader};
 pub use manifest::{Licence, Manifest};
+pub use module::ModuleError;
 pub use progress::{LogProgress, Progress, Step};
 pub use record::Record;
 pub use store::{ImageInfo, ImageState, ImageStore, may_name};

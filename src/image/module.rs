@@ -16,20 +16,23 @@ const ZEROS: usize = 4096;
 const MAX_SEGMENTS: usize = 100_000;
 
 /// Section numbers (WebAssembly core specification 2.0, 5.5.2).
-mod section {
-    pub(super) const CUSTOM: u8 = 0;
-    pub(super) const IMPORT: u8 = 2;
-    pub(super) const MEMORY: u8 = 5;
-    pub(super) const GLOBAL: u8 = 6;
-    pub(super) const EXPORT: u8 = 7;
-    pub(super) const START: u8 = 8;
-    pub(super) const DATA_COUNT: u8 = 12;
-    pub(super) const DATA: u8 = 11;
+pub(super) mod section {
+    pub(in crate::image) const CUSTOM: u8 = 0;
+    pub(in crate::image) const TYPE: u8 = 1;
+    pub(in crate::image) const IMPORT: u8 = 2;
+    pub(in crate::image) const FUNCTION: u8 = 3;
+    pub(in crate::image) const MEMORY: u8 = 5;
+    pub(in crate::image) const GLOBAL: u8 = 6;
+    pub(in crate::image) const EXPORT: u8 = 7;
+    pub(in crate::image) const START: u8 = 8;
+    pub(in crate::image) const CODE: u8 = 10;
+    pub(in crate::image) const DATA_COUNT: u8 = 12;
+    pub(in crate::image) const DATA: u8 = 11;
 }
 
 /// Why a module cannot be rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ModuleError {
+pub enum ModuleError {
     /// Other first bytes.
     #[error("not a WebAssembly core module")]
     NotAModule,
@@ -136,9 +139,9 @@ const EXPORTS_FUNCTION: u8 = 0;
 const EXPORTS_GLOBAL: u8 = 3;
 
 /// A module's sections in order.
-type Sections<'a> = Vec<(u8, &'a [u8])>;
+pub(super) type Sections<'a> = Vec<(u8, &'a [u8])>;
 
-fn sections(wasm: &[u8]) -> Result<Sections<'_>, ModuleError> {
+pub(super) fn sections(wasm: &[u8]) -> Result<Sections<'_>, ModuleError> {
     let mut reader = Reader(wasm.strip_prefix(HEADER).ok_or(ModuleError::NotAModule)?);
     let mut sections = Vec::new();
     while !reader.0.is_empty() {
@@ -149,7 +152,7 @@ fn sections(wasm: &[u8]) -> Result<Sections<'_>, ModuleError> {
     Ok(sections)
 }
 
-fn find<'a>(sections: &Sections<'a>, wanted: u8) -> Option<&'a [u8]> {
+pub(super) fn find<'a>(sections: &Sections<'a>, wanted: u8) -> Option<&'a [u8]> {
     sections.iter().find(|(id, _)| *id == wanted).map(|(_, body)| *body)
 }
 
@@ -341,23 +344,23 @@ fn data(memory: &[u8]) -> Result<Vec<u8>, ModuleError> {
     Ok(out.0)
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8, ModuleError> {
+    pub(super) fn byte(&mut self) -> Result<u8, ModuleError> {
         let (first, rest) = self.0.split_first().ok_or(ModuleError::Malformed)?;
         self.0 = rest;
         Ok(*first)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], ModuleError> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], ModuleError> {
         let (head, rest) = self.0.split_at_checked(len).ok_or(ModuleError::Malformed)?;
         self.0 = rest;
         Ok(head)
     }
 
     /// An unsigned LEB128 number of 32 bits.
-    fn number(&mut self) -> Result<usize, ModuleError> {
+    pub(super) fn number(&mut self) -> Result<usize, ModuleError> {
         let mut value = 0u64;
         for index in 0..5 {
             let byte = self.byte()?;
@@ -396,26 +399,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-struct Writer(Vec<u8>);
+pub(super) struct Writer(pub(super) Vec<u8>);
 
 impl Writer {
-    fn module(capacity: usize) -> Self {
+    pub(super) fn module(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity + HEADER.len());
         bytes.extend_from_slice(HEADER);
         Self(bytes)
     }
 
-    fn section(&mut self, id: u8, body: &[u8]) {
+    pub(super) fn section(&mut self, id: u8, body: &[u8]) {
         self.0.push(id);
         self.bytes(body);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
-    fn number(&mut self, mut value: usize) {
+    pub(super) fn number(&mut self, mut value: usize) {
         loop {
             let low = (value & 0x7f) as u8;
             value >>= 7;
@@ -426,7 +429,7 @@ impl Writer {
         }
     }
 
-    fn signed(&mut self, mut value: i64) {
+    pub(super) fn signed(&mut self, mut value: i64) {
         loop {
             let low = (value & 0x7f).cast_unsigned() as u8;
             value >>= 7;
