@@ -30,6 +30,7 @@ mod program;
 mod runtime;
 mod signal;
 mod snapshot;
+mod slice;
 mod spawn;
 mod stat;
 mod table;

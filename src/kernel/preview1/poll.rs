@@ -1,5 +1,6 @@
 //! Waiting: for a time, for descriptors, or for whichever comes first.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::kernel::descriptor::{Kind, OpenFile};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::GuestMemory;
 use crate::kernel::process::{Process, answer, with_memory};
+use crate::kernel::slice::Slices;
 
 /// Most subscriptions of one call.
 const MAX_SUBSCRIPTIONS: u32 = 1024;
@@ -26,6 +28,8 @@ const EVENT_WRITE: u8 = 2;
 const ABSOLUTE: u16 = 1;
 /// Event flag: the other end of the pipe is gone.
 const HANGUP: u16 = 1;
+/// Host memory of a subscription while the call waits.
+const HELD_BYTES: u64 = 256;
 
 /// Defines the function of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
@@ -49,10 +53,77 @@ struct Subscription {
 enum What {
     /// Ready when this much of the monotonic clock has passed since the call.
     Time(Duration),
-    Read(Arc<OpenFile>),
-    Write(Arc<OpenFile>),
+    /// A file, by its place in [`Files`].
+    Read(usize),
+    Write(usize),
     /// Answered at once with an error.
     Wrong(Errno),
+}
+
+/// The files that a call waits for, each once however many subscriptions it has.
+#[derive(Default)]
+struct Files {
+    list: Vec<Watched>,
+    /// By their addresses.
+    places: HashMap<usize, usize>,
+}
+
+struct Watched {
+    file: Arc<OpenFile>,
+    for_reading: bool,
+    for_writing: bool,
+}
+
+/// What is found of a file in one round.
+struct State {
+    readable: Option<u64>,
+    writable: Option<u64>,
+    /// The other end of the pipe is gone, as a reader and as a writer sees it.
+    hangup: (bool, bool),
+}
+
+impl Files {
+    fn watch(&mut self, file: &Arc<OpenFile>, kind: u8) -> usize {
+        let place = *self.places.entry(Arc::as_ptr(file).addr()).or_insert(self.list.len());
+        if place == self.list.len() {
+            self.list.push(Watched {
+                file: Arc::clone(file),
+                for_reading: false,
+                for_writing: false,
+            });
+        }
+        let watched = &mut self.list[place];
+        watched.for_reading |= kind == EVENT_READ;
+        watched.for_writing |= kind == EVENT_WRITE;
+        place
+    }
+}
+
+impl Watched {
+    /// The signal that its readiness may have changed.
+    fn change(&self) -> Option<Notified<'_>> {
+        match &self.file.kind {
+            Kind::PipeReader(reader) => Some(reader.pipe().changed().notified()),
+            Kind::PipeWriter(writer) => Some(writer.pipe().changed().notified()),
+            _ => None,
+        }
+    }
+
+    fn state(&self) -> State {
+        let hangup = match &self.file.kind {
+            Kind::PipeReader(reader) => (!reader.pipe().ends().1, false),
+            Kind::PipeWriter(writer) => {
+                let gone = !writer.pipe().ends().0;
+                (gone, gone)
+            }
+            _ => (false, false),
+        };
+        State {
+            readable: self.for_reading.then(|| self.file.readable()).flatten(),
+            writable: self.for_writing.then(|| self.file.writable()).flatten(),
+            hangup,
+        }
+    }
 }
 
 async fn poll_oneoff(
@@ -65,13 +136,17 @@ async fn poll_oneoff(
     if count == 0 || count > MAX_SUBSCRIPTIONS {
         return Err(Errno::Inval);
     }
-    let list = with_memory(caller, |memory, process| {
+    let mut files = Files::default();
+    let (list, _charge) = with_memory(caller, |memory, process| {
         let table = memory.slice(subscriptions, count * SUBSCRIPTION_BYTES)?;
-        table
+        let charge = process.kernel.budget.charge(u64::from(count) * HELD_BYTES);
+        let list = table
             .chunks_exact(SUBSCRIPTION_BYTES as usize)
-            .map(|bytes| parse(process, bytes))
-            .collect::<Result<Vec<_>, _>>()
+            .map(|bytes| parse(process, &mut files, bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((list, charge.map_err(|_| Errno::Nomem)?))
     })?;
+    let files = files.list;
     let started = tokio::time::Instant::now();
     let shortest = list
         .iter()
@@ -85,13 +160,19 @@ async fn poll_oneoff(
         .min();
     let deadline = shortest.and_then(|span| started.checked_add(span));
     let control = Arc::clone(&caller.data().control);
+    let mut slices = Slices::start();
     loop {
-        let mut changes: Vec<Pin<Box<Notified<'_>>>> = list.iter().filter_map(change_of).map(Box::pin).collect();
+        let mut changes: Vec<Pin<Box<Notified<'_>>>> = files.iter().filter_map(Watched::change).map(Box::pin).collect();
         for change in &mut changes {
             change.as_mut().enable();
         }
+        let mut states = Vec::with_capacity(files.len());
+        for watched in &files {
+            states.push(watched.state());
+            slices.pause().await;
+        }
         let elapsed = started.elapsed();
-        let ready: Vec<[u8; EVENT_BYTES]> = list.iter().filter_map(|entry| event(entry, elapsed)).collect();
+        let ready: Vec<[u8; EVENT_BYTES]> = list.iter().filter_map(|entry| event(entry, &states, elapsed)).collect();
         if !ready.is_empty() {
             return with_memory(caller, |memory, _| write_events(memory, events, out, &ready));
         }
@@ -116,7 +197,7 @@ async fn poll_oneoff(
     }
 }
 
-fn parse(process: &Process, bytes: &[u8]) -> Result<Subscription, Errno> {
+fn parse(process: &Process, files: &mut Files, bytes: &[u8]) -> Result<Subscription, Errno> {
     let word = |at: usize| {
         bytes
             .get(at..at + 4)
@@ -135,8 +216,14 @@ fn parse(process: &Process, bytes: &[u8]) -> Result<Subscription, Errno> {
     let kind = bytes[8];
     let what = match kind {
         EVENT_CLOCK => time_until(process, id, timeout, flags as u16),
-        EVENT_READ => process.descriptors.get(id).cloned().map(What::Read),
-        EVENT_WRITE => process.descriptors.get(id).cloned().map(What::Write),
+        EVENT_READ => process
+            .descriptors
+            .get(id)
+            .map(|file| What::Read(files.watch(file, kind))),
+        EVENT_WRITE => process
+            .descriptors
+            .get(id)
+            .map(|file| What::Write(files.watch(file, kind))),
         _ => return Err(Errno::Inval),
     };
     let userdata = long(0).unwrap_or_default().to_le_bytes();
@@ -159,38 +246,13 @@ fn time_until(process: &Process, id: u32, timeout: u64, flags: u16) -> Result<Wh
     Ok(What::Time(Duration::from_nanos(span)))
 }
 
-/// The signal that a descriptor's readiness may have changed.
-fn change_of(subscription: &Subscription) -> Option<Notified<'_>> {
-    let (What::Read(file) | What::Write(file)) = &subscription.what else {
-        return None;
-    };
-    match &file.kind {
-        Kind::PipeReader(reader) => Some(reader.pipe().changed().notified()),
-        Kind::PipeWriter(writer) => Some(writer.pipe().changed().notified()),
-        _ => None,
-    }
-}
-
 /// The event of a subscription that is ready.
-fn event(subscription: &Subscription, elapsed: Duration) -> Option<[u8; EVENT_BYTES]> {
-    let mut hangup = false;
-    let (errno, available) = match &subscription.what {
-        What::Time(span) => (elapsed >= *span).then_some((0, 0))?,
-        What::Read(file) => {
-            hangup = match &file.kind {
-                Kind::PipeReader(reader) => !reader.pipe().ends().1,
-                Kind::PipeWriter(writer) => !writer.pipe().ends().0,
-                _ => false,
-            };
-            (0, file.readable()?)
-        }
-        What::Write(file) => {
-            if let Kind::PipeWriter(writer) = &file.kind {
-                hangup = !writer.pipe().ends().0;
-            }
-            (0, file.writable()?)
-        }
-        What::Wrong(errno) => (*errno as u16, 0),
+fn event(subscription: &Subscription, states: &[State], elapsed: Duration) -> Option<[u8; EVENT_BYTES]> {
+    let (errno, available, hangup) = match subscription.what {
+        What::Time(span) => (elapsed >= span).then_some((0, 0, false))?,
+        What::Read(place) => (0, states[place].readable?, states[place].hangup.0),
+        What::Write(place) => (0, states[place].writable?, states[place].hangup.1),
+        What::Wrong(errno) => (errno as u16, 0, false),
     };
     let mut bytes = [0; EVENT_BYTES];
     bytes[0..8].copy_from_slice(&subscription.userdata);

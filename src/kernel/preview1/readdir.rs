@@ -10,7 +10,9 @@ use crate::kernel::descriptor::{Directory, Kind, Listing, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::process::{Process, answer, with_memory};
 use crate::kernel::procfs;
+use crate::kernel::slice::Slices;
 use crate::kernel::stat::{Filetype, entry_type};
+use crate::vfs::DirEntry;
 
 /// Bytes of a preview1 `dirent` before the name.
 const HEADER_BYTES: usize = 24;
@@ -20,26 +22,52 @@ const DOTS: u64 = 2;
 /// changes meanwhile. An upper bound for names of the greatest length.
 const ENTRY_BYTES: u64 = 384;
 
+/// Entries that are returned, or passed over, between two chances for others to run.
+const STEP: usize = 512;
+
 /// Defines the function of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
-    linker.func_wrap(
+    linker.func_wrap_async(
         MODULE,
         "fd_readdir",
-        |mut caller: Caller<'_, Process>, fd: u32, buffer: u32, capacity: u32, cookie: u64, out: u32| {
-            answer(with_memory(&mut caller, |memory, process| {
-                let file = Arc::clone(process.descriptors.get(fd)?);
-                let mut page = Page::new(memory.slice_mut(buffer, capacity)?);
-                match &file.kind {
-                    Kind::Directory(directory) => list(&process.kernel.budget, directory, cookie, &mut page)?,
-                    Kind::ProcDirectory(directory) => list_served(process, directory, cookie, &mut page),
-                    _ => return Err(Errno::Notdir),
-                }
-                let used = page.used as u32;
-                memory.write_u32(out, used)
-            }))
+        |mut caller: Caller<'_, Process>, (fd, buffer, capacity, cookie, out): (u32, u32, u32, u64, u32)| {
+            Box::new(async move { answer(fd_readdir(&mut caller, fd, buffer, capacity, cookie, out).await) })
         },
     )?;
     Ok(())
+}
+
+async fn fd_readdir(
+    caller: &mut Caller<'_, Process>,
+    fd: u32,
+    buffer: u32,
+    capacity: u32,
+    mut cookie: u64,
+    out: u32,
+) -> Result<(), Errno> {
+    let file = Arc::clone(caller.data().descriptors.get(fd)?);
+    let mut used = 0;
+    let mut slices = Slices::start();
+    loop {
+        let next = with_memory(caller, |memory, process| {
+            let mut page = Page::new(memory.slice_mut(buffer, capacity)?, used);
+            let next = match &file.kind {
+                Kind::Directory(directory) => list(&process.kernel.budget, directory, cookie, &mut page)?,
+                Kind::ProcDirectory(directory) => {
+                    list_served(process, directory, cookie, &mut page);
+                    None
+                }
+                _ => return Err(Errno::Notdir),
+            };
+            used = page.used;
+            Ok(next)
+        })?;
+        match next {
+            Some(next) => cookie = next,
+            None => return with_memory(caller, |memory, _| memory.write_u32(out, used as u32)),
+        }
+        slices.pause().await;
+    }
 }
 
 /// The guest's buffer, filled entry by entry. The last entry may be cut, which tells the guest to come again.
@@ -49,8 +77,9 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, used: 0 }
+    /// The buffer, of which this much is filled.
+    fn new(bytes: &'a mut [u8], used: usize) -> Self {
+        Self { bytes, used }
     }
 
     /// Adds an entry; `false` when the buffer is full.
@@ -72,7 +101,8 @@ impl<'a> Page<'a> {
     }
 }
 
-fn list(budget: &Arc<Budget>, directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<(), Errno> {
+/// Lists a directory from `cookie` on. Returns where to go on, unless the buffer is full or there is no more.
+fn list(budget: &Arc<Budget>, directory: &Directory, cookie: u64, page: &mut Page<'_>) -> Result<Option<u64>, Errno> {
     let mut slot = lock(&directory.listing);
     if cookie == 0 || slot.is_none() {
         *slot = None;
@@ -81,44 +111,44 @@ fn list(budget: &Arc<Budget>, directory: &Directory, cookie: u64, page: &mut Pag
         let charge = budget.charge(held).map_err(|_| Errno::Nomem)?;
         *slot = Some(Listing::new(entries, charge));
     }
-    let Some(listing) = slot.as_mut() else { return Ok(()) };
+    let Some(listing) = slot.as_mut() else { return Ok(None) };
     if cookie == 0 && !page.add(1, directory.handle.ino().0, Filetype::Directory, b".") {
-        return Ok(());
+        return Ok(None);
     }
     if cookie <= 1 && !page.add(DOTS, listing.entries.parent().0, Filetype::Directory, b"..") {
-        return Ok(());
+        return Ok(None);
     }
-    // Entries from here on: those after the name the last page ended with, if this page goes on there.
-    let first = cookie.saturating_sub(DOTS);
-    let resume = listing.resume.take().filter(|(at, _)| *at == cookie && first > 0);
-    let mut last: Option<Vec<u8>> = None;
-    let mut next = cookie.max(DOTS);
-    let mut complete = true;
-    let mut fill = |entries: &mut dyn Iterator<Item = crate::vfs::DirEntry<'_>>| {
-        for entry in entries {
-            if !page.add(next + 1, entry.ino.0, entry_type(entry.kind), entry.name) {
-                complete = false;
-                break;
-            }
-            next += 1;
-            last = Some(entry.name.to_vec());
-        }
+    // Entries from here on: those after the name that an earlier page or step ended with, if it is not beyond.
+    let first = cookie.max(DOTS);
+    let resume = listing.resume.take().filter(|(at, _)| *at <= first);
+    let mut next = resume.as_ref().map_or(DOTS, |(at, _)| *at);
+    let mut entries: Box<dyn Iterator<Item = DirEntry<'_>>> = match &resume {
+        Some((_, name)) => Box::new(listing.entries.after(name)),
+        None => Box::new(listing.entries.iter()),
     };
-    match &resume {
-        Some((_, name)) => fill(&mut listing.entries.after(name)),
-        None => fill(
-            &mut listing
-                .entries
-                .iter()
-                .skip(usize::try_from(first).unwrap_or(usize::MAX)),
-        ),
+    let mut last = None;
+    let mut full = false;
+    let mut complete = false;
+    for _ in 0..STEP {
+        let Some(entry) = entries.next() else {
+            complete = true;
+            break;
+        };
+        if next >= first && !page.add(next + 1, entry.ino.0, entry_type(entry.kind), entry.name) {
+            full = true;
+            break;
+        }
+        next += 1;
+        last = Some(entry.name);
     }
-    listing.resume = last.map(|name| (next, name));
+    let last = last.map(|name| (next, name.to_vec()));
+    drop(entries);
+    listing.resume = last.or(resume);
     if complete {
         // Read to the end: nothing is held for a descriptor that merely stays open.
         *slot = None;
     }
-    Ok(())
+    Ok((!full && !complete).then_some(next.max(cookie)))
 }
 
 fn list_served(process: &Process, directory: &procfs::Directory, cookie: u64, page: &mut Page<'_>) {
