@@ -11,7 +11,7 @@ use super::errno::Errno;
 /// Bytes a pipe holds, as on Linux. Charged in full when the pipe is made.
 pub const CAPACITY: usize = 64 << 10;
 /// Writes up to this many bytes are never split (`PIPE_BUF`).
-const ATOMIC_WRITE: usize = 4096;
+pub const ATOMIC_WRITE: usize = 4096;
 
 /// The queue both ends share.
 #[derive(Debug)]
@@ -158,6 +158,10 @@ impl PipeWriter {
             return Ok(Err(WouldBlock));
         }
         let count = room.min(bytes.len());
+        let len = state.queue.len();
+        // It never has room for more bytes than were charged.
+        let wanted = (len + count).next_power_of_two().min(CAPACITY);
+        state.queue.reserve_exact(wanted - len);
         state.queue.extend(&bytes[..count]);
         drop(state);
         self.0.changed.notify_waiters();
@@ -228,6 +232,17 @@ mod tests {
         let mut buffer = vec![0; CAPACITY];
         assert_eq!(reader.try_read(&mut buffer), Ok(CAPACITY));
         assert_eq!(buffer[CAPACITY - 1], 3);
+    }
+
+    #[test]
+    fn a_queue_takes_no_more_memory_than_is_charged() {
+        let (reader, writer) = pipe();
+        let mut buffer = vec![0; CAPACITY];
+        for len in [1, 5000, 40_000, 65_000, CAPACITY] {
+            assert_eq!(writer.try_write(&vec![0; len]), Ok(Ok(len)));
+            assert!(reader.0.lock().queue.capacity() <= CAPACITY, "for {len}");
+            assert_eq!(reader.try_read(&mut buffer), Ok(len));
+        }
     }
 
     #[test]

@@ -10,12 +10,14 @@ use super::{Failure, MODULE, broken_pipe, finish};
 use crate::kernel::descriptor::{Kind, OpenFile, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::{GuestMemory, IoVec};
-use crate::kernel::pipe::{PipeWriter, WouldBlock};
+use crate::kernel::pipe::{ATOMIC_WRITE, PipeWriter, WouldBlock};
 use crate::kernel::process::{Ended, Process, answer, with_memory};
 
 /// Most bytes one call moves. More is a short read or write, which every caller must expect anyway; it bounds how long a
 /// call can hold the file system's lock and how late a kill is seen.
 const MAX_TRANSFER: usize = 1 << 20;
+/// Most bytes moved while the file system is locked. Others may want it, and the API among them.
+const MAX_LOCKED: usize = 128 << 10;
 /// Most bytes one write hands to a console. What waits there for a slow reader is the host's memory.
 const MAX_CONSOLE_WRITE: usize = 64 << 10;
 
@@ -183,14 +185,18 @@ async fn write_pipe(
     vectors: u32,
     count: u32,
 ) -> Result<u32, Failure> {
-    let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_TRANSFER))?;
+    let outgoing = with_memory(caller, |memory, _| Outgoing::new(memory, vectors, count))?;
     let control = Arc::clone(&caller.data().control);
     let mut written = 0;
-    while written < bytes.len() {
+    while written < outgoing.len {
         let changed = writer.pipe().changed().notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        match writer.try_write(&bytes[written..]) {
+        let tried = with_memory(caller, |memory, _| {
+            let part = outgoing.part(memory, written)?;
+            Ok(writer.try_write(part))
+        })?;
+        match tried {
             Err(_) => return Err(broken_pipe(caller.data())),
             Ok(Ok(count)) => written += count,
             Ok(Err(WouldBlock)) if file.is_nonblocking() => break,
@@ -202,10 +208,60 @@ async fn write_pipe(
             },
         }
     }
-    if written == 0 && !bytes.is_empty() {
+    if written == 0 && outgoing.len > 0 {
         Err(Errno::Again.into())
     } else {
         Ok(written as u32)
+    }
+}
+
+/// What a write to a pipe still has to write. It stays in the guest's memory while the write waits, unless it is little,
+/// which must not be split.
+struct Outgoing {
+    vectors: Vec<IoVec>,
+    /// All of it, if it is little.
+    little: Option<Vec<u8>>,
+    /// Bytes in all.
+    len: usize,
+}
+
+impl Outgoing {
+    /// Checks that all of it is there.
+    fn new(memory: &GuestMemory<'_>, vectors: u32, count: u32) -> Result<Self, Errno> {
+        let mut rest = MAX_TRANSFER;
+        let mut parts = Vec::new();
+        for IoVec { address, len } in memory.iovecs(vectors, count)? {
+            let len = len.min(rest as u32);
+            memory.slice(address, len)?;
+            rest -= len as usize;
+            if len > 0 {
+                parts.push(IoVec { address, len });
+            }
+        }
+        let len = MAX_TRANSFER - rest;
+        let little = (len <= ATOMIC_WRITE)
+            .then(|| collect(memory, vectors, count, len))
+            .transpose()?;
+        Ok(Self {
+            vectors: parts,
+            little,
+            len,
+        })
+    }
+
+    /// What follows the first `written` bytes, up to the end of a buffer of the guest.
+    fn part<'a>(&'a self, memory: &'a GuestMemory<'_>, mut written: usize) -> Result<&'a [u8], Errno> {
+        if let Some(bytes) = &self.little {
+            return Ok(&bytes[written..]);
+        }
+        for IoVec { address, len } in &self.vectors {
+            let len = *len as usize;
+            if written < len {
+                return memory.slice(address + written as u32, (len - written) as u32);
+            }
+            written -= len;
+        }
+        Ok(&[])
     }
 }
 
@@ -241,18 +297,26 @@ fn gather(
     for vector in memory.iovecs(vectors, count)? {
         let len = (vector.len as usize).min(MAX_TRANSFER - total);
         let buffer = memory.slice_mut(vector.address, len as u32)?;
-        match read(buffer, total as u64) {
-            Ok(Ok(got)) => {
-                total += got;
-                if got < vector.len as usize {
-                    break;
+        let mut filled = 0;
+        for part in buffer.chunks_mut(MAX_LOCKED) {
+            match read(part, total as u64) {
+                Ok(Ok(got)) => {
+                    total += got;
+                    filled += got;
+                    if got < part.len() {
+                        break;
+                    }
                 }
+                Ok(Err(WouldBlock)) if first => return Ok(Err(WouldBlock)),
+                Err(errno) if first => return Err(errno),
+                Ok(Err(WouldBlock)) | Err(_) => break,
             }
-            Ok(Err(WouldBlock)) if first => return Ok(Err(WouldBlock)),
-            Err(errno) if first => return Err(errno),
-            Ok(Err(WouldBlock)) | Err(_) => break,
+            first = false;
         }
         first = false;
+        if filled < vector.len as usize {
+            break;
+        }
     }
     if first {
         // No buffer at all: still an error on a descriptor that cannot be read.
@@ -270,16 +334,23 @@ fn scatter(
 ) -> Result<u32, Errno> {
     let mut total = 0usize;
     for IoVec { address, len } in memory.iovecs(vectors, count)? {
-        let part = (len as usize).min(MAX_TRANSFER - total);
-        match write(memory.slice(address, part as u32)?, total as u64) {
-            Ok(written) => {
-                total += written;
-                if written < len as usize {
-                    break;
+        let whole = (len as usize).min(MAX_TRANSFER - total);
+        let mut taken = 0;
+        for part in memory.slice(address, whole as u32)?.chunks(MAX_LOCKED) {
+            match write(part, total as u64) {
+                Ok(written) => {
+                    total += written;
+                    taken += written;
+                    if written < part.len() {
+                        break;
+                    }
                 }
+                Err(errno) if total == 0 => return Err(errno),
+                Err(_) => break,
             }
-            Err(errno) if total == 0 => return Err(errno),
-            Err(_) => break,
+        }
+        if taken < len as usize {
+            break;
         }
     }
     Ok(total as u32)
