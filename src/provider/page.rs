@@ -1,5 +1,7 @@
 //! Directories in pages: a directory may have a million entries, an answer to one call must not.
 
+use serde::{Deserialize, Serialize};
+
 use super::{FileInfo, ProviderError};
 
 /// Most entries of one page.
@@ -9,7 +11,7 @@ pub const MAX_PAGE: usize = 1000;
 const RAW: char = '/';
 
 /// Which entries of a directory one call of [`Provider::list_dir`](super::Provider::list_dir) gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// Only entries that come after this cursor: a name, which need not exist, or what [`DirPage::next`] gave. From the
     /// first entry on when `None`.
@@ -67,7 +69,7 @@ impl Page {
 }
 
 /// Some entries of a directory, in the byte order of their names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirPage {
     /// The entries. Their number says nothing about whether there are more.
     pub entries: Vec<FileInfo>,

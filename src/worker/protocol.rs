@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use crate::provider::{Command, FileInfo, OutputStream, ProviderError, SandboxUsage, Signal};
+use crate::provider::{Command, DirPage, FileInfo, OutputStream, Page, ProviderError, SandboxUsage, Signal};
 
 /// Bytes of data in one frame, at most.
 pub const PIECE_BYTES: usize = 64 << 10;
@@ -173,12 +173,14 @@ pub enum Request {
         /// Permission bits.
         mode: Option<u32>,
     },
-    /// A directory. Answered with [`Reply::Entries`].
+    /// A page of a directory. Answered with [`Reply::Entries`].
     ListDir {
         /// The sandbox.
         id: String,
         /// The directory.
         path: String,
+        /// Which entries.
+        page: Page,
     },
     /// One file. Answered with [`Reply::Info`].
     Stat {
@@ -267,7 +269,7 @@ pub enum Reply {
     /// Bytes of a file that were written.
     Written(u64),
     /// Entries of a directory.
-    Entries(Vec<FileInfo>),
+    Entries(DirPage),
     /// One file.
     Info(FileInfo),
     /// Paths.

@@ -17,8 +17,8 @@ use super::pool::{Lease, Worker, WorkerPool};
 use super::protocol::{ImageIdentity, Reply, Request, WireExec};
 use crate::provider::wasm::{self, Images};
 use crate::provider::{
-    ByteStream, Capabilities, ExecControl, ExecEvent, ExecSpec, Execution, FileInfo, Provider, ProviderError,
-    PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
+    ByteStream, Capabilities, DirPage, ExecControl, ExecEvent, ExecSpec, Execution, FileInfo, Page, Provider,
+    ProviderError, PullProgress, SandboxSpec, SandboxUsage, Signal, Stdin,
 };
 
 /// Who shares a worker.
@@ -353,10 +353,11 @@ impl Provider for WorkerProvider {
         }
     }
 
-    async fn list_dir(&self, id: &str, path: &str) -> Result<Vec<FileInfo>, ProviderError> {
+    async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
         let request = Request::ListDir {
             id: id.to_owned(),
             path: path.to_owned(),
+            page,
         };
         match self.ask(id, request).await? {
             Reply::Entries(entries) => Ok(entries),

@@ -161,7 +161,7 @@ async fn work(
             let body = input(pieces, replier);
             provider.write_file(&id, &path, mode, body).await.map(Reply::Written)
         }
-        Request::ListDir { id, path } => provider.list_dir(&id, &path).await.map(Reply::Entries),
+        Request::ListDir { id, path, page } => provider.list_dir(&id, &path, page).await.map(Reply::Entries),
         Request::Stat { id, path } => provider.stat(&id, &path).await.map(Reply::Info),
         Request::Delete { id, path, recursive } => provider.delete(&id, &path, recursive).await.map(|()| Reply::Done),
         Request::Rename { id, from, to } => provider.rename(&id, &from, &to).await.map(|()| Reply::Done),
