@@ -369,6 +369,12 @@ fn attempts(targets: &Targets, is_free: bool) -> Vec<(String, bool)> {
         "more open files",
         call(libc::SYS_setrlimit, [libc::RLIMIT_NOFILE as usize, 0, 0, 0, 0, 0]),
     );
+    let code = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).cast_unsigned() as usize;
+    let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned() as usize;
+    note(
+        "map memory that can be run",
+        call(libc::SYS_mmap, [0, 4096, code, private, usize::MAX, 0]),
+    );
     note(
         "become undumpable or traceable",
         call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, 1, 0, 0, 0, 0]),

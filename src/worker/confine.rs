@@ -9,7 +9,6 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
@@ -152,18 +151,45 @@ fn restrict_files() -> Result<Option<String>, ConfineError> {
     })
 }
 
-/// What this system can confine workers with: one line each, and whether it is there.
+/// A part of the wall around workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wall {
+    /// Its name.
+    pub name: &'static str,
+    /// What it buys, in a few words.
+    pub buys: &'static str,
+    /// Whether this system has it.
+    pub is_there: bool,
+    /// How to get it.
+    pub fix: &'static str,
+}
+
+/// The parts of the wall, and which of them there are here.
 #[must_use]
-pub fn available(directory: &Path) -> Vec<(String, bool)> {
-    let _ = directory;
+pub fn available() -> Vec<Wall> {
     let landlock = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(Ruleset::create)
         .is_ok();
     vec![
-        ("user of its own".to_owned(), rustix::process::geteuid().is_root()),
-        ("Landlock".to_owned(), landlock),
-        ("seccomp".to_owned(), system_calls::is_available()),
+        Wall {
+            name: "workers: user of their own",
+            buys: "a worker owns nothing but the directory of its tenant's sandboxes",
+            is_there: rustix::process::geteuid().is_root(),
+            fix: "start the server as root; workers give that up before they run anything",
+        },
+        Wall {
+            name: "workers: Landlock",
+            buys: "a worker opens no file but those of its tenant's sandboxes",
+            is_there: landlock,
+            fix: "use Linux 5.13 or later, with landlock among the security modules (lsm=…)",
+        },
+        Wall {
+            name: "workers: seccomp",
+            buys: "a worker has no network, starts no program and touches no other process",
+            is_there: system_calls::is_available(),
+            fix: "use a processor the list of system calls was made for: x86-64 or ARM64",
+        },
     ]
 }

@@ -20,7 +20,7 @@ mod serve;
 mod system_calls;
 
 pub use child::{WorkerArgs, WorkerError, run};
-pub use confine::{ConfineError, available, confine};
+pub use confine::{ConfineError, Wall, available, confine};
 pub use dirs::{Compartment, SandboxDirs};
 pub use pool::{WorkerPool, WorkerSettings};
 pub use provider::{Sharing, WorkerProvider};

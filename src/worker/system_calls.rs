@@ -59,8 +59,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_faccessat,
     libc::SYS_getcwd,
     // Memory.
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
@@ -157,6 +155,10 @@ pub fn allow_only_listed() -> Result<usize, FilterError> {
         libc::SYS_clone,
         vec![with(vec![dword(0, SeccompCmpOp::MaskedEq(thread), thread)?])?],
     );
+    // Memory, but no code: that of the images is mapped by now.
+    let no_code = || dword(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
+    rules.insert(libc::SYS_mmap, vec![with(vec![no_code()?])?]);
+    rules.insert(libc::SYS_mprotect, vec![with(vec![no_code()?])?]);
     // `abort` and `raise`.
     rules.insert(libc::SYS_tgkill, vec![with(vec![dword(0, SeccompCmpOp::Eq, own)?])?]);
     // On the connection, to nobody else.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::{Check, Status};
-use crate::config::Config;
+use crate::config::{Config, Isolation};
 use crate::image::{ImageState, ImageStore};
 use crate::kernel::Runtime;
+use crate::worker;
 
 const GROUP: &str = "wasm";
 
@@ -24,6 +25,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     let images = images(&config.images);
     let must_build = images.iter().any(|check| check.status != Status::Ok);
     let mut checks = vec![engine()];
+    checks.extend(walls(config.isolation));
     checks.extend(images);
     // Without them, what is installed works on.
     checks.extend(build_tools().into_iter().map(|check| match check.status {
@@ -48,6 +50,23 @@ fn engine() -> Check {
             Check::missing(GROUP, "engine", error.to_string(), fix)
         }
     }
+}
+
+/// What confines the worker processes here, and what each part buys.
+fn walls(isolation: Isolation) -> Vec<Check> {
+    if isolation == Isolation::None {
+        let fix = "set isolation = \"tenant\", unless only programs you trust run";
+        let what = "isolation = \"none\": whoever breaks out of WebAssembly is in the server";
+        return vec![Check::warning(GROUP, "worker processes", what, fix)];
+    }
+    let walls = worker::available().into_iter().map(|wall| {
+        if wall.is_there {
+            Check::ok(GROUP, wall.name, wall.buys)
+        } else {
+            Check::warning(GROUP, wall.name, format!("not here: {}", wall.buys), wall.fix)
+        }
+    });
+    walls.collect()
 }
 
 fn images(wanted: &[String]) -> Vec<Check> {
