@@ -3,7 +3,10 @@
 //! The charges are chosen so that the memory a guest really causes stays within a small factor of what it is charged:
 //! they cover the nodes of the persistent maps as well as the data.
 
+use std::sync::Arc;
+
 use super::error::{Error, Result};
+use super::leaving::Leaving;
 
 /// Bytes charged for an inode of any kind.
 pub(super) const INODE: u64 = 1024;
@@ -62,6 +65,8 @@ pub(super) struct Account {
     pub(super) limits: Limits,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
+    /// Removed data that is not gone yet. Its bytes are charged, and not among `bytes`.
+    pub(super) leaving: Arc<Leaving>,
 }
 
 impl Account {
@@ -70,12 +75,26 @@ impl Account {
             limits,
             bytes: 0,
             inodes: 0,
+            leaving: Arc::default(),
         }
+    }
+
+    /// The same, for a second filesystem: what leaves this one is not the other's.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            leaving: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// All bytes charged.
+    fn charged(&self) -> u64 {
+        self.bytes.saturating_add(self.leaving.bytes())
     }
 
     /// Bytes that can still be charged.
     pub(super) fn available(&self) -> u64 {
-        self.limits.max_bytes.saturating_sub(self.bytes)
+        self.limits.max_bytes.saturating_sub(self.charged())
     }
 
     /// Charges both or nothing.
@@ -83,8 +102,7 @@ impl Account {
         let total_bytes = self.bytes.checked_add(bytes).ok_or(Error::NoSpace)?;
         let total_inodes = self.inodes.checked_add(inodes).ok_or(Error::NoSpace)?;
         if quota == Quota::Enforced
-            && ((bytes > 0 && total_bytes > self.limits.max_bytes)
-                || (inodes > 0 && total_inodes > self.limits.max_inodes))
+            && ((bytes > 0 && bytes > self.available()) || (inodes > 0 && total_inodes > self.limits.max_inodes))
         {
             return Err(Error::NoSpace);
         }
@@ -109,7 +127,7 @@ impl Account {
 
     pub(super) fn usage(&self) -> Usage {
         Usage {
-            bytes: self.bytes,
+            bytes: self.charged(),
             inodes: self.inodes,
             max_bytes: self.limits.max_bytes,
             max_inodes: self.limits.max_inodes,

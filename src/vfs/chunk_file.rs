@@ -5,6 +5,7 @@
 //! it without a lock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -54,6 +55,14 @@ pub(super) struct Slot {
     len: u32,
     /// CRC-32 of the bytes.
     crc: u32,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Slot {

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::file_data::{CHUNK, Chunk, MAX_FILE_SIZE};
+use super::leaving::{SMALL, discard_chunks};
 
 /// Bits of a chunk's number that one level looks at.
 const BITS: u32 = 6;
@@ -25,7 +26,7 @@ pub(super) struct ChunkMap {
     height: u32,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Node {
     sums: Sums,
     /// A bit for each child there is.
@@ -34,7 +35,7 @@ struct Node {
 }
 
 /// Those that are present, in order.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Children {
     Chunks(Vec<Chunk>),
     Nodes(Vec<Arc<Node>>),
@@ -292,6 +293,20 @@ impl Node {
     }
 }
 
+/// However a version of a file goes, nobody waits until all its chunks are free.
+impl Drop for ChunkMap {
+    fn drop(&mut self) {
+        if let Some(root) = self.root.take()
+            && root.sums.chunks > SMALL
+            && let Some(root) = Arc::into_inner(root)
+        {
+            discard_chunks(Removed {
+                nodes: vec![Arc::new(root)],
+            });
+        }
+    }
+}
+
 impl ChunkMap {
     /// Sums over all chunks.
     pub(super) fn sums(&self) -> Sums {
@@ -371,7 +386,8 @@ impl ChunkMap {
     pub(super) fn cut(&mut self, index: u32) -> Removed {
         let mut removed = Removed::default();
         if index == 0 {
-            removed.nodes.extend(std::mem::take(self).root);
+            removed.nodes.extend(self.root.take());
+            self.height = 0;
         } else if u64::from(index) < span(self.height + 1)
             && let Some(root) = &mut self.root
         {
@@ -577,25 +593,22 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 /// Chunks that are part of no file any more, on their way out of memory.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(super) struct Removed {
     nodes: Vec<Arc<Node>>,
 }
 
 impl Removed {
-    #[cfg(test)]
     pub(super) fn sums(&self) -> Sums {
         let mut sums = Sums::default();
         self.nodes.iter().for_each(|node| sums.add(node.sums));
         sums
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    #[cfg(test)]
     /// Lets go of some of them: a leaf at a time, until at least `count` chunks are gone. What others share counts as gone.
     /// Returns their sums.
     pub(super) fn drop_some(&mut self, count: usize) -> Sums {
@@ -604,16 +617,24 @@ impl Removed {
             && let Some(node) = self.nodes.pop()
         {
             let whole = node.sums;
-            match Arc::try_unwrap(node) {
-                Ok(Node {
+            match Arc::into_inner(node) {
+                Some(Node {
                     children: Children::Nodes(nodes),
                     ..
                 }) => self.nodes.extend(nodes),
                 // A leaf goes here; of a shared node only the reference.
-                Ok(_) | Err(_) => sums.add(whole),
+                Some(_) | None => sums.add(whole),
             }
         }
         sums
+    }
+}
+
+impl From<ChunkMap> for Removed {
+    fn from(mut map: ChunkMap) -> Self {
+        Self {
+            nodes: Vec::from_iter(map.root.take()),
+        }
     }
 }
 

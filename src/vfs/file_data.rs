@@ -18,7 +18,7 @@ pub const MAX_FILE_SIZE: u64 = 1 << 40;
 pub(super) const CHUNK: u64 = 64 * 1024;
 
 /// Private data of one 64 KiB stretch of a file. It replaces the blob there entirely; past its end are zeros.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Chunk {
     /// The layer that is charged for it.
     pub(super) layer: u64,
@@ -29,7 +29,7 @@ pub(super) struct Chunk {
 }
 
 /// Where the bytes of a chunk are.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum ChunkData {
     Memory(Arc<Vec<u8>>),
     /// The first `len` bytes of a slot on the host's disk.
@@ -198,6 +198,11 @@ impl FileData {
     /// Bytes charged to `layer`, the one that owns the inode.
     pub(super) fn charged(&self, layer: u64) -> u64 {
         self.chunks.sums().charged_to(layer)
+    }
+
+    /// The chunks, for letting go of them.
+    pub(super) fn into_chunks(self) -> Removed {
+        self.chunks.into()
     }
 
     /// Tells what is known of the contents without reading them.

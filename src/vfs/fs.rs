@@ -3,18 +3,21 @@
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
 
 use super::charge::{Limits, Quota, Usage};
-use super::error::{Error, MountId, PathResult, Result};
+use super::error::{Error, MountId, PathError, PathResult, Result};
 use super::file_data::{Blob, FileData};
 use super::handle::Handle;
 use super::node::{Content, Directory, FileKind, Ino, Node, ROOT, Stat, Tree, next_layer};
 use super::path::{Follow, Last, MAX_PATH, outside_mounts};
 use super::state::State;
 use super::walk::{WalkEntry, walk};
+
+/// Bytes that are more than any change but that of a file's data needs.
+const ROOM: u64 = 64 << 10;
 
 /// How [`Fs::open`] opens.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +94,7 @@ impl Fs {
         };
         let tree = Tree {
             nodes: OrdMap::unit(ROOT.0, Arc::new(root)),
+            unnamed: OrdMap::new(),
             next: ROOT.0 + 1,
         };
         Self::from_tree(&tree, limits)
@@ -120,16 +124,44 @@ impl Fs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tree as it is now, without files that are open but have no name. Takes constant time but for those.
-    #[must_use]
-    pub fn freeze(&self) -> Tree {
-        self.state().fork().tree
+    /// The state with room for `bytes` more, as far as what was removed takes it: the caller helps to free that.
+    pub(super) fn roomy(&self, bytes: u64) -> MutexGuard<'_, State> {
+        loop {
+            let state = self.state();
+            if state.account.leaving.bytes() == 0 || state.account.available() >= bytes {
+                return state;
+            }
+            let leaving = Arc::clone(&state.account.leaving);
+            drop(state);
+            if !leaving.step() {
+                // Somebody else has the rest in hand, and is about to be done with it.
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        }
     }
 
-    /// A second filesystem with the same contents, charge, limits, mounts and clock. Takes constant time.
+    /// The state once nothing is left of what [`Fs::remove_all`] has taken out of the tree.
+    fn reaped(&self) -> MutexGuard<'_, State> {
+        loop {
+            let mut state = self.state();
+            if !state.reap() {
+                return state;
+            }
+        }
+    }
+
+    /// The tree as it is now, without files that are open but have no name. Takes constant time, unless a large directory
+    /// has just been removed: then what is left of it is freed first, bit by bit.
+    #[must_use]
+    pub fn freeze(&self) -> Tree {
+        self.reaped().tree.named()
+    }
+
+    /// A second filesystem with the same contents, charge, limits, mounts and clock. Takes time in the number of open files
+    /// without a name, which only this filesystem has.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::from_state(self.state().fork())
+        Self::from_state(self.reaped().fork())
     }
 
     /// What is charged, and the limits.
@@ -174,7 +206,7 @@ impl Fs {
         if options.create && options.directory {
             return Err(Error::Invalid.into());
         }
-        let mut state = self.state();
+        let mut state = if options.create { self.roomy(ROOM) } else { self.state() };
         let follow = match (options.create, options.no_follow || options.exclusive) {
             (true, true) => Follow::Never,
             (true, false) => Follow::NoSlash,
@@ -218,7 +250,7 @@ impl Fs {
     /// Makes a regular file without a name (`O_TMPFILE`): nobody sees it until [`Fs::give_name`], and without that it is
     /// gone when it is closed.
     pub fn open_unnamed(&self, mode: u32) -> Result<Handle> {
-        let mut state = self.state();
+        let mut state = self.roomy(ROOM);
         let ino = state.create_unnamed(mode)?;
         Ok(Handle::new(self, &mut state, ino))
     }
@@ -228,12 +260,12 @@ impl Fs {
     /// # Errors
     /// [`Error::IsDir`] when that is a directory, [`Error::Exists`] when the file has a name.
     pub fn give_name(&self, file: &Handle, dir: Ino, path: &[u8]) -> PathResult<()> {
-        self.state().give_name(file.ino(), dir, path)
+        self.roomy(ROOM).give_name(file.ino(), dir, path)
     }
 
     /// Makes a directory.
     pub fn mkdir(&self, dir: Ino, path: &[u8], mode: u32) -> PathResult<Ino> {
-        let mut state = self.state();
+        let mut state = self.roomy(ROOM);
         let place = state.vacancy(dir, path, true)?;
         let directory = |name| Content::Directory(Directory::new(place.parent, name));
         Ok(state.create(place.parent, &place.name, mode, directory)?)
@@ -250,14 +282,14 @@ impl Fs {
         if target.contains(&0) {
             return Err(Error::Invalid.into());
         }
-        let mut state = self.state();
+        let mut state = self.roomy(ROOM);
         let place = state.vacancy(dir, path, false)?;
         Ok(state.create(place.parent, &place.name, 0o777, |_| Content::Symlink(target.into()))?)
     }
 
     /// Makes a device or a named pipe.
     pub fn mknod(&self, dir: Ino, path: &[u8], kind: NodeKind, mode: u32) -> PathResult<Ino> {
-        let mut state = self.state();
+        let mut state = self.roomy(ROOM);
         let place = state.vacancy(dir, path, false)?;
         let content = |_| match kind {
             NodeKind::Device(rdev) => Content::Device(rdev),
@@ -277,7 +309,7 @@ impl Fs {
 
     /// Gives the inode at `path` a second name.
     pub fn link(&self, dir: Ino, path: &[u8], follow: bool, new_dir: Ino, new_path: &[u8]) -> PathResult<()> {
-        let mut state = self.state();
+        let mut state = self.roomy(ROOM);
         let ino = state.tree.find(&state.mounts, dir, path, follow)?;
         let place = state.vacancy(new_dir, new_path, false)?;
         Ok(state.link(ino, place.parent, &place.name)?)
@@ -295,39 +327,63 @@ impl Fs {
 
     /// Renames as `rename(2)`.
     pub fn rename(&self, old_dir: Ino, old: &[u8], new_dir: Ino, new: &[u8]) -> PathResult<()> {
-        self.state().rename(old_dir, old, new_dir, new)
+        self.roomy(ROOM).rename(old_dir, old, new_dir, new)
     }
 
-    /// Removes what `path` names with everything in it. Atomic; a symbolic link is removed, not followed.
+    /// Removes what `path` names with everything in it; a symbolic link is removed, not followed. No path leads to any of it
+    /// from one instant on, and no frozen tree holds a part of it. The rest of the work is done bit by bit: a directory in
+    /// it that somebody has open is empty at the end.
     ///
     /// # Errors
     /// [`Error::Busy`] for the root and when a mount is inside, [`Error::Invalid`] when the path ends in a dot component.
     pub fn remove_all(&self, dir: Ino, path: &[u8]) -> PathResult<()> {
-        self.state().remove_all(dir, path)
+        self.state().remove_all(dir, path)?;
+        drop(self.reaped());
+        Ok(())
     }
 
     /// Makes the directories of `path` that do not exist, and returns the last.
     pub fn create_dir_all(&self, dir: Ino, path: &[u8], mode: u32) -> PathResult<Ino> {
-        // A component at a time, so that the work is linear in the path whatever its links expand to.
-        if path.len() > MAX_PATH {
-            return Err(Error::NameTooLong.into());
-        }
-        let mut end = 0;
-        loop {
-            end += path[end..].iter().take_while(|&&byte| byte == b'/').count();
-            end += path[end..].iter().take_while(|&&byte| byte != b'/').count();
-            match self.mkdir(dir, &path[..end], mode) {
-                Ok(_) => {}
-                Err(error) if error == Error::Exists.into() => {}
-                Err(error) => return Err(error),
-            }
-            if path[end..].iter().all(|&byte| byte == b'/') {
-                break;
+        /// Links that may turn up where there was nothing a moment ago.
+        const MAX_LINKS: u32 = 8;
+        let missing = PathError::from(Error::NotFound);
+        match self.lookup(dir, path, true) {
+            Err(error) if error == missing && !path.is_empty() => {}
+            found => {
+                let ino = found?;
+                self.state().tree.directory(ino)?;
+                return Ok(ino);
             }
         }
-        let ino = self.lookup(dir, path, true)?;
-        self.state().tree.directory(ino)?;
-        Ok(ino)
+        // The longest part that exists: to walk a path takes up to 3 ms, so not every part is tried.
+        let is_end = |&at: &usize| path[at - 1] != b'/' && path.get(at).is_none_or(|&byte| byte == b'/');
+        let ends: Vec<usize> = (1..=path.len()).filter(is_end).collect();
+        let exists = |&end: &usize| self.lookup(dir, &path[..end], true) != Err(missing.clone());
+        let known = ends.partition_point(exists);
+        let (mut here, mut start) = match known.checked_sub(1).and_then(|last| ends.get(last)) {
+            Some(&end) => (self.lookup(dir, &path[..end], true)?, end),
+            None if path[0] == b'/' => (ROOT, 0),
+            None => (dir, 0),
+        };
+        // One component at a time, from where the last one led to.
+        let mut links = 0;
+        for &end in &ends[known..] {
+            let name = &path[start..end];
+            let name = &name[name.iter().take_while(|&&byte| byte == b'/').count()..];
+            start = end;
+            here = match self.mkdir(here, name, mode) {
+                Err(error) if error == Error::Exists.into() => {
+                    links += u32::from(self.stat_at(here, name, false)?.kind == FileKind::Symlink);
+                    if links > MAX_LINKS {
+                        return Err(Error::Loop.into());
+                    }
+                    self.lookup(here, name, true)?
+                }
+                made => made?,
+            };
+        }
+        self.state().tree.directory(here)?;
+        Ok(here)
     }
 
     /// The target of a symbolic link.

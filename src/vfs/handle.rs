@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::Bound;
 
-use super::charge::Quota;
+use super::charge::{self, Quota};
 use super::error::{Error, Result};
 use super::file_data::{CHUNK, FileData, MAX_FILE_SIZE};
 use super::fs::Fs;
+use super::leaving::discard;
 use super::node::{Content, Entries, Entry, FileKind, Ino, Name, Stat};
 use super::state::State;
 
@@ -74,7 +75,7 @@ impl Handle {
     /// # Errors
     /// [`Error::NoSpace`] if not even one fits, [`Error::TooBig`] at [`MAX_FILE_SIZE`], and as [`Self::read_at`].
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
-        self.fs.state().write(self.ino, offset, data)
+        self.fs.roomy(room_for(data)).write(self.ino, offset, data)
     }
 
     /// Writes at the end of the file, wherever that is by now. Returns the number of bytes written and the new end.
@@ -82,7 +83,7 @@ impl Handle {
     /// # Errors
     /// As [`Self::write_at`].
     pub fn append(&self, data: &[u8]) -> Result<(usize, u64)> {
-        let mut state = self.fs.state();
+        let mut state = self.fs.roomy(room_for(data));
         let end = file(&state, self.ino)?.size();
         let written = state.write(self.ino, end, data)?;
         Ok((written, end + written as u64))
@@ -111,7 +112,8 @@ impl Handle {
     /// [`Error::NoSpace`] if the quota has no room for all of it, [`Error::TooBig`] beyond [`MAX_FILE_SIZE`],
     /// [`Error::Invalid`] if `len` is 0 or it is no regular file, [`Error::IsDir`].
     pub fn allocate_slices(&self, offset: u64, len: u64) -> Result<AllocateSlices> {
-        let Unallocated { first, end, reserved } = self.fs.state().begin_allocating(self.ino, offset, len)?;
+        let room = charge::blocks(len.min(MAX_FILE_SIZE));
+        let Unallocated { first, end, reserved } = self.fs.roomy(room).begin_allocating(self.ino, offset, len)?;
         Ok(AllocateSlices {
             fs: self.fs.clone(),
             ino: self.ino,
@@ -133,6 +135,11 @@ impl Handle {
             entries: directory.entries.clone(),
         })
     }
+}
+
+/// The most that writing so much may have to be charged.
+fn room_for(data: &[u8]) -> u64 {
+    charge::blocks(data.len() as u64) + 2 * CHUNK + charge::INODE
 }
 
 /// Room in a file that is being made. Dropped early, it gives back what is left of the charge; what was done stays, as on
@@ -187,6 +194,17 @@ pub struct DirEntry<'a> {
 pub struct DirSnapshot {
     parent: Ino,
     entries: Entries,
+}
+
+impl Drop for DirSnapshot {
+    fn drop(&mut self) {
+        /// Up to this many entries are freed at once.
+        const SMALL: usize = 1000;
+        if self.entries.len() > SMALL {
+            // The directory may be gone, and this the last to hold them.
+            discard(std::mem::take(&mut self.entries));
+        }
+    }
 }
 
 impl DirSnapshot {
@@ -336,10 +354,9 @@ impl State {
         if len > MAX_FILE_SIZE {
             return Err(Error::TooBig);
         }
-        self.change_data(ino, Quota::Exempt, |file, layer, _| {
-            file.set_size(layer, len);
-            Ok(())
-        })
+        let removed = self.change_data(ino, Quota::Exempt, |file, layer, _| Ok(file.set_size(layer, len)))?;
+        self.account.leaving.add(removed, self.layer);
+        Ok(())
     }
 
     /// Changes the data of a file. `change` gets the layer and the bytes that may still be charged.

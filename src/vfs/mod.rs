@@ -15,6 +15,7 @@ mod error;
 mod file_data;
 mod fs;
 mod handle;
+mod leaving;
 mod node;
 mod path;
 mod state;

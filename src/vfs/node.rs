@@ -199,13 +199,32 @@ impl Node {
 #[derive(Clone)]
 pub struct Tree {
     pub(super) nodes: OrdMap<u64, Arc<Node>>,
+    /// Inodes that are open and have no name. A frozen tree has none.
+    pub(super) unnamed: OrdMap<u64, Arc<Node>>,
     /// The next unused inode number.
     pub(super) next: u64,
 }
 
 impl Tree {
     pub(super) fn node(&self, ino: Ino) -> Option<&Node> {
-        self.nodes.get(&ino.0).map(|node| &**node)
+        let node = self.nodes.get(&ino.0).or_else(|| self.unnamed.get(&ino.0));
+        node.map(|node| &**node)
+    }
+
+    pub(super) fn get_mut(&mut self, ino: Ino) -> Option<&mut Arc<Node>> {
+        match self.nodes.get_mut(&ino.0) {
+            Some(node) => Some(node),
+            None => self.unnamed.get_mut(&ino.0),
+        }
+    }
+
+    /// The tree without what has no name. Takes constant time.
+    pub(super) fn named(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+            unnamed: OrdMap::new(),
+            next: self.next,
+        }
     }
 
     /// Whether both are the very same version.
@@ -239,7 +258,7 @@ impl Tree {
         }
     }
 
-    /// The number of inodes, the root included.
+    /// The number of inodes that have a name, the root included.
     #[must_use]
     pub fn inodes(&self) -> usize {
         self.nodes.len()

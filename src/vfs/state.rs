@@ -1,16 +1,46 @@
 //! What is behind the lock of a filesystem, and the steps operations are made of.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use super::charge::{self, Account, Limits, Quota};
 use super::error::{Error, PathResult, Result};
 use super::file_data::FileData;
+use super::handle::following;
+use super::leaving::discard;
 use super::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, ROOT, Tree};
 use super::path::{Follow, Found, Last, Mounts};
 
 /// The largest number of hard links to one file, and of subdirectories in one directory.
 const MAX_LINKS: u32 = u32::MAX - 1;
+
+/// The most levels that renaming a directory walks up, about a millisecond. No path is that deep: `PATH_MAX` holds 2048.
+const MAX_DEPTH: usize = 8192;
+
+/// Entries of removed directories that are freed under the lock in one go, about a quarter of a millisecond.
+const REAPED_AT_ONCE: usize = 512;
+
+/// Up to this many charged bytes a filesystem is dropped at once, not by another thread.
+const SMALL: u64 = 1 << 20;
+
+/// What is left of a directory that was removed with all that is in it.
+struct Doomed {
+    entries: Entries,
+    /// The name of the entry freed last.
+    last: Option<Name>,
+    /// Bytes charged for the entries.
+    charge: u64,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.account.bytes > SMALL {
+            let (nodes, unnamed) = (&mut self.tree.nodes, &mut self.tree.unnamed);
+            discard((take(nodes), take(unnamed), take(&mut self.doomed)));
+        }
+    }
+}
 
 pub(super) struct State {
     pub(super) tree: Tree,
@@ -19,8 +49,8 @@ pub(super) struct State {
     pub(super) account: Account,
     /// How many handles are open on each inode. Not part of the tree: a snapshot has no open files.
     open: HashMap<Ino, u64>,
-    /// Inodes without a name that are still open.
-    orphans: BTreeSet<Ino>,
+    /// What is left of directories that were removed with all that is in them. No path leads there.
+    doomed: Vec<Doomed>,
     pub(super) mounts: Mounts,
     pub(super) clock: fn() -> u64,
 }
@@ -32,27 +62,27 @@ impl State {
             layer,
             account: Account::new(limits),
             open: HashMap::new(),
-            orphans: BTreeSet::new(),
+            doomed: Vec::new(),
             mounts: Mounts::new(),
             clock,
         }
     }
 
-    /// A copy with the same charge, but without what only open handles keep alive.
+    /// A copy with the same charge, but without what only open handles keep alive. Nothing is doomed.
     pub(super) fn fork(&self) -> Self {
-        let mut fork = Self {
-            tree: self.tree.clone(),
+        let mut account = self.account.fork();
+        for node in self.tree.unnamed.values().filter(|node| node.layer == self.layer) {
+            account.refund(node.fixed_charge() + node.data_charge(), 1);
+        }
+        Self {
+            tree: self.tree.named(),
             layer: self.layer,
-            account: self.account.clone(),
+            account,
             open: HashMap::new(),
-            orphans: BTreeSet::new(),
+            doomed: Vec::new(),
             mounts: self.mounts.clone(),
             clock: self.clock,
-        };
-        for &orphan in &self.orphans {
-            fork.free(orphan);
         }
-        fork
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -68,7 +98,7 @@ impl State {
         *count -= 1;
         if *count == 0 {
             self.open.remove(&ino);
-            if self.orphans.remove(&ino) {
+            if self.tree.unnamed.contains_key(&ino.0) {
                 self.free(ino);
             }
         }
@@ -82,7 +112,7 @@ impl State {
             let bytes = node.fixed_charge();
             self.account.charge(bytes, 1, quota)?;
         }
-        let node = Arc::make_mut(self.tree.nodes.get_mut(&ino.0).ok_or(Error::NotFound)?);
+        let node = Arc::make_mut(self.tree.get_mut(ino).ok_or(Error::NotFound)?);
         node.layer = layer;
         Ok(node)
     }
@@ -97,10 +127,17 @@ impl State {
 
     /// Removes an inode from the tree and refunds its charge.
     fn free(&mut self, ino: Ino) {
-        if let Some(node) = self.tree.nodes.remove(&ino.0)
-            && node.layer == self.layer
-        {
-            self.account.refund(node.fixed_charge() + node.data_charge(), 1);
+        let nodes = &mut self.tree.nodes;
+        let Some(node) = nodes.remove(&ino.0).or_else(|| self.tree.unnamed.remove(&ino.0)) else {
+            return;
+        };
+        if node.layer != self.layer {
+            return;
+        }
+        self.account.refund(node.fixed_charge() + node.data_charge(), 1);
+        // What another version shares is freed with that.
+        if let Some(Content::File(data)) = Arc::into_inner(node).map(|node| node.content) {
+            self.account.leaving.add(data.into_chunks(), self.layer);
         }
     }
 
@@ -111,7 +148,7 @@ impl State {
             let node = self.node_mut(ino, Quota::Exempt)?;
             node.nlink = 0;
             node.ctime = now;
-            self.orphans.insert(ino);
+            self.tree.unnamed.extend(self.tree.nodes.remove_with_key(&ino.0));
         } else {
             self.free(ino);
         }
@@ -225,14 +262,13 @@ impl State {
         self.account.charge(node.fixed_charge(), 1, Quota::Enforced)?;
         let ino = Ino(self.tree.next);
         self.tree.next += 1;
-        self.tree.nodes.insert(ino.0, Arc::new(node));
-        self.orphans.insert(ino);
+        self.tree.unnamed.insert(ino.0, Arc::new(node));
         Ok(ino)
     }
 
     /// Gives an open file without a name one, in place of what has it.
     pub(super) fn give_name(&mut self, ino: Ino, dir: Ino, path: &[u8]) -> PathResult<()> {
-        if !self.orphans.contains(&ino) {
+        if !self.tree.unnamed.contains_key(&ino.0) {
             return Err(Error::Exists.into());
         }
         let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
@@ -259,7 +295,7 @@ impl State {
         node.nlink = 1;
         node.ctime = now;
         node.gid = inherited_group.unwrap_or(node.gid);
-        self.orphans.remove(&ino);
+        self.tree.nodes.extend(self.tree.unnamed.remove_with_key(&ino.0));
         Ok(())
     }
 
@@ -346,14 +382,16 @@ impl State {
         if !is_directory && (from.slash || to.slash) {
             return Err(Error::NotDir.into());
         }
-        if is_directory && self.is_within(to.parent, ino) {
+        // What lies in a directory is not above it, so that renaming there does not depend on the depth.
+        let moves = from.parent != to.parent;
+        if is_directory && (to.parent == ino || moves && self.is_within(to.parent, ino)?) {
             return Err(Error::Invalid.into());
         }
         if let Some((victim, victim_kind)) = to.ino {
             if victim == ino {
                 return Ok(());
             }
-            if victim_kind == FileKind::Directory && self.is_within(from.parent, victim) {
+            if victim_kind == FileKind::Directory && moves && self.is_within(from.parent, victim)? {
                 return Err(Error::NotEmpty.into());
             }
             match (is_directory, victim_kind == FileKind::Directory) {
@@ -423,19 +461,23 @@ impl State {
     }
 
     /// Whether directory `inner` is `outer` or below it.
-    fn is_within(&self, mut inner: Ino, outer: Ino) -> bool {
-        loop {
+    ///
+    /// # Errors
+    /// [`Error::NameTooLong`] if `inner` is deeper than [`MAX_DEPTH`]: the way up is walked under the lock.
+    fn is_within(&self, mut inner: Ino, outer: Ino) -> Result<bool> {
+        for _ in 0..MAX_DEPTH {
             if inner == outer {
-                return true;
+                return Ok(true);
             }
             match self.tree.directory(inner) {
                 Ok(directory) if inner != ROOT => inner = directory.parent,
-                _ => return false,
+                _ => return Ok(false),
             }
         }
+        Err(Error::NameTooLong)
     }
 
-    /// Removes what `path` names with all it contains.
+    /// Takes what `path` names with all it contains out of the tree. [`State::reap`] does the rest.
     pub(super) fn remove_all(&mut self, dir: Ino, path: &[u8]) -> PathResult<()> {
         let found = self.tree.resolve(&self.mounts, dir, path, Follow::Never)?;
         let (top, kind) = found.ino.ok_or(Error::NotFound)?;
@@ -450,34 +492,61 @@ impl State {
             }
             .into());
         }
-        if self.mounts.keys().any(|&mount| self.is_within(mount, top)) {
-            return Err(Error::Busy.into());
+        for &mount in self.mounts.keys() {
+            if self.is_within(mount, top)? {
+                return Err(Error::Busy.into());
+            }
         }
         self.remove_entry(found.parent, &found.name)?;
-        let mut pending = vec![top];
-        while let Some(ino) = pending.pop() {
-            let entries = self.tree.directory(ino)?.entries.clone();
-            if self.open.contains_key(&ino) {
-                self.empty_directory(ino)?;
-            }
-            self.abandon(ino)?;
-            for entry in entries.values() {
-                if entry.kind == FileKind::Directory {
-                    pending.push(entry.ino);
-                } else {
-                    self.drop_link(entry.ino)?;
-                }
-            }
-        }
+        self.doom(top)?;
         Ok(())
     }
 
-    /// Drops all entries of a directory that somebody has open, but not what they name.
-    fn empty_directory(&mut self, ino: Ino) -> Result<()> {
-        let (directory, ..) = self.directory_mut(ino, Quota::Exempt)?;
-        directory.entries = Entries::new();
-        let refund = std::mem::take(&mut directory.entries_charge);
-        self.account.refund(refund, 0);
+    /// Removes a directory that has lost its name, whatever is in it; one that somebody has open is empty from now on.
+    fn doom(&mut self, ino: Ino) -> Result<()> {
+        let is_own = self.tree.existing(ino)?.layer == self.layer;
+        let directory = self.tree.directory(ino)?;
+        let entries = directory.entries.clone();
+        let mut charge = if is_own { directory.entries_charge } else { 0 };
+        if self.open.contains_key(&ino) {
+            let (directory, ..) = self.directory_mut(ino, Quota::Exempt)?;
+            directory.entries = Entries::new();
+            charge = take(&mut directory.entries_charge);
+            self.abandon(ino)?;
+        } else {
+            self.free(ino);
+            // Theirs is the memory that stays a little longer.
+            self.account.charge(charge, 0, Quota::Exempt)?;
+        }
+        self.doomed.push(Doomed {
+            entries,
+            last: None,
+            charge,
+        });
         Ok(())
+    }
+
+    /// Frees a bounded part of what is doomed. `false` when nothing is.
+    pub(super) fn reap(&mut self) -> bool {
+        for _ in 0..REAPED_AT_ONCE {
+            let Some(doomed) = self.doomed.last_mut() else {
+                return false;
+            };
+            let Some((name, &entry)) = following(&doomed.entries, doomed.last.as_deref()) else {
+                self.account.refund(doomed.charge, 0);
+                let entries = self.doomed.pop().map(|doomed| doomed.entries);
+                if let Some(entries) = entries.filter(|entries| entries.len() > REAPED_AT_ONCE) {
+                    discard(entries);
+                }
+                continue;
+            };
+            doomed.last = Some(name.clone());
+            // What an entry names is there; were it not, there would be nothing to do.
+            let _ = match entry.kind {
+                FileKind::Directory => self.doom(entry.ino),
+                _ => self.drop_link(entry.ino),
+            };
+        }
+        true
     }
 }

@@ -16,7 +16,7 @@ impl Fs {
     pub(super) fn check_account(&self) {
         let state = self.state();
         let (mut bytes, mut inodes) = (0, 0);
-        for node in state.tree.nodes.values() {
+        for node in state.tree.nodes.values().chain(state.tree.unnamed.values()) {
             if let Content::Directory(directory) = &node.content {
                 let entries: u64 = directory.entries.keys().map(|name| super::charge::entry(name)).sum();
                 assert_eq!(entries, directory.entries_charge);
@@ -489,4 +489,177 @@ fn a_file_that_is_cut_while_it_is_allocated_keeps_no_charge() {
     file.set_len(0).unwrap();
     drop(file);
     fs.check_account();
+}
+
+/// Counts the inodes that a path leads to.
+fn reachable(fs: &Fs) -> usize {
+    let mut seen = std::collections::BTreeSet::new();
+    let _ = fs.walk::<()>(ROOT, b"/", |entry| {
+        seen.insert(entry.stat.ino);
+        ControlFlow::Continue(())
+    });
+    seen.len()
+}
+
+/// A directory of files and directories, one of which somebody has open.
+fn bushy(fs: &Fs) -> Handle {
+    mkdir(fs, "/keep");
+    for directory in 0..20 {
+        mkdir(fs, &format!("/keep/{directory}"));
+    }
+    mkdir(fs, "/bush");
+    for directory in 0..20 {
+        mkdir(fs, &format!("/bush/{directory}"));
+        for file in 0..100 {
+            put(fs, &format!("/bush/{directory}/{file}"), b"data");
+        }
+    }
+    fs.link(ROOT, b"/bush/3/3", false, ROOT, b"/keep/linked").unwrap();
+    open(fs, "/bush/7")
+}
+
+#[test]
+fn a_removed_tree_is_gone_at_once_and_freed_in_slices() {
+    let fs = fs();
+    let inner = bushy(&fs);
+    let image = fs.freeze();
+    for fs in [&fs, &Fs::from_tree(&image, ROOMY)] {
+        fs.state().remove_all(ROOT, b"/bush").unwrap();
+        assert_eq!(failure(fs.lookup(ROOT, b"/bush", true)), Error::NotFound);
+        let mut slices = 0;
+        while fs.state().reap() {
+            slices += 1;
+            assert_eq!(fs.stat_at(ROOT, b"/keep/linked", false).unwrap().size, 4);
+        }
+        // 2020 entries, and the last slice says that nothing is left.
+        assert_eq!(slices, 3);
+        assert_eq!(fs.stat_at(ROOT, b"/keep/linked", false).unwrap().nlink, 1);
+        fs.check_account();
+        assert_eq!(fs.freeze().inodes(), reachable(fs));
+    }
+    assert!(inner.read_dir().unwrap().is_empty());
+    assert_eq!(failure(fs.mkdir(inner.ino(), b"x", 0o755)), Error::NotFound);
+    assert_eq!(fs.path_of(inner.ino()), Err(Error::NotFound));
+    drop(inner);
+    fs.check_account();
+}
+
+#[test]
+fn a_frozen_tree_holds_nothing_of_a_tree_that_is_being_removed() {
+    let fs = fs();
+    let _inner = bushy(&fs);
+    fs.state().remove_all(ROOT, b"/bush").unwrap();
+    let _ = fs.state().reap();
+    let frozen = Fs::from_tree(&fs.freeze(), ROOMY);
+    assert_eq!(fs.freeze().inodes(), reachable(&frozen));
+    fs.check_account();
+}
+
+#[test]
+fn freezing_does_not_visit_open_files_without_a_name() {
+    let fs = fs();
+    let handles: Vec<_> = (0..20_000).map(|_| fs.open_unnamed(0o600).unwrap()).collect();
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(fs.freeze().inodes(), 1);
+    }
+    // Each took 20,000 removals from a map.
+    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
+    let fork = fs.fork();
+    assert_eq!(fork.usage().bytes, 0);
+    fork.check_account();
+    drop(handles);
+    assert_eq!(fs.usage().bytes, 0);
+    fs.check_account();
+}
+
+#[test]
+fn large_data_stays_charged_until_it_is_freed_and_makes_room_for_more() {
+    const FULL: usize = 40 << 20;
+    let fs = Fs::new(Limits {
+        max_bytes: (FULL as u64) + (1 << 20),
+        max_inodes: 100,
+    });
+    put(&fs, "/a", b"");
+    fs.unlink(ROOT, b"/a").unwrap();
+    let empty = fs.usage();
+    let data = vec![1; FULL];
+    for round in 0..4 {
+        put(&fs, "/a", &data);
+        assert_eq!(
+            open(&fs, "/a").allocate(0, FULL as u64 + (2 << 20)),
+            Err(Error::NoSpace)
+        );
+        match round {
+            0 => fs.unlink(ROOT, b"/a").unwrap(),
+            1 => open(&fs, "/a").set_len(1).unwrap(),
+            2 => {
+                put(&fs, "/b", b"");
+                fs.rename(ROOT, b"/b", ROOT, b"/a").unwrap();
+            }
+            _ => {
+                let file = open(&fs, "/a");
+                fs.unlink(ROOT, b"/a").unwrap();
+                drop(file);
+            }
+        }
+        // Whatever of it is not free yet is charged, and the next write waits for it.
+        fs.check_account();
+    }
+    put(&fs, "/a", &data);
+    fs.unlink(ROOT, b"/a").unwrap();
+    while fs.usage() != empty {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn renaming_in_a_deep_tree_walks_no_further_than_a_bound() {
+    let fs = fs();
+    mkdir(&fs, "/top");
+    let mut dir = fs.lookup(ROOT, b"/top", true).unwrap();
+    for _ in 0..9000 {
+        dir = fs.mkdir(dir, b"d", 0o755).unwrap();
+    }
+    mkdir(&fs, "/moved");
+    assert_eq!(failure(fs.rename(ROOT, b"/moved", dir, b"moved")), Error::NameTooLong);
+    // A file, and a directory that stays where it is, can have a new name however deep.
+    fs.mkdir(dir, b"old", 0o755).unwrap();
+    fs.rename(dir, b"old", dir, b"new").unwrap();
+    put(&fs, "/file", b"");
+    fs.rename(ROOT, b"/file", dir, b"file").unwrap();
+    fs.rename(dir, b"new", ROOT, b"new").unwrap();
+}
+
+#[test]
+fn long_paths_are_made_in_linear_time() {
+    let time = |components: usize| {
+        let path = "/d".repeat(components);
+        let measured = || {
+            let fs = fs();
+            let start = std::time::Instant::now();
+            fs.create_dir_all(ROOT, path.as_bytes(), 0o755).unwrap();
+            start.elapsed()
+        };
+        (0..5).map(|_| measured()).min().unwrap()
+    };
+    let (short, long) = (time(200), time(2000));
+    assert!(long < short * 35, "{short:?} {long:?}");
+}
+
+#[test]
+fn directories_are_made_below_links_and_beside_dots() {
+    let fs = fs();
+    mkdir(&fs, "/d");
+    fs.symlink(b"/d", ROOT, b"/to-d").unwrap();
+    fs.symlink(b"nowhere", ROOT, b"/dangling").unwrap();
+    put(&fs, "/file", b"");
+    let made = fs.create_dir_all(ROOT, b"//to-d/a/./b//../c/", 0o755).unwrap();
+    assert_eq!(fs.path_of(made).unwrap(), b"/d/a/c");
+    assert!(fs.lookup(ROOT, b"/d/a/b", true).is_ok());
+    assert_eq!(fs.create_dir_all(ROOT, b"/to-d/a/c", 0o755), Ok(made));
+    assert_eq!(failure(fs.create_dir_all(ROOT, b"/dangling/x", 0o755)), Error::NotFound);
+    assert_eq!(failure(fs.create_dir_all(ROOT, b"/file/x", 0o755)), Error::NotDir);
+    assert_eq!(failure(fs.create_dir_all(ROOT, b"/file", 0o755)), Error::NotDir);
+    assert_eq!(fs.create_dir_all(ROOT, b"/", 0o755), Ok(ROOT));
 }

@@ -26,6 +26,7 @@ use super::chunk_file::ChunkFile;
 use super::file_data::{CHUNK, ChunkData, FileData};
 use super::fs::Fs;
 use super::handle::Handle;
+use super::leaving::discard;
 use super::node::{Content, Ino, Node, Tree, next_layer};
 
 /// Chunks of up to this many bytes are part of the journal and stay in memory.
@@ -103,6 +104,16 @@ struct Disk {
     /// `None` until something had to be kept.
     journal: Option<Journal>,
     removed: bool,
+}
+
+/// The last version on the disk may be the last to hold what was removed since.
+impl Drop for Durable {
+    fn drop(&mut self) {
+        let disk = self.disk.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !disk.tree.is(&self.base) {
+            discard(std::mem::replace(&mut disk.tree, self.base.clone()));
+        }
+    }
 }
 
 /// A chunk that now is where it can stay.
@@ -437,7 +448,7 @@ impl Fs {
             let mut node = (*before).clone();
             replace_chunks(&mut node, settled);
             let node = Arc::new(node);
-            if !same && let Some(live) = state.tree.nodes.get_mut(&ino) {
+            if !same && let Some(live) = state.tree.get_mut(Ino(ino)) {
                 if Arc::ptr_eq(live, &before) {
                     *live = Arc::clone(&node);
                 } else {
@@ -447,7 +458,7 @@ impl Fs {
             frozen.nodes.insert(ino, node);
         }
         if same {
-            state.tree = frozen.clone();
+            state.tree.nodes = frozen.nodes.clone();
         }
         frozen
     }
@@ -456,7 +467,7 @@ impl Fs {
     fn settle_open(&self, settled: &[Settled]) {
         let mut state = self.state();
         for settled in settled.chunk_by(|a, b| a.ino == b.ino) {
-            if let Some(live) = state.tree.nodes.get_mut(&settled[0].ino.0) {
+            if let Some(live) = state.tree.get_mut(settled[0].ino) {
                 replace_chunks(Arc::make_mut(live), settled);
             }
         }
