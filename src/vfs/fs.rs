@@ -11,10 +11,11 @@ use super::charge::{Limits, Quota, Usage};
 use super::error::{Error, MountId, PathError, PathResult, Result};
 use super::file_data::{Blob, FileData};
 use super::handle::Handle;
+use super::leaving::discard;
 use super::node::{Content, Directory, FileKind, Ino, Node, ROOT, Stat, Tree, next_layer};
 use super::path::{Follow, Last, MAX_PATH, outside_mounts};
 use super::state::State;
-use super::walk::{WalkEntry, walk};
+use super::walk::{WalkEntry, WalkLimits, walk};
 
 /// Bytes that are more than any change but that of a file's data needs.
 const ROOM: u64 = 64 << 10;
@@ -503,10 +504,24 @@ impl Fs {
         path: &[u8],
         visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>,
     ) -> PathResult<ControlFlow<B>> {
+        self.walk_within(dir, path, WalkLimits::NONE, visit)
+    }
+
+    /// As [`Fs::walk`], but not everywhere. What `visit` sees of the tree stays in memory until the walk ends, even if it is
+    /// removed.
+    pub fn walk_within<B>(
+        &self,
+        dir: Ino,
+        path: &[u8],
+        limits: WalkLimits,
+        visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>,
+    ) -> PathResult<ControlFlow<B>> {
         let (tree, top) = {
             let state = self.state();
             (state.tree.clone(), state.tree.find(&state.mounts, dir, path, false)?)
         };
-        Ok(walk(&tree, top, visit))
+        let walked = walk(&tree, top, limits, visit);
+        discard(tree);
+        Ok(walked)
     }
 }

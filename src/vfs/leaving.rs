@@ -114,8 +114,8 @@ pub(super) fn discard_chunks(removed: Removed) {
     hand_over(Work::Chunks(removed));
 }
 
-/// Drops something large on the thread.
-pub(super) fn discard(value: impl Send + 'static) {
+/// Drops something large on a thread for that, instead of here.
+pub fn discard(value: impl Send + 'static) {
     hand_over(Work::Other(Box::new(value)));
 }
 

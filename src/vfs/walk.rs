@@ -17,6 +17,23 @@ pub struct WalkEntry<'a> {
     pub target: Option<&'a [u8]>,
 }
 
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy)]
+pub struct WalkLimits {
+    /// Levels below the start.
+    pub depth: usize,
+    /// Bytes of a directory's relative path beyond which nothing in it is visited.
+    pub path_len: usize,
+}
+
+impl WalkLimits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        depth: usize::MAX,
+        path_len: usize::MAX,
+    };
+}
+
 /// A directory being visited.
 struct Frame {
     entries: Entries,
@@ -29,6 +46,7 @@ struct Frame {
 pub(super) fn walk<B>(
     tree: &Tree,
     top: Ino,
+    limits: WalkLimits,
     mut visit: impl FnMut(&WalkEntry<'_>) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
     let mut path = Vec::new();
@@ -48,7 +66,10 @@ pub(super) fn walk<B>(
                 stat,
                 target,
             })?;
-            if let Content::Directory(directory) = &node.content {
+            if let Content::Directory(directory) = &node.content
+                && frames.len() < limits.depth
+                && path.len() <= limits.path_len
+            {
                 debug_assert_eq!(stat.kind, FileKind::Directory);
                 frames.push(Frame {
                     entries: directory.entries.clone(),

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::blocking;
 use super::files::{failure, must_be_regular};
 use super::kept_files::Files;
 use crate::provider::archive::{ArchiveError, END, Entry, EntryKind, MAX_PATH, Reader, encode, padding};
 use crate::provider::{ByteStream, ProviderError};
-use crate::vfs::{DirSnapshot, Error, FileKind, Fs, Handle, Ino, PathError, ROOT, Stat, TimeChange};
+use crate::vfs::{DirSnapshot, Error, FileKind, Fs, Handle, Ino, PathError, ROOT, Stat, TimeChange, discard};
 
 /// Bytes of one piece of an archive, and a little more.
 const PIECE: usize = 64 << 10;
+/// Files that are looked at for one piece.
+const VISITS_AT_ONCE: usize = 4096;
 /// Most bytes of paths of files with several names that are remembered. Further names become files of their own.
 const MAX_REMEMBERED: usize = 16 << 20;
 /// Bytes of one file that may be in memory before they go to the disk.
@@ -28,10 +29,23 @@ const PACKED_BITS: u32 = 0o1777;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A tar of the tree below a directory, or of one file. Devices and named pipes are left out, and what a mount shows.
-pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
-    let packing = Packing::new(fs, path)?;
-    let pieces = stream::try_unfold(packing, |mut packing| {
-        blocking(move || Ok(packing.piece()?.map(|piece| (piece, packing))))
+pub fn read(files: &Files, path: &str) -> Result<ByteStream, ProviderError> {
+    let packing = Packing::new(files.fs(), path)?;
+    let files = files.clone();
+    let pieces = stream::try_unfold(packing, move |mut packing| {
+        let files = files.clone();
+        async move {
+            loop {
+                let piece;
+                (piece, packing) = files.work(move || Ok((packing.piece()?, packing))).await?;
+                if !piece.is_empty() {
+                    return Ok(Some((piece, packing)));
+                }
+                if packing.ended {
+                    return Ok(None);
+                }
+            }
+        }
     });
     Ok(pieces.boxed())
 }
@@ -54,6 +68,13 @@ struct Packing {
     /// Bytes of those paths.
     remembered: usize,
     ended: bool,
+}
+
+/// When the client goes away, this is dropped where the connection is served.
+impl Drop for Packing {
+    fn drop(&mut self) {
+        discard((std::mem::take(&mut self.named), std::mem::take(&mut self.frames)));
+    }
 }
 
 /// A directory that is being packed.
@@ -99,10 +120,13 @@ impl Packing {
         })
     }
 
-    /// The next piece of the archive; `None` after its end.
-    fn piece(&mut self) -> Result<Option<Bytes>, ProviderError> {
+    /// The next piece of the archive. It may be empty: after the end, and when much was looked at that is left out.
+    fn piece(&mut self) -> Result<Bytes, ProviderError> {
         let mut out = BytesMut::new();
-        while out.len() < PIECE && !self.ended {
+        for _ in 0..VISITS_AT_ONCE {
+            if out.len() >= PIECE || self.ended {
+                break;
+            }
             let packed = if let Some(file) = self.file.take() {
                 self.pack_contents(file, &mut out)
             } else if let Some(top) = self.top.take() {
@@ -115,7 +139,7 @@ impl Packing {
                 failure(&format!("{}/{path}", self.start.trim_end_matches('/')), error.into())
             })?;
         }
-        Ok((!out.is_empty()).then(|| out.freeze()))
+        Ok(out.freeze())
     }
 
     fn pack_contents(&mut self, mut file: Contents, out: &mut BytesMut) -> Result<(), Error> {
@@ -450,7 +474,7 @@ mod tests {
     }
 
     async fn packed(fs: &Fs, path: &str) -> Vec<u8> {
-        let pieces: Vec<_> = read(fs, path)
+        let pieces: Vec<_> = read(&Files::in_memory(fs.clone()), path)
             .unwrap()
             .map(|piece| piece.unwrap().to_vec())
             .collect()

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
-use super::blocking;
 use super::kept_files::Files;
 use crate::provider::page::cursor;
 use crate::provider::path_pattern::PathPattern;
 use crate::provider::{ByteStream, DirPage, FileInfo, Page, ProviderError};
-use crate::vfs::{DirSnapshot, Error, FileKind, Fs, Handle, OpenOptions, PathError, ROOT, Stat};
+use crate::vfs::{DirSnapshot, Error, FileKind, Fs, Handle, MAX_PATH, OpenOptions, PathError, ROOT, Stat, WalkLimits};
 
 /// Bytes of one piece of a file that is read.
 const CHUNK: usize = 64 << 10;
@@ -24,24 +24,31 @@ const MAX_RESIDENT: u64 = 1 << 20;
 /// the way to another thread.
 const INLINE_ENTRIES: usize = 128;
 
+/// Most files that a pattern may look at, and most bytes of their paths.
+const MAX_VISITS: usize = 1_000_000;
+const MAX_VISITED_BYTES: usize = 64 << 20;
+/// Files looked at before it is asked again whether anybody waits.
+const VISITS_AT_ONCE: usize = 256;
+
 /// A page of a listing ends after this long, however few entries it has: to follow a link takes up to 3 ms.
 const PAGE_TIME: Duration = Duration::from_millis(50);
 
 /// A file's contents.
-pub fn read(fs: &Fs, path: &str) -> Result<ByteStream, ProviderError> {
-    let handle = fs
+pub fn read(files: &Files, path: &str) -> Result<ByteStream, ProviderError> {
+    let handle = files
+        .fs()
         .open(ROOT, path.as_bytes(), &OpenOptions::default())
         .map_err(|error| failure(path, error))?;
     must_be_regular(path, &handle)?;
     let size = handle.size().map_err(|error| failure(path, error.into()))?;
-    let (path, handle) = (path.to_owned(), Arc::new(handle));
+    let (path, handle, files) = (path.to_owned(), Arc::new(handle), files.clone());
     let chunks = stream::try_unfold(0, move |offset| {
-        let (path, handle) = (path.clone(), Arc::clone(&handle));
+        let (path, handle, files) = (path.clone(), Arc::clone(&handle), files.clone());
         let next = move || next_chunk(&handle, offset).map_err(|error| failure(&path, error.into()));
         async move {
             // A large file may have to come from the disk; a small one is not worth the way to another thread.
             let chunk = if size > CHUNK as u64 {
-                blocking(next).await?
+                files.work(next).await?
             } else {
                 next()?
             };
@@ -134,13 +141,14 @@ pub async fn write(files: &Files, path: &str, mode: Option<u32>, mut body: ByteS
 }
 
 /// A page of the entries of a directory, in name order.
-pub async fn list(fs: &Fs, path: &str, page: &Page) -> Result<DirPage, ProviderError> {
+pub async fn list(files: &Files, path: &str, page: &Page) -> Result<DirPage, ProviderError> {
     let options = OpenOptions {
         directory: true,
         ..OpenOptions::default()
     };
     let after = page.after_name()?.unwrap_or_default();
-    let handle = fs
+    let handle = files
+        .fs()
         .open(ROOT, path.as_bytes(), &options)
         .map_err(|error| failure(path, error))?;
     let entries = handle.read_dir().map_err(|error| failure(path, error.into()))?;
@@ -148,7 +156,7 @@ pub async fn list(fs: &Fs, path: &str, page: &Page) -> Result<DirPage, ProviderE
     let (base, limit) = (path.trim_end_matches('/').to_owned(), page.size());
     let tell = move || Ok(tell_page(&handle, &entries, &after, &base, limit));
     // Also what is left of a large directory that was removed meanwhile is dropped elsewhere.
-    if is_small { tell() } else { blocking(tell).await }
+    if is_small { tell() } else { files.work(tell).await }
 }
 
 fn tell_page(handle: &Handle, entries: &DirSnapshot, after: &[u8], base: &str, limit: usize) -> DirPage {
@@ -233,26 +241,59 @@ pub fn chmod(fs: &Fs, path: &str, mode: u32) -> Result<(), ProviderError> {
     fs.chmod(ino, mode).map_err(|error| failure(path, error.into()))
 }
 
-/// Paths that match an absolute pattern, in order.
-pub fn glob(fs: &Fs, pattern: &str) -> Result<Vec<String>, ProviderError> {
+/// Paths that match an absolute pattern, in order. The walk ends soon after this is dropped.
+pub async fn glob(files: &Files, pattern: &str) -> Result<Vec<String>, ProviderError> {
+    let cancelled = CancellationToken::new();
+    let _cancel = cancelled.clone().drop_guard();
+    let (fs, pattern) = (files.fs().clone(), pattern.to_owned());
+    files.work(move || find(&fs, &pattern, MAX_VISITS, &cancelled)).await
+}
+
+/// Walks where a pattern can match, and looks at no more than `max_visits` files.
+fn find(
+    fs: &Fs,
+    pattern: &str,
+    max_visits: usize,
+    cancelled: &CancellationToken,
+) -> Result<Vec<String>, ProviderError> {
     let pattern = PathPattern::new(pattern)?;
     let start = pattern.start();
+    let base = start.trim_end_matches('/');
+    // A longer path cannot be used, so it is not told.
+    let path_len = MAX_PATH.saturating_sub(base.len() + 1);
+    let limits = WalkLimits {
+        depth: pattern.depth().unwrap_or(usize::MAX),
+        path_len,
+    };
     let mut matches = pattern.matches();
-    let walked = fs.walk(ROOT, start.as_bytes(), |entry| {
-        // The walk tells paths relative to its start.
-        let path = format!(
-            "{}/{}",
-            start.trim_end_matches('/'),
-            String::from_utf8_lossy(entry.path)
-        );
-        if entry.path.is_empty() || matches.offer(path) {
+    let (mut visits, mut bytes) = (0, 0);
+    let walked = fs.walk_within(ROOT, start.as_bytes(), limits, |entry| {
+        visits += 1;
+        bytes += entry.path.len();
+        if visits > max_visits || bytes > MAX_VISITED_BYTES {
+            return ControlFlow::Break(ProviderError::LimitReached(format!(
+                "the pattern would look at more than {max_visits} files or {} MiB of paths; begin it with a longer \
+                 directory",
+                MAX_VISITED_BYTES >> 20
+            )));
+        }
+        if visits % VISITS_AT_ONCE == 0 && cancelled.is_cancelled() {
+            return ControlFlow::Break(ProviderError::Unavailable("nobody waits for the answer".to_owned()));
+        }
+        if entry.path.is_empty() || entry.path.len() > path_len {
+            return ControlFlow::Continue(());
+        }
+        if matches.offer(format!("{base}/{}", String::from_utf8_lossy(entry.path))) {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(())
+            ControlFlow::Break(ProviderError::LimitReached(String::new()))
         }
     });
     match walked {
-        Ok(_) | Err(PathError::Fs(Error::NotFound | Error::NotDir)) => {}
+        // Of too many matches the pattern tells itself.
+        Ok(ControlFlow::Break(ProviderError::LimitReached(reason))) if reason.is_empty() => {}
+        Ok(ControlFlow::Break(error)) => return Err(error),
+        Ok(ControlFlow::Continue(())) | Err(PathError::Fs(Error::NotFound | Error::NotDir)) => {}
         Err(error) => return Err(failure(start, error)),
     }
     matches.found()
@@ -316,7 +357,7 @@ mod tests {
     }
 
     async fn contents(fs: &Fs, path: &str) -> Vec<u8> {
-        let chunks: Vec<_> = read(fs, path)
+        let chunks: Vec<_> = read(&Files::in_memory(fs.clone()), path)
             .unwrap()
             .map(|chunk| chunk.unwrap().to_vec())
             .collect()
@@ -362,12 +403,12 @@ mod tests {
         let broken = vec![Ok("new".into()), Err(ProviderError::Invalid("gone".to_owned()))];
         assert!(write(&files, "/dir/file", None, body(broken)).await.is_err());
         assert_eq!(contents(&fs, "/dir/file").await, b"old");
-        assert_eq!(list(&fs, "/dir", &Page::default()).await.unwrap().entries.len(), 1);
+        assert_eq!(list(&files, "/dir", &Page::default()).await.unwrap().entries.len(), 1);
     }
 
     #[tokio::test]
     async fn a_directory_is_listed_in_pages_without_gaps() {
-        let (fs, _) = files();
+        let (fs, files) = files();
         for number in 0..300 {
             let kind = NodeKind::Fifo;
             fs.mknod(ROOT, format!("/dir/{number:03}").as_bytes(), kind, 0o644)
@@ -378,7 +419,7 @@ mod tests {
         let mut page = Page { after: None, limit: 7 };
         let mut names = Vec::new();
         for _ in 0..200 {
-            let found = list(&fs, "/dir/", &page).await.unwrap();
+            let found = list(&files, "/dir/", &page).await.unwrap();
             assert!(found.entries.len() <= 7);
             names.extend(found.entries.into_iter().map(|info| info.path));
             let Some(next) = found.next else { break };
@@ -387,5 +428,43 @@ mod tests {
         let mut expected: Vec<String> = (0..300).map(|number| format!("/dir/{number:03}")).collect();
         expected.extend(["/dir/link".to_owned(), "/dir/\u{fffd}\u{fffd}".to_owned()]);
         assert_eq!(names, expected);
+    }
+
+    fn find_at_most(fs: &Fs, pattern: &str, max_visits: usize) -> Result<Vec<String>, ProviderError> {
+        find(fs, pattern, max_visits, &CancellationToken::new())
+    }
+
+    #[test]
+    fn a_pattern_looks_only_where_it_can_match() {
+        let (fs, _) = files();
+        fs.create_dir_all(ROOT, b"/dir/a/b/c/d", 0o755).unwrap();
+        // The start, and one level below.
+        assert_eq!(find_at_most(&fs, "/dir/*", 2).unwrap(), ["/dir/a"]);
+        let all = find_at_most(&fs, "/dir/**", 100).unwrap();
+        assert_eq!(all, ["/dir/a", "/dir/a/b", "/dir/a/b/c", "/dir/a/b/c/d"]);
+        let limited = find_at_most(&fs, "/dir/**", 4);
+        assert!(matches!(limited, Err(ProviderError::LimitReached(_))), "{limited:?}");
+    }
+
+    #[test]
+    fn a_pattern_tells_no_path_that_is_too_long_and_stops_when_nobody_waits() {
+        let fs = Fs::new(Limits {
+            max_bytes: 1 << 30,
+            max_inodes: 10_000,
+        });
+        let mut directory = ROOT;
+        for _ in 0..1000 {
+            directory = fs.mkdir(directory, &[b'n'; 255], 0o755).unwrap();
+        }
+        let found = find_at_most(&fs, "/**", 100).unwrap();
+        assert_eq!(found.len(), 15);
+        assert!(found.iter().all(|path| path.len() <= MAX_PATH));
+        for number in 0..1000 {
+            fs.mkdir(ROOT, format!("/{number}").as_bytes(), 0o755).unwrap();
+        }
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
+        let stopped = find(&fs, "/**", 300, &cancelled);
+        assert!(matches!(stopped, Err(ProviderError::Unavailable(_))), "{stopped:?}");
     }
 }

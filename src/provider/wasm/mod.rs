@@ -229,7 +229,7 @@ impl Provider for WasmProvider {
     }
 
     async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
-        files::read(self.machine(id)?.kernel.fs(), path)
+        files::read(&self.machine(id)?.files, path)
     }
 
     async fn write_file(
@@ -246,7 +246,7 @@ impl Provider for WasmProvider {
     }
 
     async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
-        files::list(self.machine(id)?.kernel.fs(), path, &page).await
+        files::list(&self.machine(id)?.files, path, &page).await
     }
 
     async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError> {
@@ -257,9 +257,9 @@ impl Provider for WasmProvider {
         let machine = self.machine(id)?;
         let path = path.to_owned();
         // A large tree takes a while.
-        let files = machine.files.clone();
-        blocking(move || files::delete(machine.kernel.fs(), &path, recursive)).await?;
-        files.sync().await
+        let fs = machine.files.fs().clone();
+        machine.files.work(move || files::delete(&fs, &path, recursive)).await?;
+        machine.files.sync().await
     }
 
     async fn rename(&self, id: &str, from: &str, to: &str) -> Result<(), ProviderError> {
@@ -275,9 +275,7 @@ impl Provider for WasmProvider {
     }
 
     async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError> {
-        let machine = self.machine(id)?;
-        let pattern = pattern.to_owned();
-        blocking(move || files::glob(machine.kernel.fs(), &pattern)).await
+        files::glob(&self.machine(id)?.files, pattern).await
     }
 
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError> {
@@ -292,7 +290,7 @@ impl Provider for WasmProvider {
     }
 
     async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
-        archive::read(self.machine(id)?.kernel.fs(), path)
+        archive::read(&self.machine(id)?.files, path)
     }
 
     async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError> {
