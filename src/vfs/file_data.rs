@@ -17,6 +17,9 @@ pub const MAX_FILE_SIZE: u64 = 1 << 40;
 /// Bytes of a file that one chunk holds.
 pub(super) const CHUNK: u64 = 64 * 1024;
 
+/// Chunks of up to this many bytes are part of the journal and stay in memory.
+pub(super) const INLINE: usize = 1024;
+
 /// Private data of one 64 KiB stretch of a file. It replaces the blob there entirely; past its end are zeros.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
@@ -51,6 +54,11 @@ impl ChunkData {
             Self::Memory(bytes) => bytes.len(),
             Self::Stored { len, .. } => *len as usize,
         }
+    }
+
+    /// Whether it is in memory and should not stay there.
+    pub(super) fn is_unsettled(&self) -> bool {
+        matches!(self, Self::Memory(bytes) if bytes.len() > INLINE)
     }
 
     /// Whether both are the very same bytes at the same place. Equal bytes elsewhere do not count.
@@ -225,6 +233,16 @@ impl FileData {
 
     pub(super) fn chunks(&self) -> &ChunkMap {
         &self.chunks
+    }
+
+    /// Which of the chunks that `range` of the file touches are in memory and should not stay there.
+    pub(super) fn unsettled(&self, range: Range<u64>) -> impl Iterator<Item = u32> {
+        let end = u32::try_from(range.end.div_ceil(CHUNK)).unwrap_or(MAX_CHUNKS);
+        let chunks = self.chunks.iter_from(chunk_at(range.start).0);
+        let touched = chunks.take_while(move |(index, _)| *index < end);
+        touched
+            .filter(|(_, chunk)| chunk.data.is_unsettled())
+            .map(|(index, _)| index)
     }
 
     /// How many bytes of its blob it shows at most.

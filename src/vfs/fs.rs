@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
@@ -63,8 +63,16 @@ pub enum NodeKind {
 /// [`PathError::Mounted`](super::PathError::Mounted) if the path leads into a mounted directory.
 #[derive(Clone)]
 pub struct Fs {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
 }
+
+struct Shared {
+    state: Mutex<State>,
+    /// Moves some of [`State::unsaved`] to the disk.
+    spill: OnceLock<Spill>,
+}
+
+type Spill = Box<dyn Fn() + Send + Sync>;
 
 impl fmt::Debug for Fs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,13 +124,31 @@ impl Fs {
 
     fn from_state(state: State) -> Self {
         Self {
-            state: Arc::new(Mutex::new(state)),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                spill: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Has `spill` called by writers as soon as more than `limit` chunks are in [`State::unsaved`]. Only the first call of
+    /// this counts.
+    pub(super) fn bound_unsaved(&self, limit: usize, spill: impl Fn() + Send + Sync + 'static) {
+        if self.shared.spill.set(Box::new(spill)).is_ok() {
+            self.state().unsaved_limit = Some(limit);
+        }
+    }
+
+    /// To be called without the lock when there is too much in [`State::unsaved`].
+    pub(super) fn spill(&self) {
+        if let Some(spill) = self.shared.spill.get() {
+            spill();
         }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // No operation leaves the state half changed by panicking, so a poisoned lock says nothing about it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state with room for `bytes` more, as far as what was removed takes it: the caller helps to free that.

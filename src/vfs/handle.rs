@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::sync::MutexGuard;
 
 use super::charge::{self, Quota};
 use super::error::{Error, Result};
@@ -75,7 +76,10 @@ impl Handle {
     /// # Errors
     /// [`Error::NoSpace`] if not even one fits, [`Error::TooBig`] at [`MAX_FILE_SIZE`], and as [`Self::read_at`].
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
-        self.fs.roomy(room_for(data)).write(self.ino, offset, data)
+        let mut state = self.begin_write(data);
+        let written = state.write(self.ino, offset, data);
+        self.end_write(state);
+        written
     }
 
     /// Writes at the end of the file, wherever that is by now. Returns the number of bytes written and the new end.
@@ -83,10 +87,32 @@ impl Handle {
     /// # Errors
     /// As [`Self::write_at`].
     pub fn append(&self, data: &[u8]) -> Result<(usize, u64)> {
-        let mut state = self.fs.roomy(room_for(data));
+        let mut state = self.begin_write(data);
         let end = file(&state, self.ino)?.size();
-        let written = state.write(self.ino, end, data)?;
-        Ok((written, end + written as u64))
+        let written = state.write(self.ino, end, data);
+        self.end_write(state);
+        written.map(|written| (written, end + written as u64))
+    }
+
+    /// The state with room for what was removed, and for what the disk had no room for before.
+    fn begin_write(&self, data: &[u8]) -> MutexGuard<'_, State> {
+        let room = room_for(data);
+        let state = self.fs.roomy(room);
+        if !state.has_too_many_unsaved(UNSAVED_AT_MOST) {
+            return state;
+        }
+        drop(state);
+        self.fs.spill();
+        self.fs.roomy(room)
+    }
+
+    /// Unlocks, and moves data to the disk if much has come together in memory.
+    fn end_write(&self, state: MutexGuard<'_, State>) {
+        let has_too_many = state.has_too_many_unsaved(1);
+        drop(state);
+        if has_too_many {
+            self.fs.spill();
+        }
     }
 
     /// Cuts the file, or extends it with zeros, which are not stored.
@@ -137,6 +163,9 @@ impl Handle {
     }
 }
 
+/// How many times their limit of chunks there may be in memory only when the disk takes none.
+const UNSAVED_AT_MOST: usize = 4;
+
 /// The most that writing so much may have to be charged.
 fn room_for(data: &[u8]) -> u64 {
     charge::blocks(data.len() as u64) + 2 * CHUNK + charge::INODE
@@ -161,10 +190,13 @@ impl AllocateSlices {
     /// # Errors
     /// [`Error::NotFound`] once the file is gone.
     pub fn step(&mut self) -> Result<bool> {
-        let next = self
-            .fs
-            .state()
-            .allocate_some(self.ino, self.next, self.end, &mut self.reserved)?;
+        let mut state = self.fs.state();
+        let next = state.allocate_some(self.ino, self.next, self.end, &mut self.reserved)?;
+        let has_too_many = state.has_too_many_unsaved(1);
+        drop(state);
+        if has_too_many {
+            self.fs.spill();
+        }
         self.next = next.unwrap_or(self.next);
         Ok(next.is_none())
     }
@@ -298,13 +330,30 @@ impl State {
             .filter(|&room| room > 0)
             .ok_or(Error::TooBig)?;
         let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
-        let written = self.change_data(ino, Quota::Enforced, |file, layer, available| {
-            match file.write(layer, offset, &data[..len], available)? {
-                0 => Err(Error::NoSpace),
-                written => Ok(written),
-            }
+        let is_bounded = self.unsaved_limit.is_some();
+        if self.has_too_many_unsaved(UNSAVED_AT_MOST) {
+            // The disk takes nothing, and memory is not the place for all of it.
+            return Err(Error::NoSpace);
+        }
+        let range = offset..offset + len as u64;
+        let (written, unsaved) = self.change_data(ino, Quota::Enforced, |file, layer, available| {
+            let before: Vec<u32> = file.unsettled(range.clone()).filter(|_| is_bounded).collect();
+            let written = match file.write(layer, offset, &data[..len], available)? {
+                0 => return Err(Error::NoSpace),
+                written => written,
+            };
+            let after = file.unsettled(range).filter(|_| is_bounded);
+            let unsaved: Vec<u32> = after.filter(|index| !before.contains(index)).collect();
+            Ok((written, unsaved))
         })?;
+        self.unsaved.extend(unsaved.into_iter().map(|index| (ino, index)));
         Ok(written)
+    }
+
+    /// Whether more than so many times the limit of chunks may be in memory only.
+    fn has_too_many_unsaved(&self, times: usize) -> bool {
+        self.unsaved_limit
+            .is_some_and(|limit| self.unsaved.len() > times * limit)
     }
 
     /// Charges all the room and grows the file.
@@ -335,7 +384,7 @@ impl State {
     /// returns the chunk to go on with; `None` when there is nothing left to be done. That is so, too, once somebody has cut
     /// the file: as if all had been done before that.
     fn allocate_some(&mut self, ino: Ino, next: u32, end: u64, reserved: &mut u64) -> Result<Option<u32>> {
-        let layer = self.layer;
+        let (layer, limit) = (self.layer, self.unsaved_limit);
         let node = self.node_mut(ino, Quota::Exempt)?;
         let Content::File(data) = &mut node.content else {
             return Err(Error::Invalid);
@@ -344,8 +393,16 @@ impl State {
             return Ok(None);
         }
         let before = data.charged(layer);
+        let first = next;
         let next = data.allocate(layer, next, end);
         *reserved -= data.charged(layer) - before;
+        // Copies of what the image shows are in memory.
+        let shown = data.extent_len().unwrap_or(0).min(u64::from(next) * CHUNK);
+        let copied: Vec<u32> = match limit {
+            Some(_) => data.unsettled(u64::from(first) * CHUNK..shown).collect(),
+            None => Vec::new(),
+        };
+        self.unsaved.extend(copied.into_iter().map(|index| (ino, index)));
         Ok((u64::from(next) * CHUNK < end).then_some(next))
     }
 

@@ -1,6 +1,6 @@
 //! What is behind the lock of a filesystem, and the steps operations are made of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem::take;
 use std::sync::Arc;
 
@@ -53,6 +53,11 @@ pub(super) struct State {
     doomed: Vec<Doomed>,
     pub(super) mounts: Mounts,
     pub(super) clock: fn() -> u64,
+    /// Chunks that are in memory and should not stay there, those first that were written first. Some may have been removed
+    /// or kept since. Empty unless `unsaved_limit` is set.
+    pub(super) unsaved: VecDeque<(Ino, u32)>,
+    /// How many there may be before a writer moves them to the disk.
+    pub(super) unsaved_limit: Option<usize>,
 }
 
 impl State {
@@ -65,6 +70,8 @@ impl State {
             doomed: Vec::new(),
             mounts: Mounts::new(),
             clock,
+            unsaved: VecDeque::new(),
+            unsaved_limit: None,
         }
     }
 
@@ -82,6 +89,8 @@ impl State {
             doomed: Vec::new(),
             mounts: self.mounts.clone(),
             clock: self.clock,
+            unsaved: VecDeque::new(),
+            unsaved_limit: None,
         }
     }
 

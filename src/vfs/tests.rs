@@ -663,3 +663,29 @@ fn directories_are_made_below_links_and_beside_dots() {
     assert_eq!(failure(fs.create_dir_all(ROOT, b"/file", 0o755)), Error::NotDir);
     assert_eq!(fs.create_dir_all(ROOT, b"/", 0o755), Ok(ROOT));
 }
+
+/// Bytes that tell the name of the thread that frees them.
+struct Freed(std::sync::mpsc::Sender<Option<String>>);
+
+impl AsRef<[u8]> for Freed {
+    fn as_ref(&self) -> &[u8] {
+        &[]
+    }
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        let _ = self.0.send(std::thread::current().name().map(str::to_owned));
+    }
+}
+
+#[test]
+fn a_large_filesystem_is_freed_by_another_thread_than_that_which_drops_it() {
+    let (sender, freed) = std::sync::mpsc::channel();
+    let fs = fs();
+    fs.import_file(ROOT, b"/blob", 0o644, Arc::new(Freed(sender)), 0..0)
+        .unwrap();
+    put(&fs, "/a", &vec![1; 2 << 20]);
+    drop(fs);
+    assert_eq!(freed.recv().unwrap().as_deref(), Some("wisp-free"));
+}

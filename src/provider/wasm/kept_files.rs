@@ -44,7 +44,7 @@ enum Kind {
 }
 
 struct Kept {
-    durable: Durable,
+    durable: Arc<Durable>,
     /// Held by the one sync there is at a time.
     turn: Arc<Mutex<()>>,
 }
@@ -60,6 +60,8 @@ impl From<Kind> for Files {
 
 impl From<Durable> for Files {
     fn from(durable: Durable) -> Self {
+        let durable = Arc::new(durable);
+        durable.spill_while_writing();
         Kind::Kept(Arc::new(Kept {
             durable,
             turn: Arc::default(),

@@ -14,6 +14,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imbl::ordmap::DiffItem;
@@ -23,14 +24,20 @@ use self::journal::Journal;
 use self::record::Replay;
 use super::charge::Limits;
 use super::chunk_file::ChunkFile;
-use super::file_data::{CHUNK, ChunkData, FileData};
+use super::file_data::{CHUNK, ChunkData, FileData, INLINE};
 use super::fs::Fs;
 use super::handle::Handle;
 use super::leaving::discard;
 use super::node::{Content, Ino, Node, Tree, next_layer};
 
-/// Chunks of up to this many bytes are part of the journal and stay in memory.
-const INLINE: usize = 1024;
+/// Chunks that are replaced under the filesystem's lock in one go, about a quarter of a millisecond.
+const BATCH: usize = 512;
+/// Chunks a writer moves to the disk at a time: more than one write can make.
+const SPILLED_AT_ONCE: usize = 32;
+/// Most chunks that may be in memory only: 64 MiB.
+const MAX_UNSAVED: u64 = 1024;
+/// As many may be in any filesystem: 16 MiB.
+const MIN_UNSAVED: u64 = 256;
 /// The journal's name.
 const JOURNAL: &str = "journal";
 /// The name of the file of chunks.
@@ -95,6 +102,8 @@ pub struct Durable {
     place: Place,
     chunks: Arc<ChunkFile>,
     disk: Mutex<Disk>,
+    /// Whether there is a journal, so that chunks may be written.
+    started: AtomicBool,
 }
 
 /// What is on the disk.
@@ -138,6 +147,7 @@ impl Durable {
                 journal: None,
                 removed: false,
             }),
+            started: AtomicBool::new(false),
         }
     }
 
@@ -193,6 +203,7 @@ impl Durable {
                 journal,
                 removed: false,
             }),
+            started: AtomicBool::new(true),
         })
     }
 
@@ -268,6 +279,48 @@ impl Durable {
         Ok(())
     }
 
+    /// Has data that is written to the filesystem go to the disk from now on, once much is in memory only (see
+    /// [`unsaved_limit`]). A writer does it for itself, so that it is held back as the disk is. Nothing is acknowledged by
+    /// that: after a crash the space is free again.
+    pub fn spill_while_writing(self: &Arc<Self>) {
+        let files = Arc::downgrade(self);
+        let limit = unsaved_limit(self.fs.usage().max_bytes);
+        self.fs.bound_unsaved(limit, move || {
+            if let Some(files) = files.upgrade() {
+                files.spill_oldest();
+            }
+        });
+    }
+
+    /// Moves some of the data out of memory that was written first. When that is not possible now, the next write tries
+    /// again.
+    fn spill_oldest(&self) {
+        if !self.started.load(Ordering::Acquire) {
+            // Whoever holds it is about to begin.
+            let Ok(mut disk) = self.disk.try_lock() else { return };
+            if disk.removed || self.start(&mut disk).is_err() {
+                return;
+            }
+        }
+        let mut settled = self.fs.take_unsaved(SPILLED_AT_ONCE);
+        let mut failed = None;
+        for (at, chunk) in settled.iter_mut().enumerate() {
+            let ChunkData::Memory(bytes) = &chunk.old else { continue };
+            match self.chunks.store(bytes) {
+                Ok(slot) => chunk.new = ChunkData::whole(slot),
+                Err(error) => {
+                    tracing::warn!(directory = %self.place.directory.display(), %error, "file data stays in memory");
+                    failed = Some(at);
+                    break;
+                }
+            }
+        }
+        if let Some(at) = failed {
+            self.fs.put_back_unsaved(settled.split_off(at));
+        }
+        self.fs.settle_open(&settled);
+    }
+
     /// Moves the data of an open file from byte `from` on out of memory, whether or not the file has a name yet. Chunks
     /// that are not full stay. Blocks for the disk.
     ///
@@ -325,6 +378,7 @@ impl Durable {
             journal::flush_directory(directory.parent())?;
         }
         disk.journal = Some(self.checkpoint(&disk.tree)?);
+        self.started.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -402,6 +456,12 @@ impl Durable {
     }
 }
 
+/// How many chunks of a filesystem with this quota, in bytes, may be in memory only: at most half of it, because a sync
+/// may hold as many that are written over meanwhile.
+fn unsaved_limit(max_bytes: u64) -> usize {
+    (max_bytes / 2 / CHUNK).clamp(MIN_UNSAVED, MAX_UNSAVED) as usize
+}
+
 /// Removes what is kept in a directory, for a filesystem that need not have been brought back. Not an error when there
 /// is nothing.
 ///
@@ -438,6 +498,13 @@ impl Fs {
     /// Replaces chunks by equal ones, in `frozen`, which is returned, and in the filesystem where they still are the
     /// same. What the two shared before they share afterwards.
     fn settle(&self, mut frozen: Tree, settled: &[Settled]) -> Tree {
+        for settled in settled.chunks(BATCH) {
+            frozen = self.settle_batch(frozen, settled);
+        }
+        frozen
+    }
+
+    fn settle_batch(&self, mut frozen: Tree, settled: &[Settled]) -> Tree {
         let mut state = self.state();
         let same = state.tree.is(&frozen);
         for settled in settled.chunk_by(|a, b| a.ino == b.ino) {
@@ -465,11 +532,44 @@ impl Fs {
 
     /// Replaces chunks by equal ones in the filesystem, where they still are the same.
     fn settle_open(&self, settled: &[Settled]) {
-        let mut state = self.state();
-        for settled in settled.chunk_by(|a, b| a.ino == b.ino) {
-            if let Some(live) = state.tree.get_mut(settled[0].ino) {
-                replace_chunks(Arc::make_mut(live), settled);
+        for settled in settled.chunks(BATCH) {
+            let mut state = self.state();
+            for settled in settled.chunk_by(|a, b| a.ino == b.ino) {
+                if let Some(live) = state.tree.get_mut(settled[0].ino) {
+                    replace_chunks(Arc::make_mut(live), settled);
+                }
             }
+        }
+    }
+
+    /// Takes up to `count` of the chunks that were written first, and are in memory only, off the list. Each has itself in
+    /// the place of what it is to be replaced by.
+    fn take_unsaved(&self, count: usize) -> Vec<Settled> {
+        let mut state = self.state();
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            let Some((ino, index)) = state.unsaved.pop_front() else {
+                break;
+            };
+            let data = match state.tree.node(ino).map(|node| &node.content) {
+                Some(Content::File(data)) => data.chunks().get(index).map(|chunk| chunk.data.clone()),
+                _ => None,
+            };
+            // It may have been removed, or kept, since.
+            let Some(old) = data.filter(ChunkData::is_unsettled) else {
+                continue;
+            };
+            let new = old.clone();
+            taken.push(Settled { ino, index, old, new });
+        }
+        taken
+    }
+
+    /// Puts chunks that could not be written back on the list.
+    fn put_back_unsaved(&self, chunks: Vec<Settled>) {
+        let mut state = self.state();
+        for chunk in chunks.into_iter().rev() {
+            state.unsaved.push_front((chunk.ino, chunk.index));
         }
     }
 }

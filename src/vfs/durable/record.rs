@@ -10,9 +10,9 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 
 use super::journal::RecordWriter;
-use super::{DurableError, INLINE, RecoverError};
+use super::{DurableError, RecoverError};
 use crate::vfs::chunk_file::Recovery;
-use crate::vfs::file_data::{CHUNK, Chunk, ChunkData, FileData, MAX_FILE_SIZE, extend};
+use crate::vfs::file_data::{CHUNK, Chunk, ChunkData, FileData, INLINE, MAX_FILE_SIZE, extend};
 use crate::vfs::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, Tree};
 use crate::vfs::path::{MAX_NAME, MAX_PATH};
 

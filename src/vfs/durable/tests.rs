@@ -705,3 +705,85 @@ fn allocated_space_is_kept_without_its_zeros() {
     wait_until_freed(&files);
     assert_kept(&setting, &files);
 }
+
+/// Bytes of file data of trees that are in memory, each counted once.
+fn resident(trees: &[&Tree]) -> u64 {
+    let mut seen = std::collections::BTreeMap::new();
+    for node in trees.iter().flat_map(|tree| tree.nodes.values()) {
+        let Content::File(data) = &node.content else { continue };
+        for (_, chunk) in data.chunks().iter() {
+            if let ChunkData::Memory(bytes) = &chunk.data {
+                seen.insert(Arc::as_ptr(bytes), bytes.capacity() as u64);
+            }
+        }
+    }
+    seen.values().sum()
+}
+
+#[test]
+fn a_full_disk_is_in_memory_only_up_to_a_bound_even_when_written_over_during_a_sync() {
+    const SIZE: usize = 80 * MIB;
+    const LIMIT: u64 = 40 << 20;
+    let mut setting = Setting::new();
+    setting.limits.max_bytes = 80 << 20 | 1 << 16;
+    let files = Arc::new(setting.create());
+    files.spill_while_writing();
+    let file = files.fs().open(ROOT, b"/a", &CREATE).unwrap();
+    let fill = |salt| {
+        let data = bytes(SIZE, salt);
+        for (at, piece) in data.chunks(100_000).enumerate() {
+            assert_eq!(file.write_at(at as u64 * 100_000, piece), Ok(piece.len()));
+            let most = LIMIT + MIB as u64;
+            if at % 100 == 0 {
+                let held = resident(&[&files.fs().freeze()]);
+                assert!(held <= most, "{held}");
+            }
+        }
+    };
+    fill(1);
+    // What a sync holds and writes; meanwhile all is written over.
+    let frozen = files.fs().freeze();
+    fill(2);
+    let held = resident(&[&frozen, &files.fs().freeze()]);
+    assert!(held <= 2 * (LIMIT + MIB as u64), "{held}");
+    drop(frozen);
+    // Nothing was acknowledged, so a crash here gives it all back.
+    let back = setting.now().recover().unwrap();
+    assert_eq!(
+        back.fs().lookup(ROOT, b"/a", true),
+        Err(crate::vfs::Error::NotFound.into())
+    );
+    drop(back);
+    files.sync().unwrap();
+    // What is so small that it stays.
+    assert!(resident(&[&files.fs().freeze(), &files.disk().tree]) <= INLINE as u64);
+    assert!(files.is_synced());
+    assert_kept(&setting, &files);
+    assert_eq!(super::super::tests::contents(&file), bytes(SIZE, 2));
+    // Slots that were written over are used again.
+    let most = 3 * SIZE as u64;
+    assert!(setting.occupied() <= most, "{}", setting.occupied());
+}
+
+#[test]
+fn data_that_cannot_go_to_the_disk_stays_in_memory_up_to_a_bound() {
+    let mut setting = Setting::new();
+    setting.limits.max_bytes = 1 << 30;
+    let files = Arc::new(setting.create());
+    files.spill_while_writing();
+    put(files.fs(), "/a", b"1");
+    files.sync().unwrap();
+    // Where the chunks should go is a directory.
+    fs::create_dir(setting.file(CHUNKS)).unwrap();
+    let file = files.fs().open(ROOT, b"/b", &CREATE).unwrap();
+    let data = bytes(MIB, 1);
+    let written = (0..1024)
+        .take_while(|at| file.write_at(at << 20, &data) == Ok(MIB))
+        .count();
+    assert!((64..=260).contains(&written), "{written}");
+    assert!(files.sync().is_err());
+    fs::remove_dir(setting.file(CHUNKS)).unwrap();
+    files.sync().unwrap();
+    assert_eq!(file.write_at(0, b"again"), Ok(5));
+    assert_eq!(&get(files.fs(), "/b")[..5], b"again");
+}
