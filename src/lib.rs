@@ -7,6 +7,8 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod duration;
+#[cfg(test)]
+mod fuzzing;
 pub mod image;
 pub mod kernel;
 pub mod provider;

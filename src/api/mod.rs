@@ -46,6 +46,8 @@ mod unread_body;
 mod upload;
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod tests;
 
 pub use api_keys::{ApiKeys, ApiKeysError, KeyRequest, KeyRequestError};

@@ -12,6 +12,8 @@ mod compile_child;
 mod compiler;
 mod digest;
 mod error;
+#[cfg(test)]
+mod fuzz_tests;
 mod import;
 mod layer;
 mod load;

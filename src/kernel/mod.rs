@@ -15,6 +15,8 @@ mod device;
 mod errno;
 mod exec;
 mod fit;
+#[cfg(test)]
+mod fuzz_tests;
 mod gate;
 mod input;
 mod limiter;

@@ -22,6 +22,8 @@ mod state;
 mod walk;
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod linux_tests;
 #[cfg(test)]
 mod model_tests;

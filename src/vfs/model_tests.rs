@@ -141,6 +141,11 @@ fn random_changes_under_a_quota_keep_contents_and_account_right() {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(100);
+    run(cases);
+}
+
+/// Compares this many random sequences.
+pub(super) fn run(cases: u32) {
     let config = Config {
         cases,
         failure_persistence: None,

@@ -15,6 +15,8 @@ mod read;
 mod write;
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod tests;
 
 pub use read::Reader;

@@ -5,6 +5,8 @@
 //! is skipped, so the cost is that of the changes. Larger chunks go to the file of chunks first, are referred to from
 //! the journal, and need no memory from then on. Until there is something to keep nothing is made on the disk.
 
+#[cfg(test)]
+mod fuzz_tests;
 mod journal;
 mod record;
 #[cfg(test)]
