@@ -24,7 +24,7 @@ fn fuzz_json() {
         b"command", b"args", b"mode", b"env", b"timeout", b"stdin", b"workdir",
     ];
     fuzz("json", &seeds, words, |input| match parse_json::<ExecBody>(input) {
-        Ok(body) => match understood(body) {
+        Ok(body) => match understood(body, None) {
             Ok(request) => {
                 let workdir = request.workdir.as_deref();
                 assert!(workdir.is_none_or(|path| path.starts_with('/') && !path.contains('\0')));

@@ -1,7 +1,7 @@
 //! Output of commands as JSON text. JSON carries Unicode only: bytes that are not UTF-8 become U+FFFD.
 
 /// Text of complete output.
-fn lossy(bytes: Vec<u8>) -> String {
+pub(super) fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 

@@ -16,7 +16,7 @@ const BASE: &str = "base";
 use crate::server::Server;
 use crate::server_support::workers::{worker_environment, worker_status, workers_of};
 
-/// Times each worker is killed in CI. `WISP_WORKER_KILLS` asks for more.
+/// Times each worker is killed in CI. `WORKER_KILLS` asks for more.
 const KILLS: usize = 10;
 
 /// A server with a key for each of two tenants, and those keys.
@@ -221,9 +221,7 @@ async fn sandboxes_are_found_again_when_the_isolation_changes() {
 
 #[tokio::test]
 async fn workers_killed_under_load_lose_nothing_acknowledged_and_disturb_no_other_tenant() {
-    let kills = std::env::var("WISP_WORKER_KILLS")
-        .ok()
-        .and_then(|kills| kills.parse().ok());
+    let kills = std::env::var("WORKER_KILLS").ok().and_then(|kills| kills.parse().ok());
     let kills = kills.unwrap_or(KILLS);
     let (server, ann, bob) = serve(&[]);
     let sandboxes = [
