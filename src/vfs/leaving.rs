@@ -5,7 +5,7 @@
 //! stays charged until it is gone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -119,7 +119,22 @@ pub fn discard(value: impl Send + 'static) {
     hand_over(Work::Other(Box::new(value)));
 }
 
+/// Whether what is discarded is freed by whoever discards it.
+static WITHOUT_THREAD: AtomicBool = AtomicBool::new(false);
+
+/// Has everything freed where it is discarded, or again by a thread for that: for a process that must not have threads yet.
+pub fn free_without_thread(without: bool) {
+    WITHOUT_THREAD.store(without, Ordering::SeqCst);
+}
+
 fn hand_over(work: Work) {
+    if WITHOUT_THREAD.load(Ordering::SeqCst) {
+        let mut rest = Some(work);
+        while let Some(work) = rest {
+            rest = work.turn();
+        }
+        return;
+    }
     static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
     let sender = THREAD.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();

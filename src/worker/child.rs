@@ -15,9 +15,7 @@ use super::serve;
 use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::provider::wasm::{PreloadedImages, WasmProvider};
-
-/// Threads that talk to the server. Guests have their own.
-const CONVERSATION_THREADS: usize = 2;
+use crate::vfs;
 
 /// What the server starts a worker with.
 #[derive(Debug, Clone)]
@@ -56,6 +54,7 @@ pub enum WorkerError {
 /// When the server goes, or the worker cannot be what the server wants.
 pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     confine::prefer_to_be_killed();
+    vfs::free_without_thread(true);
     let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let runtime = Runtime::without_threads()?;
     let store = Arc::new(ImageStore::open(&args.cache, &args.cache.join("no-recipes")).map_err(images)?);
@@ -71,16 +70,15 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     // tokio makes a pair of sockets for signals with its first runtime, and sockets are out of reach afterwards.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     let confinement = confine::confine(&assignment, args.parent)?;
+    vfs::free_without_thread(false);
     runtime.start(assignment.guest_threads)?;
     stream.write_all(&encode(&FromWorker::Ready { confinement })?)?;
     // The directory of the sandboxes is the working directory by now; its own path may be out of reach.
     let provider =
         WasmProvider::of_images(Arc::clone(&runtime), preloaded).keeping_files_in(PathBuf::from("."), assignment.fsync);
-    let conversation = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONVERSATION_THREADS)
-        .thread_name("wisp-worker")
-        .enable_all()
-        .build()?;
+    // One thread, this one: what is passed between its tasks wakes no other thread. Work on files that may take long has
+    // threads of its own, and guests have theirs.
+    let conversation = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     stream.set_nonblocking(true)?;
     let result = conversation.block_on(serve::serve(stream, Arc::new(provider), runtime));
     // Nothing is worth waiting for: what was acknowledged is on the disk.
