@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use guest_support::build;
 use guest_support::machine::{Capture, DISK, Image, Machine, Ran};
 use tokio::time::sleep;
-use wisp::kernel::{ExecError, ExitStatus, Limits, OutputSink, Runtime, Stream};
+use wisp::kernel::{ExecError, ExecRequest, ExitStatus, Input, LimitHit, Limits, OutputSink, Runtime, Stream};
 use wisp::vfs;
 
 /// How late after its deadline an exec may be answered on an idle machine.
@@ -280,6 +280,190 @@ async fn arguments_are_limited() {
 #[tokio::test]
 async fn spawn_requests_that_lie_are_refused() {
     assert_holds(&machine(), "lying-requests").await;
+}
+
+#[tokio::test]
+async fn requests_to_search_without_end_are_refused() {
+    // The guest itself checks what each is answered with; copying a terabyte would take it minutes.
+    let ran = run(&machine(), "long-requests", Duration::from_secs(10)).await;
+    assert_eq!(ran.outcome.status, ExitStatus::Exited(0), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_search_through_links_is_stopped_at_the_deadline() {
+    let machine = machine();
+    let searching = assert_stopped_in_time(&machine, "long-search");
+    let others = async {
+        sleep(Duration::from_millis(100)).await;
+        assert_others_unharmed().await;
+    };
+    tokio::join!(searching, others);
+}
+
+#[tokio::test]
+async fn a_command_is_killed_when_its_cpu_time_is_used_up() {
+    let machine = machine();
+    let cpu_time = Duration::from_millis(200);
+    let ran = machine
+        .run_within(&["spin"], PATIENCE, cpu_time)
+        .await
+        .expect("starting");
+    assert_eq!(ran.outcome.status.shell_code(), 137, "{ran:?}");
+    assert_eq!(ran.outcome.limit, Some(LimitHit::ExecCpuTime), "{ran:?}");
+    assert!(ran.outcome.cpu_time >= cpu_time, "{ran:?}");
+    assert!(ran.outcome.duration >= cpu_time, "{ran:?}");
+    assert_all_given_back(&machine).await;
+    // Waiting costs none of it, and another command has its own.
+    let ran = machine
+        .run_within(&["say"], PATIENCE, cpu_time)
+        .await
+        .expect("starting");
+    assert_eq!(
+        (ran.outcome.status, ran.outcome.limit),
+        (ExitStatus::Exited(0), None),
+        "{ran:?}"
+    );
+    let ran = machine
+        .run_within(&["sleep"], 2 * cpu_time, cpu_time)
+        .await
+        .expect("starting");
+    assert!(ran.outcome.timed_out && ran.outcome.limit.is_none(), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_in_the_background_uses_its_cpu_time() {
+    let machine = machine();
+    let cpu_time = Duration::from_millis(300);
+    let ran = machine
+        .run_within(&["background"], PATIENCE, cpu_time)
+        .await
+        .expect("starting");
+    assert_eq!(ran.outcome.status, ExitStatus::Exited(0), "{ran:?}");
+    // Nobody ends it but its limit.
+    assert_all_given_back(&machine).await;
+}
+
+#[tokio::test]
+async fn a_sandbox_runs_nothing_more_when_its_cpu_time_is_used_up() {
+    let machine = machine_with(Limits {
+        cpu_time: Some(Duration::from_millis(200)),
+        ..Limits::default()
+    });
+    let ran = run(&machine, "background", PATIENCE).await;
+    assert_eq!(ran.outcome.status, ExitStatus::Exited(0), "{ran:?}");
+    let ran = run(&machine, "spin", PATIENCE).await;
+    assert_eq!(ran.outcome.status.shell_code(), 137, "{ran:?}");
+    assert_eq!(ran.outcome.limit, Some(LimitHit::SandboxCpuTime), "{ran:?}");
+    assert_all_given_back(&machine).await;
+    let refused = machine.start(&["say"], Arc::new(Capture::default()));
+    assert!(matches!(refused, Err(ExecError::LimitReached(_))));
+}
+
+#[tokio::test]
+async fn native_stacks_are_charged() {
+    let machine = machine();
+    let output = Arc::new(Capture::default());
+    let exec = machine
+        .start(&["native-stacks"], Arc::clone(&output) as _)
+        .expect("starting");
+    let start = Instant::now();
+    while output.text(Stream::Stdout).len() < 20 * "deep\n".len() {
+        assert!(start.elapsed() < PATIENCE, "{}", output.text(Stream::Stderr));
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_millis(50)).await;
+    let used = machine.kernel.budget().memory_used() >> 20;
+    println!("20 deep native stacks: {used} MiB charged");
+    // Each is 3 MiB at least, and the linear memory less than 2.
+    assert!(used > 20 * 4, "{used} MiB");
+    drop(exec);
+    assert_all_given_back(&machine).await;
+}
+
+#[tokio::test]
+async fn a_native_stack_beyond_the_memory_limit_ends_its_process() {
+    let machine = machine_with(Limits {
+        memory_bytes: 4 << 20,
+        ..Limits::default()
+    });
+    let ran = run(&machine, "native-stack", PATIENCE).await;
+    assert_eq!(ran.outcome.status.shell_code(), 137, "{ran:?}");
+    assert!(ran.stderr.contains("memory limit of 4 MiB reached"), "{ran:?}");
+    assert_all_given_back(&machine).await;
+}
+
+#[tokio::test]
+async fn standard_input_is_charged_until_it_is_read() {
+    let machine = machine_with(Limits {
+        memory_bytes: 16 << 20,
+        ..Limits::default()
+    });
+    let with_input = |len: usize| ExecRequest {
+        stdin: Input::Bytes(vec![0; len].into()),
+        ..searching("/tmp".to_owned(), "/usr/bin".to_owned())
+    };
+    let refused = machine.kernel.exec(with_input(17 << 20));
+    assert!(matches!(refused, Err(ExecError::LimitReached(_))));
+    let held = machine.kernel.exec(with_input(8 << 20)).expect("there is room");
+    assert!(machine.kernel.budget().memory_used() > 8 << 20);
+    drop(held);
+    assert_all_given_back(&machine).await;
+}
+
+/// A request to start a program that is nowhere in this `PATH`.
+fn searching(cwd: String, path: String) -> ExecRequest {
+    ExecRequest {
+        path: Vec::new(),
+        argv: vec![b"nothing".to_vec()],
+        environment: vec![format!("PATH={path}").into_bytes()],
+        cwd: cwd.into_bytes(),
+        stdin: Input::default(),
+        output: Arc::new(Capture::default()),
+        cpu_time: None,
+        simple_command: None,
+    }
+}
+
+#[tokio::test]
+async fn an_exec_searches_on_a_guest_thread_until_its_deadline() {
+    let machine = machine();
+    let fs = machine.kernel.fs();
+    for link in 0..39 {
+        let target = format!("{}{}", "./".repeat(2000), link + 1);
+        fs.symlink(target.as_bytes(), vfs::ROOT, format!("/tmp/{link}").as_bytes())
+            .expect("a link");
+    }
+    fs.mkdir(vfs::ROOT, b"/tmp/39", 0o755).expect("a directory");
+    let timeout = Duration::from_millis(300);
+    let start = Instant::now();
+    let request = searching("/tmp".to_owned(), ["0"; 1000].join(":"));
+    let mut exec = machine.kernel.exec(request).expect("a process for it");
+    let called = start.elapsed();
+    assert!(called < timeout / 2, "the caller's thread was busy for {called:?}");
+    exec.started(timeout).await.expect("no answer before the deadline");
+    assert!(exec.wait(timeout).await.timed_out);
+    let late = start.elapsed().saturating_sub(timeout);
+    assert!(late < LATENESS + NOISE, "answered {late:?} after the deadline");
+    assert_all_given_back(&machine).await;
+    // One that is given up ends as well.
+    let request = searching("/tmp".to_owned(), ["0"; 1000].join(":"));
+    drop(machine.kernel.exec(request).expect("a process for it"));
+    assert_all_given_back(&machine).await;
+}
+
+#[tokio::test]
+async fn an_exec_with_a_path_too_long_to_search_is_not_runnable() {
+    let machine = machine();
+    for path in [":".repeat(2000), format!("/{}", "a".repeat(100_000))] {
+        let request = searching(format!("/{}", "./".repeat(2000)), path);
+        let mut exec = machine.kernel.exec(request).expect("a process for it");
+        let refused = exec.started(PATIENCE).await.expect_err("it is not searched");
+        assert!(
+            matches!(refused, ExecError::NotRunnable { exit_code: 126, .. }),
+            "{refused:?}"
+        );
+    }
+    assert_all_given_back(&machine).await;
 }
 
 #[tokio::test]

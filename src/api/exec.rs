@@ -37,6 +37,10 @@ pub struct ExecBody {
     workdir: Option<String>,
     /// How long it may take; the server's default when absent.
     timeout: Option<GoDuration>,
+    /// Processor time that it and everything it starts may use, what stays in the background included; when it is used
+    /// up they are killed. No limit when absent.
+    #[schema(value_type = Option<GoDuration>)]
+    cpu_time: Option<GoDuration>,
     /// Answer line by line, as the output comes.
     stream: Option<bool>,
     /// What it reads on standard input.
@@ -131,6 +135,7 @@ pub(super) fn understood(body: ExecBody, held: Option<Permit>) -> Result<ExecReq
         env: body.env.unwrap_or_default(),
         workdir: body.workdir,
         timeout: body.timeout.map(|timeout| timeout.0),
+        cpu_time: body.cpu_time.map(|cpu_time| cpu_time.0),
         stdin: Stdin::Bytes(body.stdin.map(Bytes::from).unwrap_or_default()),
         held,
     })

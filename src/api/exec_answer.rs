@@ -38,6 +38,8 @@ pub struct ExecAnswer {
     stderr: Vec<u8>,
     /// How long it ran.
     pub duration: GoDuration,
+    /// Processor time that it and everything it started used until its end; absent when it is not measured.
+    pub cpu_time: Option<GoDuration>,
     /// Whether output beyond the server's limit was dropped; absent when not.
     #[schema(required = false)]
     truncated: bool,
@@ -63,6 +65,7 @@ impl From<CollectedExec> for ExecAnswer {
             stdout,
             stderr,
             duration: collected.exit.outcome.duration.into(),
+            cpu_time: collected.exit.outcome.cpu_time.map(GoDuration::from),
             truncated: collected.truncated,
             _held: collected.held,
         }
@@ -142,6 +145,9 @@ impl Encoder {
             Part::Stderr(_) => Part::Tail,
             Part::Tail => {
                 json.extend_from_slice(format!("\",\"duration\":\"{}\"", answer.duration).as_bytes());
+                if let Some(cpu_time) = answer.cpu_time {
+                    json.extend_from_slice(format!(",\"cpu_time\":\"{cpu_time}\"").as_bytes());
+                }
                 if answer.truncated {
                     json.extend_from_slice(b",\"truncated\":true");
                 }
@@ -213,6 +219,7 @@ mod tests {
             stdout: stdout.to_vec(),
             stderr: stderr.to_vec(),
             duration: Duration::from_micros(1900).into(),
+            cpu_time: None,
             truncated,
             _held: HeldOutput::nothing(),
         }

@@ -33,6 +33,10 @@ pub struct CreateBody {
     /// Files beyond the image, MiB.
     #[schema(minimum = 1)]
     disk_mb: Option<u64>,
+    /// Processor time that all its processes together may use, counted from its creation, or from the start of the
+    /// server if that was later; when it is used up they are killed and no more run. No limit when absent.
+    #[schema(value_type = Option<GoDuration>)]
+    cpu_time: Option<GoDuration>,
     /// How long it lives; at most the server's longest.
     #[schema(value_type = Option<GoDuration>)]
     ttl: Option<GoDuration>,
@@ -107,6 +111,7 @@ impl CreateBody {
             memory_mb: self.memory_mb,
             vcpus: self.vcpus,
             disk_mb: self.disk_mb,
+            cpu_time: self.cpu_time.map(|cpu_time| cpu_time.0),
             ttl: self.ttl.map(|ttl| ttl.0),
             metadata: self.metadata.unwrap_or_default(),
             env: self.env.unwrap_or_default(),

@@ -53,6 +53,9 @@ pub struct Output {
 pub struct End {
     exit_code: i32,
     duration: GoDuration,
+    /// Processor time that it and everything it started used until its end; absent when it is not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_time: Option<GoDuration>,
     /// Whether it was killed because it passed its timeout.
     timed_out: bool,
     /// Who killed the command, or what failed, when it did not end by itself.
@@ -115,6 +118,7 @@ impl Transcript {
         End {
             exit_code: LOST,
             duration: self.running.elapsed().into(),
+            cpu_time: None,
             timed_out: false,
             error: Some(ApiError::from(error).message().to_owned()),
         }
@@ -126,6 +130,7 @@ impl From<ExecExit> for End {
         Self {
             exit_code: exit.outcome.exit_code,
             duration: exit.outcome.duration.into(),
+            cpu_time: exit.outcome.cpu_time.map(GoDuration::from),
             timed_out: exit.outcome.timed_out,
             error: exit.killed_because,
         }

@@ -39,6 +39,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         memory_mb: args.memory_mb,
         vcpus: u32::try_from(guest_threads()).unwrap_or(1),
         disk_mb: args.disk_mb,
+        cpu_time: None,
         env: BTreeMap::new(),
         network: Network::None,
     };
@@ -49,6 +50,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         env: args.env.into_iter().collect(),
         workdir: args.workdir,
         timeout: args.timeout.map_or(NO_TIMEOUT, |timeout| timeout.0),
+        cpu_time: None,
         stdin,
     };
     let mut running = provider.exec(ID, exec).await?;

@@ -342,7 +342,7 @@ fn bounded(out: &mut Writer, bulk: Bulk, local: Option<usize>, helpers: &mut Hel
     out.0.push(op::I32_GT_U);
     // The three operands are the block's parameters.
     out.0.push(op::IF);
-    out.signed(helpers.kind as i64);
+    out.signed((helpers.kind as u64).cast_signed());
     out.with(op::CALL, function);
     out.0.push(op::ELSE);
     bulk.encode(out);
@@ -363,17 +363,17 @@ fn helper(bulk: Bulk, segment_len: u64) -> Vec<u8> {
         bulk.encode(out);
     };
     // A range that leaves the memory, or the segment: the whole instruction traps before it writes.
-    out.leaves(TARGET, LEN, |out| out.memory_bytes());
+    out.leaves(TARGET, LEN, Writer::memory_bytes);
     match bulk {
         Bulk::Fill => {}
         Bulk::Copy => {
-            out.leaves(SOURCE, LEN, |out| out.memory_bytes());
+            out.leaves(SOURCE, LEN, Writer::memory_bytes);
             out.0.push(op::I32_OR);
         }
         Bulk::Init(_) => {
             out.leaves(SOURCE, LEN, |out| {
                 out.0.push(op::I64_CONST);
-                out.signed(segment_len as i64);
+                out.signed(segment_len.cast_signed());
             });
             out.0.push(op::I32_OR);
         }
@@ -506,7 +506,7 @@ mod tests {
         let names = ["fill", "copy", "init", "short", "drop", "known"];
         let mut functions = FunctionSection::new();
         for name in names {
-            functions.function(if name == "drop" { 0 } else { 1 });
+            functions.function(u32::from(name != "drop"));
         }
         module.section(&functions);
         let mut memories = MemorySection::new();

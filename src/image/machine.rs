@@ -11,8 +11,8 @@ use super::error::ImageError;
 use super::layer;
 use super::private_dir::PrivateDir;
 use crate::kernel::{
-    ExecRequest, ExitStatus, Input, Kernel, Launch, Limits, OutputSink, Program, ProgramSpec, Programs, Runtime,
-    Snapshot, Stream, file_contents,
+    ExecError, ExecRequest, ExitStatus, Input, Kernel, Launch, Limits, OutputSink, Program, ProgramSpec, Programs,
+    Runtime, Snapshot, Stream, file_contents,
 };
 use crate::vfs::{Fs, Limits as FileLimits, ROOT, Tree};
 
@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     processes: 8,
     descriptors: 1024,
     vcpus: 1,
+    cpu_time: None,
 };
 /// What it may write.
 const FILES: FileLimits = FileLimits {
@@ -123,6 +124,8 @@ impl Machine {
             cwd: b"/".to_vec(),
             stdin: Input::default(),
             output: output.clone(),
+            cpu_time: None,
+            simple_command: None,
         };
         let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let waiting = waiting.map_err(ImageError::io("the setup's runtime"))?;
@@ -143,9 +146,12 @@ impl Machine {
 
     /// Runs the program, which must succeed.
     pub(super) fn run(self) -> Result<(), ImageError> {
-        let exec = self.kernel.exec(self.request);
-        let exec = exec.map_err(|error| failed(&self.image, error.to_string()))?;
-        let outcome = self.waiting.block_on(async { exec.wait(TIMEOUT).await });
+        let outcome = self.waiting.block_on(async {
+            let mut exec = self.kernel.exec(self.request)?;
+            exec.started(TIMEOUT).await?;
+            Ok(exec.wait(TIMEOUT).await)
+        });
+        let outcome = outcome.map_err(|error: ExecError| failed(&self.image, error.to_string()))?;
         check(&self.image, outcome.status, &self.output.take())
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Limits of one sandbox. Files are counted by its [`crate::vfs::Fs`], everything else here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,16 +15,19 @@ pub struct Limits {
     pub descriptors: usize,
     /// Processes that may execute at the same instant.
     pub vcpus: usize,
+    /// Processor time of all processes since the machine was made; `None` for no limit.
+    pub cpu_time: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 512 MiB, 64 processes, 256 descriptors each, one CPU.
+    /// 512 MiB, 64 processes, 256 descriptors each, one CPU, any amount of its time.
     fn default() -> Self {
         Self {
             memory_bytes: 512 << 20,
             processes: 64,
             descriptors: 256,
             vcpus: 1,
+            cpu_time: None,
         }
     }
 }

@@ -6,6 +6,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::budget::Charge;
+
+/// Most bytes of one piece of output.
+pub const MAX_PIECE: usize = 32 << 10;
+/// Bytes of output that a sink may let wait for its reader. They are charged to the sandbox for as long as it has the
+/// console.
+pub const MAX_WAITING: usize = 4 * MAX_PIECE;
+
 /// Which output stream bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -15,7 +23,8 @@ pub enum Stream {
     Stderr,
 }
 
-/// Takes what an exec writes. A sink that is slow to accept holds the writing process back.
+/// Takes what an exec writes, in pieces of up to [`MAX_PIECE`] bytes. A sink that is slow to accept holds the writing
+/// process back; it must not keep more than [`MAX_WAITING`] bytes of which nobody else keeps account.
 #[async_trait]
 pub trait OutputSink: Send + Sync {
     /// Takes one piece of output.
@@ -27,16 +36,20 @@ pub struct Console {
     /// `None` once the exec was answered: output of what still runs in the background goes nowhere.
     sink: Mutex<Option<Arc<dyn OutputSink>>>,
     closed: Arc<Notify>,
+    /// For what waits in the sink.
+    _charge: Charge,
 }
 
 impl Console {
-    /// A console that writes to `sink`, and the signal that its last descriptor was closed.
-    pub fn new(sink: Arc<dyn OutputSink>) -> (Arc<Self>, Arc<Notify>) {
+    /// A console that writes to `sink`, and the signal that its last descriptor was closed. `charge` pays for
+    /// [`MAX_WAITING`].
+    pub fn new(sink: Arc<dyn OutputSink>, charge: Charge) -> (Arc<Self>, Arc<Notify>) {
         let closed = Arc::new(Notify::new());
         (
             Arc::new(Self {
                 sink: Mutex::new(Some(sink)),
                 closed: Arc::clone(&closed),
+                _charge: charge,
             }),
             closed,
         )

@@ -35,7 +35,7 @@ pub enum Kind {
     /// An output stream of an exec.
     Output(Arc<Console>, Stream),
     /// The standard input of an exec: what is left of it.
-    Input(Mutex<Bytes>),
+    Input(Mutex<InputBytes>),
     /// A device of `/dev`.
     Device(Device),
     /// A file of `/proc`: its contents as of the moment it was opened.
@@ -44,6 +44,33 @@ pub enum Kind {
     ProcDirectory(procfs::Directory),
     /// `/dev/wisp`.
     Control(ControlFile),
+}
+
+/// What is left of a standard input that was there from the start.
+pub struct InputBytes {
+    rest: Bytes,
+    /// For all of it: the memory is given back at once, when the last byte was read.
+    charge: Option<Charge>,
+}
+
+impl InputBytes {
+    /// All of it; `charge` pays for it.
+    pub fn new(rest: Bytes, charge: Charge) -> Self {
+        Self {
+            rest,
+            charge: Some(charge),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let count = buffer.len().min(self.rest.len());
+        buffer[..count].copy_from_slice(&self.rest.split_to(count));
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+            self.charge = None;
+        }
+        count
+    }
 }
 
 /// An open regular file.
@@ -148,12 +175,7 @@ impl OpenFile {
                 Ok(Ok(count))
             }
             Kind::PipeReader(reader) => Ok(reader.try_read(buffer)),
-            Kind::Input(rest) => {
-                let mut rest = lock(rest);
-                let count = buffer.len().min(rest.len());
-                buffer[..count].copy_from_slice(&rest.split_to(count));
-                Ok(Ok(count))
-            }
+            Kind::Input(input) => Ok(Ok(lock(input).read(buffer))),
             Kind::Device(device) => device.read(buffer).map(Ok),
             Kind::ProcFile(file) => {
                 let mut offset = lock(&file.offset);
@@ -177,7 +199,7 @@ impl OpenFile {
                 let size = file.handle.stat().map_or(0, |stat| stat.size);
                 Some(size.saturating_sub(*lock(&file.offset)))
             }
-            Kind::Input(rest) => Some(lock(rest).len() as u64),
+            Kind::Input(input) => Some(lock(input).rest.len() as u64),
             _ => Some(1),
         }
     }

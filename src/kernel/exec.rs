@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use std::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::console::{Console, OutputSink, Stream};
-use super::descriptor::{Kind, OpenFile};
+use super::budget::Charge;
+use super::console::{Console, MAX_WAITING, OutputSink, Stream};
+use super::cpu_time::CpuTime;
+use super::descriptor::{InputBytes, Kind, OpenFile};
 use super::errno::Errno;
 use super::input::Input;
-use super::spawn::{Parentage, SpawnRequest, Start};
+use super::process::{self, Entry, ImageInfo};
+use super::spawn::{PROCESS_BYTES, Parentage, SpawnRequest, Start};
 use super::table::{ExitStatus, Pid};
-use super::{Kernel, place};
+use super::{Kernel, place, signal};
 use crate::vfs::{FileKind, PathError, ROOT};
 
 /// How long the answer to an exec whose command has ended waits for output of what it left in the background.
@@ -37,6 +40,21 @@ pub struct ExecRequest {
     pub stdin: Input,
     /// Takes what it writes.
     pub output: Arc<dyn OutputSink>,
+    /// Processor time that it and everything it starts may use; `None` for any amount.
+    pub cpu_time: Option<Duration>,
+    /// Started in place of the program if that is a shell, which would start it.
+    pub simple_command: Option<SimpleCommand>,
+}
+
+/// What a script consists of that is one simple command: a shell would replace itself by a program.
+#[derive(Debug, Clone)]
+pub struct SimpleCommand {
+    /// Digest of the shell that understands the script so.
+    pub shell: String,
+    /// Arguments, the program's name first; it is looked up in `PATH`.
+    pub argv: Vec<Vec<u8>>,
+    /// What the shell adds to the environment.
+    pub variable: Vec<u8>,
 }
 
 /// Why a command could not be started at all.
@@ -67,6 +85,19 @@ pub struct Outcome {
     pub timed_out: bool,
     /// Wall-clock time.
     pub duration: Duration,
+    /// Processor time of all it started, until now.
+    pub cpu_time: Duration,
+    /// Which limit ended it.
+    pub limit: Option<LimitHit>,
+}
+
+/// A limit that ends commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitHit {
+    /// [`ExecRequest::cpu_time`].
+    ExecCpuTime,
+    /// [`Limits::cpu_time`](super::Limits::cpu_time).
+    SandboxCpuTime,
 }
 
 /// A running exec. Dropping it before its command has ended kills everything it started.
@@ -76,8 +107,10 @@ pub struct Exec {
     /// The process group its command leads.
     group: Pid,
     started: Instant,
+    cpu_time: Arc<CpuTime>,
     console: std::sync::Weak<Console>,
     console_closed: Arc<Notify>,
+    start: oneshot::Receiver<Result<(), ExecError>>,
     exit: oneshot::Receiver<ExitStatus>,
     ended: bool,
 }
@@ -98,9 +131,80 @@ impl ExecSignals {
 }
 
 impl Kernel {
-    /// Starts a command.
-    pub fn exec(self: &Arc<Self>, request: ExecRequest) -> Result<Exec, ExecError> {
+    /// Starts a command. Its program is found by the new process itself: [`Exec::started`] tells whether there is one.
+    ///
+    /// # Errors
+    /// [`ExecError::LimitReached`]
+    pub fn exec(self: &Arc<Self>, mut request: ExecRequest) -> Result<Exec, ExecError> {
         let started = Instant::now();
+        let name = request.argv.first().cloned().unwrap_or_default();
+        let failed = |errno| exec_error(&name, errno);
+        if self.cpu_time.is_used_up() {
+            return Err(ExecError::LimitReached("the sandbox has used up its cpu_time"));
+        }
+        let slot = self.budget.process_slot().map_err(|_| failed(Errno::Again))?;
+        let charge = self.budget.charge(PROCESS_BYTES).map_err(|_| failed(Errno::Nomem))?;
+        let held = self.budget.charge(request.held_bytes());
+        let held = held.map_err(|_| failed(Errno::Nomem))?;
+        let stdin = self
+            .standard_input(std::mem::take(&mut request.stdin))
+            .map_err(failed)?;
+        let output = self
+            .budget
+            .charge(MAX_WAITING as u64)
+            .map_err(|_| failed(Errno::Nomem))?;
+        let (console, console_closed) = Console::new(Arc::clone(&request.output), output);
+        let (on_exit, exit) = oneshot::channel();
+        let (on_start, start) = oneshot::channel();
+        let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
+        let cpu_time = Arc::new(CpuTime::new(request.cpu_time));
+        let parentage = Parentage::of_exec(id, Arc::clone(&cpu_time), on_exit);
+        let (control, on_exit) = self.new_control(parentage, 0, Arc::new(ImageInfo::default()));
+        self.table.insert(Arc::clone(&control), slot, on_exit).map_err(failed)?;
+        let weak_console = Arc::downgrade(&console);
+        let (kernel, of_process) = (Arc::clone(self), Arc::clone(&control));
+        let group = self.start_task(control, async move {
+            let prepared = kernel.prepare_command(request, stdin, console, charge).await;
+            drop(held);
+            match prepared {
+                Ok(start) => {
+                    if start.ignores_sigpipe() {
+                        of_process.signals.ignore(signal::PIPE);
+                    }
+                    let store = process::new_store(start.into_process(kernel, of_process));
+                    // Nobody may wait for it any more.
+                    let _ = on_start.send(Ok(()));
+                    process::run(store, None, Entry::Launch).await
+                }
+                Err(error) => {
+                    let status = error.status();
+                    let _ = on_start.send(Err(error));
+                    status
+                }
+            }
+        });
+        Ok(Exec {
+            kernel: Arc::clone(self),
+            id,
+            group,
+            started,
+            cpu_time,
+            console: weak_console,
+            console_closed,
+            start,
+            exit,
+            ended: false,
+        })
+    }
+
+    /// Finds out what a command is to run: its simple command, or what it says.
+    async fn prepare_command(
+        &self,
+        mut request: ExecRequest,
+        stdin: Arc<OpenFile>,
+        console: Arc<Console>,
+        charge: Charge,
+    ) -> Result<Start, ExecError> {
         let directory = self
             .fs
             .stat_at(ROOT, &request.cwd, true)
@@ -111,40 +215,35 @@ impl Kernel {
                 String::from_utf8_lossy(&request.cwd).into_owned(),
             ));
         }
-        let (console, console_closed) = Console::new(Arc::clone(&request.output));
-        let name = request.argv.first().cloned().unwrap_or_default();
-        let start = self.prepare_exec(request, &console)?;
-        let (on_exit, exit) = oneshot::channel();
-        let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
-        let group = self
-            .launch(start, Parentage::of_exec(id, on_exit))
-            .map_err(|errno| exec_error(&name, errno))?;
-        let console = Arc::downgrade(&console);
-        Ok(Exec {
-            kernel: Arc::clone(self),
-            id,
-            group,
-            started,
-            console,
-            console_closed,
-            exit,
-            ended: false,
-        })
-    }
-
-    /// Whether a command that is looked up in `PATH` would start a program, rather than fail.
-    pub fn can_start(&self, argv: &[Vec<u8>], environment: &[Vec<u8>], cwd: &[u8]) -> bool {
-        let request = SpawnRequest {
-            cwd: place::join(b"/", cwd),
-            argv: argv.to_vec(),
-            environment: environment.to_vec(),
-            ..SpawnRequest::default()
-        };
-        self.resolve(&request).is_ok()
+        let simple = request.simple_command.take();
+        if let Some(simple) = simple.filter(|simple| self.is_program(&request.path, &simple.shell)) {
+            let mut environment = request.environment.clone();
+            environment.push(simple.variable);
+            let spawn = SpawnRequest {
+                cwd: place::join(b"/", &request.cwd),
+                argv: simple.argv,
+                environment,
+                ..SpawnRequest::default()
+            };
+            // The shell says why a command cannot be run, and runs scripts that name no interpreter.
+            if let Ok(resolved) = self.resolve(&spawn).await {
+                let streams = streams(stdin, &console);
+                let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
+                let spawn = SpawnRequest {
+                    descriptors: STREAMS.to_vec(),
+                    ..spawn
+                };
+                let name = spawn.argv.first().cloned().unwrap_or_default();
+                return self
+                    .prepare(spawn, resolved, own, UMASK, charge)
+                    .map_err(|errno| exec_error(&name, errno));
+            }
+        }
+        self.prepare_exec(request, stdin, &console, charge).await
     }
 
     /// Whether a file, links followed, is the program with this digest.
-    pub fn is_program(&self, path: &[u8], digest: &str) -> bool {
+    fn is_program(&self, path: &[u8], digest: &str) -> bool {
         let head = self.executable_head(path);
         head.is_ok_and(|head| {
             self.programs
@@ -154,27 +253,40 @@ impl Kernel {
     }
 
     /// Resolves a command whose descriptors 0 to 2 lead to its input and its console.
-    pub(super) fn prepare_exec(&self, request: ExecRequest, console: &Arc<Console>) -> Result<Start, ExecError> {
+    pub(super) async fn prepare_exec(
+        &self,
+        request: ExecRequest,
+        stdin: Arc<OpenFile>,
+        console: &Arc<Console>,
+        charge: Charge,
+    ) -> Result<Start, ExecError> {
         let name = request.argv.first().cloned().unwrap_or_default();
-        let streams = [
-            OpenFile::new(match request.stdin {
-                Input::Bytes(bytes) => Kind::Input(Mutex::new(bytes)),
-                Input::Pipe(reader) => Kind::PipeReader(reader.0),
-            }),
-            OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stdout)),
-            OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stderr)),
-        ];
+        let streams = streams(stdin, console);
         let spawn = SpawnRequest {
             path: request.path,
             cwd: place::join(b"/", &request.cwd),
             argv: request.argv,
             environment: request.environment,
-            descriptors: vec![(0, 0), (1, 1), (2, 2)],
+            descriptors: STREAMS.to_vec(),
             new_group: true,
         };
         let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
-        self.prepare(spawn, own, UMASK)
-            .map_err(|errno| exec_error(&name, errno))
+        let prepared = match self.resolve(&spawn).await {
+            Ok(resolved) => self.prepare(spawn, resolved, own, UMASK, charge),
+            Err(errno) => Err(errno),
+        };
+        prepared.map_err(|errno| exec_error(&name, errno))
+    }
+
+    /// The standard input of a command, charged to the machine.
+    pub(super) fn standard_input(&self, input: Input) -> Result<Arc<OpenFile>, Errno> {
+        Ok(OpenFile::new(match input {
+            Input::Bytes(bytes) => {
+                let charge = self.budget.charge(bytes.len() as u64).map_err(|_| Errno::Nomem)?;
+                Kind::Input(Mutex::new(InputBytes::new(bytes, charge)))
+            }
+            Input::Pipe(reader) => Kind::PipeReader(reader.0),
+        }))
     }
 
     /// Whether a path is a directory the kernel makes up.
@@ -183,7 +295,54 @@ impl Kernel {
     }
 }
 
+/// Descriptors 0 to 2 of a command, and what they are called among its [`streams`].
+const STREAMS: [(u32, u32); 3] = [(0, 0), (1, 1), (2, 2)];
+
+/// What the descriptors 0 to 2 of a command lead to.
+fn streams(stdin: Arc<OpenFile>, console: &Arc<Console>) -> [Arc<OpenFile>; 3] {
+    [
+        stdin,
+        OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stdout)),
+        OpenFile::new(Kind::Output(Arc::clone(console), Stream::Stderr)),
+    ]
+}
+
+impl ExecRequest {
+    /// Host memory that it takes until its program has started.
+    fn held_bytes(&self) -> u64 {
+        let strings = self.argv.iter().chain(&self.environment);
+        let bytes: u64 = strings.map(|string| string.len() as u64).sum();
+        bytes + self.cwd.len() as u64
+    }
+}
+
+impl ExecError {
+    /// How a process ends that could not start its program.
+    fn status(&self) -> ExitStatus {
+        match self {
+            Self::NotRunnable { exit_code, .. } => ExitStatus::Exited(*exit_code),
+            Self::NoSuchDirectory(_) | Self::LimitReached(_) => ExitStatus::Exited(126),
+        }
+    }
+}
+
 impl Exec {
+    /// Waits until its program is found, or for `timeout` after its start.
+    ///
+    /// # Errors
+    /// When there is nothing to run, which is the end of it. A command that was killed, or is late, is none: [`Exec::wait`]
+    /// tells of that.
+    pub async fn started(&mut self, timeout: Duration) -> Result<(), ExecError> {
+        let left = timeout.saturating_sub(self.started.elapsed());
+        match tokio::time::timeout(left, &mut self.start).await {
+            Ok(Ok(Err(error))) => {
+                self.ended = true;
+                Err(error)
+            }
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => Ok(()),
+        }
+    }
+
     /// A handle to send it signals with.
     pub fn signals(&self) -> ExecSignals {
         ExecSignals {
@@ -215,10 +374,22 @@ impl Exec {
         if let Some(console) = self.console.upgrade() {
             console.detach();
         }
+        let killed = status == ExitStatus::Killed(signal::KILL as u8);
+        let limit = if !killed || timed_out {
+            None
+        } else if self.cpu_time.is_used_up() {
+            Some(LimitHit::ExecCpuTime)
+        } else if self.kernel.cpu_time.is_used_up() {
+            Some(LimitHit::SandboxCpuTime)
+        } else {
+            None
+        };
         Outcome {
             status,
             timed_out,
             duration: self.started.elapsed(),
+            cpu_time: Duration::from_nanos(self.cpu_time.used_ns()),
+            limit,
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::stack::StackMeter;
 use super::table::Control;
+use super::{Kernel, signal};
 
 /// The virtual CPUs of one sandbox.
 ///
@@ -16,8 +18,6 @@ use super::table::Control;
 #[derive(Debug)]
 pub struct CpuGate {
     state: Mutex<State>,
-    /// Time all processes have spent executing, nanoseconds.
-    cpu_ns: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -32,31 +32,15 @@ struct State {
 
 impl CpuGate {
     /// A gate for `vcpus` processes at once, at least one.
-    pub fn new(vcpus: usize) -> Arc<Self> {
+    pub fn new(vcpus: usize) -> Self {
         let state = State {
             free: vcpus.max(1),
             waiting: VecDeque::new(),
             granted: Vec::new(),
             next_ticket: 0,
         };
-        Arc::new(Self {
+        Self {
             state: Mutex::new(state),
-            cpu_ns: AtomicU64::new(0),
-        })
-    }
-
-    /// Time all processes have spent executing, nanoseconds.
-    pub fn cpu_ns(&self) -> u64 {
-        self.cpu_ns.load(Ordering::Relaxed)
-    }
-
-    /// Runs `process` through the gate; the time it executes is added to `account` as well.
-    pub fn run<F: Future>(self: &Arc<Self>, process: F, account: Arc<Control>) -> Gated<F> {
-        Gated {
-            gate: Arc::clone(self),
-            process: Box::pin(process),
-            ticket: None,
-            account,
         }
     }
 
@@ -117,10 +101,24 @@ impl CpuGate {
 
 /// A process's task, polled only while it holds one of the sandbox's virtual CPUs.
 pub struct Gated<F> {
-    gate: Arc<CpuGate>,
+    kernel: Arc<Kernel>,
     process: Pin<Box<F>>,
     ticket: Option<u64>,
     account: Arc<Control>,
+    stack: StackMeter,
+}
+
+impl<F> Gated<F> {
+    /// `process` on this machine; the time it executes is added to `account`, to its exec's and to the machine's.
+    pub fn new(kernel: &Arc<Kernel>, process: F, account: Arc<Control>) -> Self {
+        Self {
+            kernel: Arc::clone(kernel),
+            process: Box::pin(process),
+            ticket: None,
+            account,
+            stack: StackMeter::default(),
+        }
+    }
 }
 
 impl<F: Future> Future for Gated<F> {
@@ -128,17 +126,35 @@ impl<F: Future> Future for Gated<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if !this.gate.enter(&mut this.ticket, context.waker()) {
+        let gate = &this.kernel.gate;
+        if !gate.enter(&mut this.ticket, context.waker()) {
             return Poll::Pending;
         }
-        let held = Held(&this.gate);
+        let held = Held(gate);
         let start = Instant::now();
         let result = this.process.as_mut().poll(context);
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        this.account.cpu_ns.fetch_add(spent, Ordering::Relaxed);
-        this.gate.cpu_ns.fetch_add(spent, Ordering::Relaxed);
         drop(held);
+        this.kernel.used_cpu(&this.account, spent);
+        let top = this.account.stack_top.load(Ordering::Relaxed);
+        if result.is_pending() && this.stack.settle(&this.kernel.budget, top, spent).is_err() {
+            this.account.out_of_stack.store(true, Ordering::Relaxed);
+            this.account.signals.deliver(signal::KILL);
+        }
         result
+    }
+}
+
+impl Kernel {
+    /// Accounts for processor time that a process has used, nanoseconds, and ends those who have none left.
+    fn used_cpu(&self, control: &Control, spent: u64) {
+        control.cpu_ns.fetch_add(spent, Ordering::Relaxed);
+        if !control.exec_cpu_time.add(spent) {
+            self.table.kill_exec(control.exec);
+        }
+        if !self.cpu_time.add(spent) {
+            self.table.kill_all();
+        }
     }
 }
 
@@ -154,7 +170,7 @@ impl Drop for Held<'_> {
 impl<F> Drop for Gated<F> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.gate.forget(ticket);
+            self.kernel.gate.forget(ticket);
         }
     }
 }

@@ -17,7 +17,6 @@ pub const MAX_TABLE_ELEMENTS: usize = 1 << 18;
 pub const MAX_TABLES: usize = 4;
 
 /// The limiter of one store: what it grants is charged, and given back when the store is dropped.
-#[derive(Debug)]
 pub struct MemoryLimiter {
     charge: Charge,
     /// Told how large the linear memory is.

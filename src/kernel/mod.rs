@@ -10,6 +10,7 @@
 mod budget;
 mod console;
 mod control_file;
+mod cpu_time;
 mod descriptor;
 mod device;
 mod errno;
@@ -34,6 +35,7 @@ mod signal;
 mod slice;
 mod snapshot;
 mod spawn;
+mod stack;
 mod stat;
 mod table;
 mod timer;
@@ -45,9 +47,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 pub use budget::{Budget, Limits};
-pub use console::{OutputSink, Stream};
+pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;
-pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, Outcome};
+pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, LimitHit, Outcome, SimpleCommand};
 pub use fit::{Needs, Unfit, check_module};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
 pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
@@ -68,7 +70,9 @@ pub struct Kernel {
     programs: Arc<Programs>,
     budget: Arc<Budget>,
     table: table::ProcessTable,
-    gate: Arc<gate::CpuGate>,
+    gate: gate::CpuGate,
+    /// Of all processes since the machine was made.
+    cpu_time: cpu_time::CpuTime,
     hostname: String,
     started: Instant,
     outside: Outside,
@@ -123,6 +127,7 @@ impl Kernel {
             budget: Budget::new(limits),
             table: table::ProcessTable::default(),
             gate: gate::CpuGate::new(limits.vcpus),
+            cpu_time: cpu_time::CpuTime::new(limits.cpu_time),
             hostname: hostname.to_owned(),
             started: Instant::now(),
             outside,
@@ -143,7 +148,7 @@ impl Kernel {
 
     /// Time its processes have spent executing, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        self.gate.cpu_ns()
+        self.cpu_time.used_ns()
     }
 
     /// Ends every process.

@@ -1,10 +1,10 @@
 //! A process: one store and instance, and all that its host functions may reach.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
-use wasmtime::{Caller, Instance, Memory, Store, Trap};
+use wasmtime::{Caller, Func, Instance, Memory, Store, Trap};
 
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
@@ -75,9 +75,10 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
-    /// Bytes of arguments and environment, `arguments` as the program gets them included.
+    /// Bytes of all it holds, and of `arguments` as the program gets them.
     pub fn bytes_with(&self, arguments: &Block) -> u64 {
-        (self.argv.bytes.len() + self.environment.bytes.len() + arguments.bytes.len()) as u64
+        let blocks = self.argv.bytes.len() + self.environment.bytes.len() + arguments.bytes.len();
+        (blocks + self.executable.len() + self.cwd.len()) as u64
     }
 
     /// Last component of the program file (`/proc/<pid>/comm`).
@@ -284,6 +285,7 @@ pub(super) async fn enter(
         Some(instance) => instance,
         None => instantiate(store).await?,
     };
+    note_stack(store).await?;
     match entry {
         Entry::Fork(argument) => {
             let function = instance.get_typed_func::<u32, ()>(&mut *store, "wisp_fork_entry")?;
@@ -325,12 +327,38 @@ pub(super) fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> Ex
             ("could not be started".to_owned(), signal::KILL)
         }
     };
-    let image = process.control.image();
-    let name = String::from_utf8_lossy(image.command_name()).into_owned();
-    if let Ok(file) = process.descriptors.get(2) {
-        let line = format!("{name}: killed: {reason}\n");
-        // Its last words; if nobody takes them, so be it.
-        let _ = super::preview1::write_all(file, line.as_bytes()).now_or_never();
-    }
+    // It may have made another file its standard error.
+    process.control.speak_to(process.descriptors.get(2).ok());
+    process.control.say_killed(&reason);
     ExitStatus::Killed(status as u8)
+}
+
+impl Control {
+    /// Makes `file` the one that its last words go to.
+    pub fn speak_to(&self, file: Option<&Arc<OpenFile>>) {
+        let file = file.map(Arc::downgrade).unwrap_or_default();
+        *self.stderr.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    /// Says what it is killed for.
+    pub fn say_killed(&self, reason: &str) {
+        let file = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(file) = file {
+            let image = self.image();
+            let name = String::from_utf8_lossy(image.command_name());
+            let line = format!("{name}: killed: {reason}\n");
+            // Its last words; if nobody takes them, so be it.
+            let _ = super::preview1::write_all(&file, line.as_bytes()).now_or_never();
+        }
+    }
+}
+
+/// Notes where the native stack of a process starts. All calls of a store use the same one.
+async fn note_stack(store: &mut Store<Process>) -> wasmtime::Result<()> {
+    let note = Func::wrap(&mut *store, |caller: Caller<'_, Process>| {
+        let here = 0u8;
+        let top = std::hint::black_box(&raw const here).addr();
+        caller.data().control.stack_top.store(top, Ordering::Relaxed);
+    });
+    note.typed::<(), ()>(&mut *store)?.call_async(&mut *store, ()).await
 }

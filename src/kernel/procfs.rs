@@ -241,7 +241,7 @@ fn root_file(process: &Process, name: &[u8]) -> Option<String> {
         }
         b"mounts" => mounts(),
         b"stat" => {
-            let ticks = kernel.gate.cpu_ns() * USER_HZ / 1_000_000_000;
+            let ticks = kernel.cpu_ns() * USER_HZ / 1_000_000_000;
             format!(
                 "cpu  {ticks} 0 0 0 0 0 0 0 0 0\nprocesses {}\n",
                 kernel.table.live().len()

@@ -13,7 +13,7 @@ use super::process::Process;
 /// How long a guest executes before it lets others run, and how late at most it sees that it was killed.
 pub const TICK: Duration = Duration::from_millis(1);
 /// Native stack a guest may use. CPython's own recursion limit is reached at about 8 MiB.
-const WASM_STACK_BYTES: usize = 8 << 20;
+pub(super) const WASM_STACK_BYTES: usize = 8 << 20;
 /// Native stack of a process's fiber: the guest's and room for host functions. Only touched pages cost memory.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
 

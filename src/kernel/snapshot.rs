@@ -6,11 +6,12 @@ use tokio::sync::oneshot;
 use wasmtime::Val;
 
 use super::Kernel;
-use super::console::Console;
+use super::console::{Console, MAX_WAITING};
+use super::cpu_time::CpuTime;
 use super::errno::Errno;
 use super::exec::{ExecError, ExecRequest, exec_error};
 use super::process::{self, Entry};
-use super::spawn::Parentage;
+use super::spawn::{PROCESS_BYTES, Parentage};
 use super::table::ExitStatus;
 
 /// What a process left.
@@ -31,15 +32,25 @@ impl Kernel {
     /// When it cannot be started, or its module has no memory or lacks one of the globals.
     pub async fn run_to_snapshot(
         self: &Arc<Self>,
-        request: ExecRequest,
+        mut request: ExecRequest,
         globals: &[String],
     ) -> Result<Snapshot, ExecError> {
-        let (console, _closed) = Console::new(Arc::clone(&request.output));
         let name = request.argv.first().cloned().unwrap_or_default();
         let failed = |errno| exec_error(&name, errno);
-        let start = self.prepare_exec(request, &console)?;
+        let charged = |bytes| self.budget.charge(bytes).map_err(|_| failed(Errno::Nomem));
+        let stdin = self
+            .standard_input(std::mem::take(&mut request.stdin))
+            .map_err(failed)?;
+        let (console, _closed) = Console::new(Arc::clone(&request.output), charged(MAX_WAITING as u64)?);
+        let start = self
+            .prepare_exec(request, stdin, &console, charged(PROCESS_BYTES)?)
+            .await?;
         let (on_exit, _exit) = oneshot::channel();
-        let (control, _) = self.new_control(Parentage::of_exec(0, on_exit), 0, start.image());
+        let (control, _) = self.new_control(
+            Parentage::of_exec(0, Arc::new(CpuTime::new(None)), on_exit),
+            0,
+            start.image(),
+        );
         let mut store = process::new_store(start.into_process(Arc::clone(self), control));
         let instance = process::instantiate(&mut store)
             .await

@@ -1,7 +1,7 @@
 //! Starting processes: from a request to a resolved program, and from that to a running task.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,24 +10,33 @@ use tokio::sync::{Notify, oneshot};
 use wasmtime::{Instance, Store};
 
 use super::Kernel;
-use super::budget::Charge;
+use super::budget::{Charge, ProcessSlot};
+use super::cpu_time::CpuTime;
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
+use super::gate::Gated;
 use super::limiter::MemoryLimiter;
 use super::place;
 use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process};
 use super::program::{FILE_PREFIX, Launch, Program};
 use super::signal::{self, Signals};
+use super::slice::Slices;
 use super::table::{Control, ExitStatus, INIT, Pid};
 use super::timer::Timer;
-use crate::vfs::{OpenOptions, PathError, ROOT};
+use crate::vfs::{MAX_NAME, MAX_PATH, OpenOptions, PathError, ROOT};
 
 /// Bytes of arguments and environment together, as on Linux.
 const MAX_ARGUMENT_BYTES: usize = 2 << 20;
 /// Strings in arguments and environment together.
 const MAX_STRINGS: u32 = 1 << 16;
+/// Bytes of `PATH` that are searched; a longer one is refused.
+const MAX_SEARCH_PATH: usize = 64 << 10;
+/// Entries of `PATH` that are searched; one with more is refused.
+const MAX_SEARCH_ENTRIES: usize = 1024;
 /// Host memory of a process beyond its linear memory: store, fiber stack in use, tables. Charged at the start.
-const PROCESS_BYTES: u64 = 256 << 10;
+pub(super) const PROCESS_BYTES: u64 = 256 << 10;
+/// Host memory of a string of a request beyond its bytes.
+const STRING_BYTES: u64 = 56;
 /// Interpreters of interpreters of scripts, as on Linux.
 const MAX_INTERPRETERS: usize = 4;
 /// Bytes of a script read to find its interpreter, as on Linux.
@@ -71,6 +80,9 @@ impl SpawnRequest {
             .map(|_| Ok((reader.number()?, reader.number()?)))
             .collect::<Result<_, Errno>>()?;
         let flags = reader.number()?;
+        if path.len() > MAX_PATH || cwd.len() > MAX_PATH {
+            return Err(Errno::Nametoolong);
+        }
         if argv.is_empty() || !cwd.starts_with(b"/") || flags & !NEW_GROUP != 0 {
             return Err(Errno::Inval);
         }
@@ -82,6 +94,13 @@ impl SpawnRequest {
             descriptors,
             new_group: flags & NEW_GROUP != 0,
         })
+    }
+
+    /// Host memory that resolving it takes: the request, and the arguments that are made of it.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let strings = self.argv.iter().chain(&self.environment);
+        let bytes: u64 = strings.map(|string| string.len() as u64 + STRING_BYTES).sum();
+        2 * bytes + (self.path.len() + self.cwd.len() + 8 * self.descriptors.len()) as u64
     }
 
     /// The value of an environment variable.
@@ -148,9 +167,15 @@ impl Start {
         Arc::clone(&self.image)
     }
 
+    /// Whether a write to a pipe that nobody reads is an error for its program, and does not end it.
+    pub(super) fn ignores_sigpipe(&self) -> bool {
+        self.program.spec.ignores_sigpipe
+    }
+
     /// The process of a new store.
     pub fn into_process(self, kernel: Arc<Kernel>, control: Arc<Control>) -> Process {
         *control.image.lock().unwrap_or_else(PoisonError::into_inner) = self.image;
+        control.speak_to(self.descriptors.get(2).ok());
         let limiter = MemoryLimiter::new(self.charge, Arc::clone(&control));
         Process {
             kernel,
@@ -176,6 +201,8 @@ pub struct Parentage {
     pub group: Option<Pid>,
     /// The exec it belongs to.
     pub exec: u64,
+    /// Processor time of that exec.
+    pub exec_cpu_time: Arc<CpuTime>,
     /// Signals that stay ignored, bit n for signal n.
     pub ignored: u32,
     /// Told the status at the end, when no process waits for it.
@@ -189,17 +216,19 @@ impl Parentage {
             parent: parent.pid,
             group: (!new_group).then(|| parent.group.load(Ordering::SeqCst)),
             exec: parent.exec,
+            exec_cpu_time: Arc::clone(&parent.exec_cpu_time),
             ignored: parent.signals.ignored(),
             on_exit: None,
         }
     }
 
     /// A process nobody on the machine started.
-    pub fn of_exec(exec: u64, on_exit: oneshot::Sender<ExitStatus>) -> Self {
+    pub fn of_exec(exec: u64, exec_cpu_time: Arc<CpuTime>, on_exit: oneshot::Sender<ExitStatus>) -> Self {
         Self {
             parent: INIT,
             group: None,
             exec,
+            exec_cpu_time,
             ignored: 0,
             on_exit: Some(on_exit),
         }
@@ -207,14 +236,34 @@ impl Parentage {
 }
 
 impl Kernel {
-    /// Resolves a request: finds the program, follows `#!`, opens the preopened directories, places the descriptors.
+    /// Finds the program for a request, following `#!`. Takes long if the caller wants it to, and lets others run.
+    pub(super) async fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
+        let charge = self.budget.charge(request.held_bytes()).map_err(|_| Errno::Nomem)?;
+        let (program, executable, argv) = self.find_program(request).await?;
+        Ok(Resolved {
+            program,
+            executable,
+            argv,
+            _charge: charge,
+        })
+    }
+
+    /// Makes a resolved request ready to start: opens the preopened directories, places the descriptors. `charge` is
+    /// that of a process, and grows by what it holds.
     pub(super) fn prepare(
         &self,
         request: SpawnRequest,
+        resolved: Resolved,
         own: impl Fn(u32) -> Result<Arc<OpenFile>, Errno>,
         umask: u32,
+        mut charge: Charge,
     ) -> Result<Start, Errno> {
-        let (program, executable, argv) = self.resolve(&request)?;
+        let Resolved {
+            program,
+            executable,
+            argv,
+            _charge: resolving,
+        } = resolved;
         let mut environment: Vec<&[u8]> = Vec::with_capacity(request.environment.len() + 1);
         environment.extend(
             request
@@ -238,8 +287,8 @@ impl Kernel {
             }
             _ => image.argv.clone(),
         };
-        let held = image.bytes_with(&arguments);
-        let charge = self.budget.charge(PROCESS_BYTES + held).map_err(|_| Errno::Nomem)?;
+        drop(resolving);
+        charge.grow(image.bytes_with(&arguments)).map_err(|_| Errno::Nomem)?;
         let mut descriptors = DescriptorTable::new(self.budget.limits().descriptors);
         for (fd, directory) in (FIRST_PREOPEN..).zip(&program.spec.preopens) {
             let options = OpenOptions {
@@ -287,30 +336,25 @@ impl Kernel {
 
     /// Starts a prepared program as a process.
     pub(super) fn launch(self: &Arc<Self>, start: Start, parentage: Parentage) -> Result<Pid, Errno> {
-        let ignored = if start.program.spec.ignores_sigpipe {
-            1 << signal::PIPE
-        } else {
-            0
-        };
+        let ignored = if start.ignores_sigpipe() { 1 << signal::PIPE } else { 0 };
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let (control, on_exit) = self.new_control(parentage, ignored, Arc::clone(&start.image));
         let store = process::new_store(start.into_process(Arc::clone(self), Arc::clone(&control)));
         self.table.insert(Arc::clone(&control), slot, on_exit)?;
-        Ok(self.start_task(control, store, None, Entry::Launch))
+        Ok(self.start_task(control, process::run(store, None, Entry::Launch)))
     }
 
-    /// Copies a process: `fill` gets the child's store and instance before it runs.
+    /// Makes the store and the instance of a copy of a process, which still lacks its memory.
     pub(super) async fn fork(
         self: &Arc<Self>,
         parent: ForkParent,
-        argument: u32,
-        fill: impl FnOnce(&mut Store<Process>, &Instance) -> Result<(), Errno>,
-    ) -> Result<Pid, Errno> {
+    ) -> Result<(Store<Process>, Instance, Starting), Errno> {
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let image = parent.control.image();
         let held = image.bytes_with(&parent.arguments);
         let charge = self.budget.charge(PROCESS_BYTES + held).map_err(|_| Errno::Nomem)?;
         let (control, on_exit) = self.new_control(Parentage::child_of(&parent.control, false), 0, image);
+        control.speak_to(parent.descriptors.get(2).ok());
         let child = Process {
             kernel: Arc::clone(self),
             control: Arc::clone(&control),
@@ -326,9 +370,21 @@ impl Kernel {
         };
         let mut store = process::new_store(child);
         let instance = process::instantiate(&mut store).await.map_err(|_| Errno::Nomem)?;
-        fill(&mut store, &instance)?;
+        let starting = Starting { control, slot, on_exit };
+        Ok((store, instance, starting))
+    }
+
+    /// Starts the copy of a process.
+    pub(super) fn start_forked(
+        self: &Arc<Self>,
+        starting: Starting,
+        store: Store<Process>,
+        instance: Instance,
+        argument: u32,
+    ) -> Result<Pid, Errno> {
+        let Starting { control, slot, on_exit } = starting;
         self.table.insert(Arc::clone(&control), slot, on_exit)?;
-        Ok(self.start_task(control, store, Some(instance), Entry::Fork(argument)))
+        Ok(self.start_task(control, process::run(store, Some(instance), Entry::Fork(argument))))
     }
 
     pub(super) fn new_control(
@@ -341,6 +397,7 @@ impl Kernel {
         let control = Control {
             pid,
             exec: parentage.exec,
+            exec_cpu_time: parentage.exec_cpu_time,
             parent: AtomicU32::new(parentage.parent),
             group: AtomicU32::new(parentage.group.unwrap_or(pid)),
             signals: Arc::new(Signals::ignoring(parentage.ignored | ignored)),
@@ -349,30 +406,38 @@ impl Kernel {
             image: Mutex::new(image),
             cpu_ns: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
+            stack_top: AtomicUsize::new(0),
+            out_of_stack: AtomicBool::new(false),
+            stderr: Mutex::default(),
             started: Instant::now(),
         };
         (Arc::new(control), parentage.on_exit)
     }
 
-    fn start_task(
+    /// Runs a process of the table to its end.
+    pub(super) fn start_task(
         self: &Arc<Self>,
         control: Arc<Control>,
-        store: Store<Process>,
-        instance: Option<Instance>,
-        entry: Entry,
+        process: impl Future<Output = ExitStatus> + Send + 'static,
     ) -> Pid {
         let pid = control.pid;
         let kernel = Arc::clone(self);
-        let gated = self
-            .gate
-            .run(process::run(store, instance, entry), Arc::clone(&control));
+        let gated = Gated::new(self, process, Arc::clone(&control));
         self.runtime.spawn(async move {
             // A panic in a host function must not take more with it than the process that caused it.
             let outcome = AssertUnwindSafe(async {
+                let mut gated = gated;
                 tokio::select! {
                     biased;
-                    signal = control.signals.fatal() => ExitStatus::Killed(signal as u8),
-                    status = gated => status,
+                    signal = control.signals.fatal() => {
+                        // Before the process, and with it its descriptors, are gone.
+                        if control.out_of_stack.load(Ordering::Relaxed) {
+                            let limit = kernel.budget.limits().memory_bytes >> 20;
+                            control.say_killed(&format!("memory limit of {limit} MiB reached"));
+                        }
+                        ExitStatus::Killed(signal as u8)
+                    }
+                    status = &mut gated => status,
                 }
             })
             .catch_unwind()
@@ -386,15 +451,15 @@ impl Kernel {
         pid
     }
 
-    /// Finds the program for a request, and the arguments it gets once interpreters are resolved.
-    pub(super) fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
-        let mut argv = request.argv.clone();
-        let total: usize = argv.iter().chain(&request.environment).map(Vec::len).sum();
+    /// The program for a request, its file, and the arguments it gets once interpreters are resolved.
+    async fn find_program(&self, request: &SpawnRequest) -> Result<(Arc<Program>, Vec<u8>, Vec<Vec<u8>>), Errno> {
+        let total: usize = request.argv.iter().chain(&request.environment).map(Vec::len).sum();
         if total > MAX_ARGUMENT_BYTES {
             return Err(Errno::TooBig);
         }
+        let mut argv = request.argv.clone();
         let mut path = match request.path.as_slice() {
-            b"" => self.search_path(request)?,
+            b"" => self.search_path(request).await?,
             path => place::join(&request.cwd, path),
         };
         // A script is told its name as its user spelled it. Requests have absolute paths only; the spelling is in argv.
@@ -439,20 +504,28 @@ impl Kernel {
     }
 
     /// Looks argv 0 up in `PATH` of the given environment.
-    fn search_path(&self, request: &SpawnRequest) -> Result<Vec<u8>, Errno> {
+    async fn search_path(&self, request: &SpawnRequest) -> Result<Vec<u8>, Errno> {
         let name = request.argv.first().ok_or(Errno::Inval)?;
         if name.contains(&b'/') {
             return Ok(place::join(&request.cwd, name));
         }
-        if name.is_empty() {
+        if name.is_empty() || name.len() > MAX_NAME {
             return Err(Errno::Noent);
         }
         let path = request.variable(b"PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+        if path.len() > MAX_SEARCH_PATH {
+            return Err(Errno::TooBig);
+        }
+        let mut slices = Slices::start();
         let mut failure = Errno::Noent;
-        for directory in path.split(|byte| *byte == b':') {
-            // An empty entry is the working directory (POSIX, 8.3).
-            let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
-            let candidate = place::join(&request.cwd, &[directory, separator, name].concat());
+        for (count, directory) in path.split(|byte| *byte == b':').enumerate() {
+            if count >= MAX_SEARCH_ENTRIES {
+                return Err(Errno::TooBig);
+            }
+            slices.pause().await;
+            let Some(candidate) = candidate(&request.cwd, directory, name) else {
+                continue;
+            };
             match self.executable_head(&candidate) {
                 Ok(_) => return Ok(candidate),
                 Err(Errno::Acces) => failure = Errno::Acces,
@@ -464,7 +537,35 @@ impl Kernel {
 }
 
 /// A program, its file, and the arguments it gets.
-type Resolved = (Arc<Program>, Vec<u8>, Vec<Vec<u8>>);
+pub(super) struct Resolved {
+    program: Arc<Program>,
+    executable: Vec<u8>,
+    argv: Vec<Vec<u8>>,
+    /// For the request and these arguments.
+    _charge: Charge,
+}
+
+/// Where a program would be that is found in this entry of `PATH`; `None` if no path can be that long.
+fn candidate(cwd: &[u8], directory: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let start: &[&[u8]] = match directory {
+        // An empty entry is the working directory (POSIX, 8.3).
+        b"" => &[cwd],
+        [b'/', ..] => &[directory],
+        _ => &[cwd, directory],
+    };
+    let len: usize = start.iter().map(|part| part.len() + 1).sum();
+    if len + name.len() > MAX_PATH {
+        return None;
+    }
+    Some([start, &[name]].concat().join(&b'/'))
+}
+
+/// A process that is not in the table yet.
+pub struct Starting {
+    control: Arc<Control>,
+    slot: ProcessSlot,
+    on_exit: Option<oneshot::Sender<ExitStatus>>,
+}
 
 /// What a forked child takes over from its parent.
 pub struct ForkParent {
@@ -510,6 +611,18 @@ mod tests {
         );
         assert_eq!(parse_interpreter(b"#!\n"), None);
         assert_eq!(parse_interpreter(b"echo"), None);
+    }
+
+    #[test]
+    fn candidates_are_built_from_the_working_directory_and_never_too_long() {
+        assert_eq!(candidate(b"/w", b"", b"x").unwrap(), b"/w/x");
+        assert_eq!(candidate(b"/w", b"bin", b"x").unwrap(), b"/w/bin/x");
+        assert_eq!(candidate(b"/w", b"/bin", b"x").unwrap(), b"/bin/x");
+        let long = vec![b'a'; MAX_PATH - 2];
+        assert_eq!(candidate(&long, b"", b"x").unwrap().len(), MAX_PATH);
+        assert_eq!(candidate(&long, b"", b"xy"), None);
+        assert_eq!(candidate(&long, b"b", b"x"), None);
+        assert_eq!(candidate(b"/w", &long, b"x"), None);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The process table of a sandbox: who lives, who is whose child, and how each ended.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
 use super::budget::ProcessSlot;
+use super::cpu_time::CpuTime;
+use super::descriptor::OpenFile;
 use super::errno::Errno;
 use super::signal::{self, Signals};
 use super::timer::Timer;
@@ -50,12 +52,13 @@ impl ExitStatus {
 }
 
 /// What others may know of a running process, and how they reach it.
-#[derive(Debug)]
 pub struct Control {
     /// Its number.
     pub pid: Pid,
     /// The exec it belongs to: everything an exec started is ended with it.
     pub exec: u64,
+    /// Processor time of that exec.
+    pub exec_cpu_time: Arc<CpuTime>,
     /// Its parent; [`INIT`] once that has ended.
     pub parent: AtomicU32,
     /// Its process group.
@@ -72,6 +75,12 @@ pub struct Control {
     pub cpu_ns: AtomicU64,
     /// Bytes of linear memory.
     pub memory_bytes: AtomicU64,
+    /// Address at which its native stack starts; 0 while that is not known.
+    pub stack_top: AtomicUsize,
+    /// Whether it is killed because there was no memory for its stack.
+    pub out_of_stack: AtomicBool,
+    /// Where its last words go.
+    pub stderr: Mutex<Weak<OpenFile>>,
     /// When it was started.
     pub started: Instant,
 }

@@ -12,7 +12,8 @@ use super::memory::GuestMemory;
 use super::pipe::Pipe;
 use super::preview1::after_signal;
 use super::process::{Ended, Process, answer, with_memory};
-use super::spawn::{ForkParent, Parentage, SpawnRequest};
+use super::slice::Slices;
+use super::spawn::{ForkParent, PROCESS_BYTES, Parentage, SpawnRequest, Start};
 use super::table::{Pid, WaitFor, WaitResult};
 use super::timer::Schedule;
 use crate::vfs::{NodeKind, ROOT};
@@ -28,6 +29,8 @@ const UNCHANGED_TIMER: u64 = u64::MAX;
 /// Granularity of copying memory in a fork. Pages that equal the child's own are left alone, so that they stay shared
 /// with the program's image.
 const PAGE: usize = 4096;
+/// Bytes that a fork copies at a time.
+const COPY_STEP: usize = 64 << 10;
 
 /// Defines every function.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
@@ -49,40 +52,26 @@ fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         "setpgid",
         |caller: Caller<'_, Process>, pid: u32, group: u32| answer(set_group(caller.data(), pid, group)),
     )?;
-    linker.func_wrap(
+    linker.func_wrap_async(
         MODULE,
         "spawn",
-        |mut caller: Caller<'_, Process>, request: u32, len: u32, out: u32| {
-            answer(with_memory(&mut caller, |memory, process| {
-                let request = SpawnRequest::parse(memory.slice(request, len)?)?;
-                let new_group = request.new_group;
-                let own = |fd| process.descriptors.get(fd).cloned();
-                let start = process.kernel.prepare(request, own, process.umask)?;
-                // Written before the child exists: a bad address must not leave one behind unseen.
-                memory.write_u32(out, 0)?;
-                let pid = process
-                    .kernel
-                    .launch(start, Parentage::child_of(&process.control, new_group))?;
-                memory.write_u32(out, pid)
-            }))
+        |mut caller: Caller<'_, Process>, (request, len, out): (u32, u32, u32)| {
+            Box::new(async move { answer(spawn(&mut caller, request, len, out).await) })
         },
     )?;
-    linker.func_wrap(
+    linker.func_wrap_async(
         MODULE,
         "exec",
-        |mut caller: Caller<'_, Process>, request: u32, len: u32| {
-            let prepared = with_memory(&mut caller, |memory, process| {
-                let request = SpawnRequest::parse(memory.slice(request, len)?)?;
-                let own = |fd| process.descriptors.get(fd).cloned();
-                process.kernel.prepare(request, own, process.umask)
-            });
-            match prepared {
-                Ok(start) => {
-                    caller.data_mut().replacement = Some(Box::new(start));
-                    Err(wasmtime::Error::from(Ended::Replaced))
+        |mut caller: Caller<'_, Process>, (request, len): (u32, u32)| {
+            Box::new(async move {
+                match prepare(&mut caller, request, len).await {
+                    Ok((start, _)) => {
+                        caller.data_mut().replacement = Some(Box::new(start));
+                        Err(wasmtime::Error::from(Ended::Replaced))
+                    }
+                    Err(errno) => Ok(i32::from(errno)),
                 }
-                Err(errno) => Ok(i32::from(errno)),
-            }
+            })
         },
     )?;
     linker.func_wrap_async(
@@ -124,6 +113,30 @@ fn set_group(process: &Process, pid: Pid, group: Pid) -> Result<(), Errno> {
     }
     target.group.store(group, Ordering::SeqCst);
     Ok(())
+}
+
+/// Reads a request and makes it ready to start, and tells whether it wants a process group of its own.
+async fn prepare(caller: &mut Caller<'_, Process>, request: u32, len: u32) -> Result<(Start, bool), Errno> {
+    let request = with_memory(caller, |memory, _| SpawnRequest::parse(memory.slice(request, len)?))?;
+    let new_group = request.new_group;
+    let kernel = Arc::clone(&caller.data().kernel);
+    let resolved = kernel.resolve(&request).await?;
+    let charge = kernel.budget.charge(PROCESS_BYTES).map_err(|_| Errno::Nomem)?;
+    let process = caller.data();
+    let own = |fd| process.descriptors.get(fd).cloned();
+    let start = kernel.prepare(request, resolved, own, process.umask, charge)?;
+    Ok((start, new_group))
+}
+
+async fn spawn(caller: &mut Caller<'_, Process>, request: u32, len: u32, out: u32) -> Result<(), Errno> {
+    let (start, new_group) = prepare(caller, request, len).await?;
+    with_memory(caller, |memory, process| {
+        // Written before the child exists: a bad address must not leave one behind unseen.
+        memory.write_u32(out, 0)?;
+        let parentage = Parentage::child_of(&process.control, new_group);
+        let pid = process.kernel.launch(start, parentage)?;
+        memory.write_u32(out, pid)
+    })
 }
 
 async fn wait(caller: &mut Caller<'_, Process>, pid: i32, flags: u32, out: u32) -> Result<(), Errno> {
@@ -185,26 +198,34 @@ async fn fork(caller: &mut Caller<'_, Process>, argument: u32, keep: u32, count:
     let stack_pointer = stack_pointer.get(&mut *caller);
     let memory = caller.data().memory.ok_or(Errno::Fault)?;
     let kernel = Arc::clone(&caller.data().kernel);
-    let source = memory.data(&*caller);
-    let pid = kernel
-        .fork(parent, argument, |store, child| {
-            copy_state(source, stack_pointer, store, child)
-        })
-        .await?;
+    let (mut store, child, starting) = kernel.fork(parent).await?;
+    copy_state(memory.data(&*caller), stack_pointer, &mut store, &child).await?;
+    let pid = kernel.start_forked(starting, store, child, argument)?;
     with_memory(caller, |memory, _| memory.write_u32(out, pid))
 }
 
-/// Gives a forked child its parent's memory and stack pointer.
-fn copy_state(source: &[u8], stack_pointer: Val, store: &mut Store<Process>, child: &Instance) -> Result<(), Errno> {
+/// Gives a forked child its parent's memory and stack pointer, and lets others run meanwhile.
+async fn copy_state(
+    source: &[u8],
+    stack_pointer: Val,
+    store: &mut Store<Process>,
+    child: &Instance,
+) -> Result<(), Errno> {
     let memory = store.data().memory.ok_or(Errno::Nosys)?;
     let missing = source.len().saturating_sub(memory.data_size(&*store));
     let pages = (missing as u64).div_ceil(memory.page_size(&*store));
     memory.grow(&mut *store, pages).map_err(|_| Errno::Nomem)?;
-    for (target, page) in memory.data_mut(&mut *store).chunks_mut(PAGE).zip(source.chunks(PAGE)) {
-        let target = &mut target[..page.len()];
-        if target != page {
-            target.copy_from_slice(page);
+    let mut slices = Slices::start();
+    for (step, source) in source.chunks(COPY_STEP).enumerate() {
+        let target = memory.data_mut(&mut *store);
+        let target = target.get_mut(step * COPY_STEP..).ok_or(Errno::Nomem)?;
+        for (target, page) in target.chunks_mut(PAGE).zip(source.chunks(PAGE)) {
+            let target = &mut target[..page.len()];
+            if target != page {
+                target.copy_from_slice(page);
+            }
         }
+        slices.pause().await;
     }
     let global = child.get_global(&mut *store, "__stack_pointer").ok_or(Errno::Nosys)?;
     global.set(&mut *store, stack_pointer).map_err(|_| Errno::Nosys)

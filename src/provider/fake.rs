@@ -195,6 +195,8 @@ fn ended(exit_code: i32) -> ExecEvent {
         exit_code,
         timed_out: false,
         duration: Duration::from_micros(1900),
+        cpu_time: None,
+        limit: None,
     })
 }
 
@@ -560,6 +562,8 @@ fn sleeping(exec: ExecSpec, counted: Counted) -> Execution {
             },
             timed_out: signal.is_err(),
             duration: started.elapsed(),
+            cpu_time: None,
+            limit: None,
         };
         let _ = sender.send(ExecEvent::Exit(outcome)).await;
     }));

@@ -35,6 +35,9 @@ pub struct SandboxSpec {
     pub vcpus: u32,
     /// Bytes of files the sandbox may hold beyond its image, MiB.
     pub disk_mb: u64,
+    /// Processor time of all its processes, from when it is made or brought back; `None` for no limit.
+    #[serde(default)]
+    pub cpu_time: Option<Duration>,
     /// Environment of every exec, below the exec's own.
     pub env: BTreeMap<String, String>,
     /// What it may reach over the network.
@@ -66,6 +69,8 @@ pub struct ExecSpec {
     pub workdir: Option<String>,
     /// Wall-clock limit, counted from the moment the command starts.
     pub timeout: Duration,
+    /// Processor time of everything it starts, what stays in the background included; `None` for no limit.
+    pub cpu_time: Option<Duration>,
     /// What it reads on descriptor 0.
     pub stdin: Stdin,
 }
@@ -163,6 +168,19 @@ pub struct ExecOutcome {
     pub timed_out: bool,
     /// Wall-clock time from start to end.
     pub duration: Duration,
+    /// Processor time of everything it started, until its end; `None` when it is not measured.
+    pub cpu_time: Option<Duration>,
+    /// The limit that ended it, if one did.
+    pub limit: Option<LimitHit>,
+}
+
+/// A limit that ends a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitHit {
+    /// Its own [`ExecSpec::cpu_time`].
+    ExecCpuTime,
+    /// Its sandbox's [`SandboxSpec::cpu_time`].
+    SandboxCpuTime,
 }
 
 /// A running command. Dropping it kills the command and everything it started in the foreground.

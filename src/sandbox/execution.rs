@@ -12,7 +12,7 @@ use super::exec_record::ExecRecord;
 use super::life::Sandbox;
 use super::metrics::Rejection;
 use super::{Caller, ExecRequest, Permit, SandboxError, SandboxId, SandboxManager};
-use crate::provider::{ExecControl, ExecEvent, ExecOutcome, Execution, OutputStream, ProviderError, Stdin};
+use crate::provider::{ExecControl, ExecEvent, ExecOutcome, Execution, LimitHit, OutputStream, ProviderError, Stdin};
 
 /// Providers enforce the timeout of a command. One that has not done so this long after is given up on.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
@@ -172,7 +172,7 @@ impl RunningExec {
             () = tokio::time::sleep_until(self.give_up) => {
                 tracing::error!(sandbox = %self.sandbox.id, "the provider did not enforce a command's timeout");
                 let duration = self.started.elapsed();
-                let outcome = ExecOutcome { exit_code: TIMED_OUT, timed_out: true, duration };
+                let outcome = ExecOutcome { exit_code: TIMED_OUT, timed_out: true, duration, cpu_time: None, limit: None };
                 return Ok(ExecItem::Exit(ExecExit { outcome, killed_because: None }));
             }
         };
@@ -180,7 +180,10 @@ impl RunningExec {
             Some(ExecEvent::Output(stream, bytes)) => Ok(ExecItem::Output(stream, bytes)),
             Some(ExecEvent::Exit(outcome)) => Ok(ExecItem::Exit(ExecExit {
                 outcome,
-                killed_because: None,
+                killed_because: outcome.limit.map(|limit| match limit {
+                    LimitHit::ExecCpuTime => "its cpu_time is used up".to_owned(),
+                    LimitHit::SandboxCpuTime => "the cpu_time of its sandbox is used up".to_owned(),
+                }),
             })),
             Some(ExecEvent::Failed(error)) => Err(SandboxError::of_provider(&self.sandbox.id, error)),
             // The provider may have dropped the command because its sandbox ended.
@@ -215,6 +218,8 @@ impl RunningExec {
             exit_code: KILLED,
             timed_out: false,
             duration: self.started.elapsed(),
+            cpu_time: None,
+            limit: None,
         };
         ExecExit {
             outcome,

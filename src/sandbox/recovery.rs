@@ -314,6 +314,7 @@ fn read(id: SandboxId, row: SandboxRow, provider: Option<Arc<dyn Provider>>) -> 
             memory_mb: 0,
             vcpus: 0,
             disk_mb: 0,
+            cpu_time: None,
             env: BTreeMap::new(),
             network: Network::None,
         }

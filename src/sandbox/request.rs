@@ -31,6 +31,8 @@ pub struct CreateRequest {
     pub vcpus: Option<u32>,
     /// Files beyond the image, MiB.
     pub disk_mb: Option<u64>,
+    /// Processor time of all its processes; no limit when `None`.
+    pub cpu_time: Option<Duration>,
     /// Time to live.
     pub ttl: Option<Duration>,
     /// Labels.
@@ -54,6 +56,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// Wall-clock limit; the server's default when `None`.
     pub timeout: Option<Duration>,
+    /// Limit of processor time; none when `None`.
+    pub cpu_time: Option<Duration>,
     /// Standard input.
     pub stdin: Stdin,
     /// What the memory of this request is charged to until the command ends.
@@ -81,6 +85,7 @@ impl CreateRequest {
             memory_mb,
             vcpus,
             disk_mb,
+            cpu_time: cpu_time(self.cpu_time)?,
             env: self.env.clone(),
             network: self.network.unwrap_or_default(),
         })
@@ -128,8 +133,17 @@ impl ExecRequest {
             env: self.env,
             workdir: self.workdir,
             timeout,
+            cpu_time: cpu_time(self.cpu_time)?,
             stdin: self.stdin,
         })
+    }
+}
+
+/// A limit of processor time, which would let nothing run if it were zero.
+fn cpu_time(asked: Option<Duration>) -> Result<Option<Duration>, SandboxError> {
+    match asked {
+        Some(Duration::ZERO) => Err(SandboxError::Invalid("cpu_time must be longer than 0s".to_owned())),
+        asked => Ok(asked),
     }
 }
 

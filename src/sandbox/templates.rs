@@ -113,6 +113,7 @@ impl TemplateSpec {
             memory_mb: request.memory_mb.or(self.memory_mb),
             vcpus: request.vcpus.or(self.vcpus),
             disk_mb: request.disk_mb.or(self.disk_mb),
+            cpu_time: request.cpu_time,
             ttl: request.ttl.or(ttl),
             metadata,
             env,

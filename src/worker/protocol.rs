@@ -255,6 +255,8 @@ pub struct WireExec {
     pub workdir: Option<String>,
     /// How long it may take.
     pub timeout: Duration,
+    /// Processor time it may use.
+    pub cpu_time: Option<Duration>,
     /// All it reads; `None` when that comes as the call's input.
     pub stdin: Option<Bytes>,
 }

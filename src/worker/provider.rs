@@ -304,6 +304,7 @@ impl Provider for WorkerProvider {
                 env: exec.env,
                 workdir: exec.workdir,
                 timeout: exec.timeout,
+                cpu_time: exec.cpu_time,
                 stdin,
             }),
         };

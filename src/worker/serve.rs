@@ -204,6 +204,7 @@ async fn execute(
         env: exec.env,
         workdir: exec.workdir,
         timeout: exec.timeout,
+        cpu_time: exec.cpu_time,
         stdin,
     };
     let Execution {

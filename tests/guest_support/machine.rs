@@ -29,7 +29,7 @@ pub struct Image {
 impl Image {
     /// Compiles the program of a `.wasm` file.
     pub fn of(runtime: &Arc<Runtime>, wasm: &Path) -> anyhow::Result<Self> {
-        let bytes = std::fs::read(wasm)?;
+        let bytes = wisp::image::bound_bulk_memory(&std::fs::read(wasm)?)?;
         let name = wasm.file_stem().unwrap_or_default().to_string_lossy();
         // To the kernel a digest is a name, and this is the image's only program.
         let digest = "a".repeat(64);
@@ -99,6 +99,15 @@ pub struct Ran {
 impl Machine {
     /// Starts the program in `/tmp` with these arguments.
     pub fn start(&self, arguments: &[&str], output: Arc<dyn OutputSink>) -> Result<Exec, ExecError> {
+        self.start_within(arguments, output, None)
+    }
+
+    fn start_within(
+        &self,
+        arguments: &[&str],
+        output: Arc<dyn OutputSink>,
+        cpu_time: Option<Duration>,
+    ) -> Result<Exec, ExecError> {
         let argv = std::iter::once(self.program.as_str()).chain(arguments.iter().copied());
         self.kernel.exec(ExecRequest {
             path: self.program.clone().into_bytes(),
@@ -107,13 +116,36 @@ impl Machine {
             cwd: b"/tmp".to_vec(),
             stdin: Input::Bytes(Bytes::from_static(b"standard input")),
             output,
+            cpu_time,
+            simple_command: None,
         })
     }
 
     /// Runs the program to its end, or for `timeout`.
     pub async fn run(&self, arguments: &[&str], timeout: Duration) -> Result<Ran, ExecError> {
+        self.run_limited(arguments, timeout, None).await
+    }
+
+    /// As [`Machine::run`], with a limit of processor time.
+    pub async fn run_within(
+        &self,
+        arguments: &[&str],
+        timeout: Duration,
+        cpu_time: Duration,
+    ) -> Result<Ran, ExecError> {
+        self.run_limited(arguments, timeout, Some(cpu_time)).await
+    }
+
+    async fn run_limited(
+        &self,
+        arguments: &[&str],
+        timeout: Duration,
+        cpu_time: Option<Duration>,
+    ) -> Result<Ran, ExecError> {
         let output = Arc::new(Capture::default());
-        let outcome = self.start(arguments, Arc::clone(&output) as _)?.wait(timeout).await;
+        let mut exec = self.start_within(arguments, Arc::clone(&output) as _, cpu_time)?;
+        exec.started(timeout).await?;
+        let outcome = exec.wait(timeout).await;
         Ok(Ran {
             outcome,
             stdout: output.text(Stream::Stdout),

@@ -76,7 +76,7 @@ impl Sandboxes {
         let kernel = Kernel::new(&self.runtime, fs, Arc::clone(&self.programs), limits, "sandbox")?;
         let output = Arc::new(Output::default());
         let variables = ENVIRONMENT.into_iter().chain([("HOME", HOME)]);
-        let exec = kernel.exec(ExecRequest {
+        let mut exec = kernel.exec(ExecRequest {
             path: b"/bin/bash".to_vec(),
             argv: ["bash", "-c", script]
                 .map(|argument| argument.as_bytes().to_vec())
@@ -87,7 +87,10 @@ impl Sandboxes {
             cwd: DIRECTORY.as_bytes().to_vec(),
             stdin: Input::default(),
             output: Arc::clone(&output) as Arc<dyn OutputSink>,
+            cpu_time: None,
+            simple_command: None,
         })?;
+        exec.started(TIMEOUT).await?;
         let end = exec.wait(TIMEOUT).await;
         kernel.shut_down();
         let outcome = Outcome {

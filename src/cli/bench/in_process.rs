@@ -43,6 +43,7 @@ impl InProcess {
             memory_mb: 512,
             vcpus: 2,
             disk_mb: 1024,
+            cpu_time: None,
             env: BTreeMap::new(),
             network: Network::None,
         };
@@ -67,6 +68,7 @@ impl InProcess {
             env: BTreeMap::new(),
             workdir: None,
             timeout: TIMEOUT,
+            cpu_time: None,
             stdin: Stdin::default(),
         };
         let mut running = self.provider.exec(id, exec).await?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use wasmtime::{Caller, Linker};
 
 use super::{Failure, MODULE, broken_pipe, finish};
+use crate::kernel::console::MAX_PIECE;
 use crate::kernel::descriptor::{Kind, OpenFile, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::{GuestMemory, IoVec};
@@ -18,8 +19,6 @@ use crate::kernel::process::{Ended, Process, answer, with_memory};
 const MAX_TRANSFER: usize = 1 << 20;
 /// Most bytes moved while the file system is locked. Others may want it, and the API among them.
 const MAX_LOCKED: usize = 128 << 10;
-/// Most bytes one write hands to a console. What waits there for a slow reader is the host's memory.
-const MAX_CONSOLE_WRITE: usize = 64 << 10;
 
 /// Defines the functions of this file.
 pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
@@ -149,7 +148,7 @@ async fn fd_write(
         })?,
         Kind::PipeWriter(writer) => write_pipe(caller, &file, writer, vectors, count).await?,
         Kind::Output(console, stream) => {
-            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_CONSOLE_WRITE))?;
+            let bytes = with_memory(caller, |memory, _| collect(memory, vectors, count, MAX_PIECE))?;
             let total = bytes.len() as u32;
             if total > 0 {
                 console.write(*stream, Bytes::from(bytes)).await;

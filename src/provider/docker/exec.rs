@@ -162,6 +162,8 @@ fn too_long(program: &str) -> Execution {
         exit_code: 126,
         timed_out: false,
         duration: Duration::ZERO,
+        cpu_time: None,
+        limit: None,
     }));
     Execution {
         events: events.into(),
@@ -223,6 +225,8 @@ impl Running {
             exit_code,
             timed_out: matches!(stop, Stop::TimedOut),
             duration: self.started.elapsed(),
+            cpu_time: None,
+            limit: None,
         };
         // Nobody may be listening any more.
         let _ = self.sender.send(ExecEvent::Exit(exit)).await;

@@ -90,6 +90,7 @@ impl Provider for DockerProvider {
     }
 
     async fn create(&self, _tenant: &str, id: &str, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        refuse_cpu_time(spec.cpu_time)?;
         container::create(&self.engine, &self.maker, id, spec).await
     }
 
@@ -110,6 +111,7 @@ impl Provider for DockerProvider {
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
+        refuse_cpu_time(exec.cpu_time)?;
         exec::start(&self.engine, &container::name(id), exec).await
     }
 
@@ -165,5 +167,15 @@ impl Provider for DockerProvider {
 
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
         images::pull(&self.engine, image, progress).await
+    }
+}
+
+/// The engine has no budget of processor time.
+fn refuse_cpu_time(cpu_time: Option<std::time::Duration>) -> Result<(), ProviderError> {
+    match cpu_time {
+        None => Ok(()),
+        Some(_) => Err(ProviderError::Unsupported(
+            "the provider docker does not limit cpu_time; leave it out, or use the provider wasm".to_owned(),
+        )),
     }
 }

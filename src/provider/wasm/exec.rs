@@ -9,29 +9,30 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{Machine, simple_command};
-use crate::kernel::{ExecError, ExecRequest, ExecSignals, Input, InputWriter, OutputSink, Stream};
+use crate::kernel::{self, ExecError, ExecRequest, ExecSignals, Input, InputWriter, OutputSink, SimpleCommand, Stream};
 use crate::provider::{
-    Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, NoControl, OutputStream, ProviderError, Signal,
-    Stdin,
+    Command, ExecControl, ExecEvent, ExecOutcome, ExecSpec, Execution, LimitHit, NoControl, OutputStream,
+    ProviderError, Signal, Stdin,
 };
 
 /// Pieces of output that may wait for the reader before the command is held back.
-const OUTPUT_QUEUE: usize = 16;
+const OUTPUT_QUEUE: usize = kernel::MAX_WAITING / kernel::MAX_PIECE;
 /// The shell of shell mode.
 const SHELL: &str = "/bin/sh";
 /// What a command that its deadline ended is said to exit with, as `timeout(1)` does.
 const TIMED_OUT: i32 = 124;
 
-/// Starts a command.
-pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderError> {
+/// Starts a command. What takes as long as its sender wants it to is done by the command's own process.
+pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderError> {
     let cwd = exec.workdir.unwrap_or_else(|| machine.workdir.clone());
-    let mut environment = environment(&machine.env, &exec.env)?;
-    let (path, argv) = match exec.command {
-        Command::Shell(script) => match without_shell(machine, &script, &mut environment, &cwd) {
-            Some(argv) => (String::new(), argv),
-            None => (SHELL.to_owned(), vec!["sh".to_owned(), "-c".to_owned(), script]),
-        },
-        Command::Argv(argv) => (String::new(), argv),
+    let environment = environment(&machine.env, &exec.env)?;
+    let (path, argv, simple_command) = match exec.command {
+        Command::Shell(script) => {
+            let simple_command = simple_command(machine, &script, &environment);
+            let argv = vec!["sh".to_owned(), "-c".to_owned(), script];
+            (SHELL.to_owned(), argv, simple_command)
+        }
+        Command::Argv(argv) => (String::new(), argv, None),
     };
     if argv.iter().chain([&cwd]).any(|text| text.contains('\0')) {
         return Err(ProviderError::Invalid(
@@ -53,15 +54,18 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
         cwd: cwd.into_bytes(),
         stdin,
         output: Arc::new(EventSink(sender.clone())),
+        cpu_time: exec.cpu_time,
+        simple_command,
     };
-    let running = match machine.kernel.exec(request) {
-        Ok(running) => running,
+    let mut running = machine.kernel.exec(request).map_err(limit_reached)?;
+    match running.started(exec.timeout).await {
+        Ok(()) => {}
         Err(ExecError::NotRunnable { exit_code, message }) => {
             return Ok(not_runnable(&sender, events, exit_code, &message));
         }
         Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
         Err(error @ ExecError::LimitReached(_)) => return Err(limit_reached(error)),
-    };
+    }
     if let Some((pieces, writer)) = feed {
         tokio::spawn(pass_on(pieces, writer));
     }
@@ -89,6 +93,11 @@ pub fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, ProviderErr
             exit_code,
             timed_out: outcome.timed_out,
             duration: outcome.duration,
+            cpu_time: Some(outcome.cpu_time),
+            limit: outcome.limit.map(|limit| match limit {
+                kernel::LimitHit::ExecCpuTime => LimitHit::ExecCpuTime,
+                kernel::LimitHit::SandboxCpuTime => LimitHit::SandboxCpuTime,
+            }),
         };
         // Nobody may be listening any more.
         let _ = sender.send(ExecEvent::Exit(exit)).await;
@@ -104,19 +113,14 @@ fn limit_reached(error: ExecError) -> ProviderError {
     ProviderError::LimitReached(error.to_string())
 }
 
-/// The program and arguments of a script that is one simple command, if a shell would do nothing but start it; adds to the
-/// environment what the shell would add.
-fn without_shell(machine: &Machine, script: &str, environment: &mut Vec<Vec<u8>>, cwd: &str) -> Option<Vec<String>> {
+/// The simple command that a script consists of, if the sandbox has a shell that is known to understand it so.
+fn simple_command(machine: &Machine, script: &str, environment: &[Vec<u8>]) -> Option<SimpleCommand> {
     let words = simple_command::words(script)?;
-    let shell = machine.shell.as_ref()?;
-    let argv: Vec<Vec<u8>> = words.iter().map(|word| word.clone().into_bytes()).collect();
-    let as_usual = simple_command::is_usual_environment(environment)
-        && machine.kernel.is_program(SHELL.as_bytes(), shell)
-        // The shell says why a command cannot be run, and runs scripts that name no interpreter.
-        && machine.kernel.can_start(&argv, environment, cwd.as_bytes());
-    as_usual.then(|| {
-        environment.push(simple_command::SHELL_LEVEL.to_vec());
-        words
+    let shell = machine.shell.clone()?;
+    simple_command::is_usual_environment(environment).then(|| SimpleCommand {
+        shell,
+        argv: words.into_iter().map(String::into_bytes).collect(),
+        variable: simple_command::SHELL_LEVEL.to_vec(),
     })
 }
 
@@ -174,6 +178,8 @@ fn not_runnable(
         exit_code: i32::from(exit_code),
         timed_out: false,
         duration: std::time::Duration::ZERO,
+        cpu_time: None,
+        limit: None,
     };
     // The queue is empty and has room for both.
     let _ = sender.try_send(ExecEvent::Output(

@@ -134,6 +134,7 @@ impl WasmProvider {
         let limits = kernel::Limits {
             memory_bytes: spec.memory_mb.saturating_mul(1 << 20),
             vcpus: spec.vcpus as usize,
+            cpu_time: spec.cpu_time,
             ..kernel::Limits::default()
         };
         let programs = Arc::clone(&image.programs);
@@ -225,7 +226,7 @@ impl Provider for WasmProvider {
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
         let machine = self.machine(id)?;
-        exec::start(&machine, exec)
+        exec::start(&machine, exec).await
     }
 
     async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {

@@ -94,9 +94,15 @@ const SHELL_WORDS: [&str; 83] = [
     "}",
 ];
 
+/// Longest script that is looked at, bytes. It is read before the command has a process that could be stopped.
+const MAX_SCRIPT: usize = 64 << 10;
+
 /// The words of a script that is one simple command without anything to expand, redirect or assign; `None` for all others.
 /// The first word is the program.
 pub fn words(script: &str) -> Option<Vec<String>> {
+    if script.len() > MAX_SCRIPT {
+        return None;
+    }
     let mut rest = script.trim_matches([' ', '\t', '\n']).chars().peekable();
     let mut words = Vec::new();
     while rest.peek().is_some() {

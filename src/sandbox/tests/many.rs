@@ -33,6 +33,7 @@ async fn a_thousand_sandboxes_of_32_clients_leave_nothing_behind() {
                         env: std::collections::BTreeMap::new(),
                         workdir: None,
                         timeout: None,
+                        cpu_time: None,
                         stdin: Stdin::default(),
                         held: None,
                     };

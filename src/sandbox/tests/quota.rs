@@ -142,6 +142,7 @@ async fn times_are_held_by_the_quota() {
         env: std::collections::BTreeMap::new(),
         workdir: None,
         timeout,
+        cpu_time: None,
         stdin: Stdin::default(),
         held: None,
     };

@@ -12,6 +12,7 @@ fn exec() -> ExecRequest {
         env: BTreeMap::new(),
         workdir: None,
         timeout: None,
+        cpu_time: None,
         stdin: crate::provider::Stdin::default(),
         held: None,
     }

@@ -42,6 +42,16 @@ fn main() {
         "pipes" => pipes(),
         "hold-arguments" => hold_arguments(),
         "hold-listings" => hold_listings(),
+        "long-requests" => long_requests(),
+        "long-search" => long_search(),
+        "fill-memory" => fill_memory(),
+        "copy-memory" => copy_memory(),
+        "fork-large" => fork_large(),
+        "poll-chunks" => poll_chunks(),
+        "list-large" => list_large(),
+        "ticks" => ticks(),
+        "native-stack" => native_stack(),
+        "native-stacks" => native_stacks(),
         "random-calls" => random_calls::run(),
         "traces" => traces(),
         "background" => {
@@ -284,6 +294,148 @@ fn lying_requests() {
             .collect();
         assert!(spawn_request(&bytes).is_err());
     }
+}
+
+/// Programs that are not there, looked up in a million directories below one with a name of a megabyte.
+fn long_requests() {
+    let mut start = Start::program("nothing");
+    start.path.clear();
+    start.cwd = [b"/".as_slice(), &b"./".repeat(500_000)].concat();
+    start.environment = vec![[b"PATH=".as_slice(), &vec![b':'; 1_000_000]].concat()];
+    assert_eq!(start.spawn(), Err(Errno::NAMETOOLONG));
+    start.cwd = b"/".to_vec();
+    assert_eq!(start.spawn(), Err(Errno::TOO_BIG));
+    start.cwd = [b"/".as_slice(), &b"./".repeat(2000)].concat();
+    start.environment = vec![[b"PATH=".as_slice(), &vec![b':'; 1000]].concat()];
+    assert_eq!(start.spawn(), Err(Errno::NOENT), "that may be searched");
+}
+
+/// Programs that are not there, looked up in as many directories as may be searched, each behind as many symbolic links
+/// as may be followed.
+fn long_search() {
+    let dir = scratch();
+    let links = 39;
+    for link in 0..links {
+        let next = format!("{}{}", "./".repeat(2000), link + 1);
+        guests::symlink(next, dir, link.to_string()).expect("a link");
+    }
+    mkdir(dir, links.to_string()).expect("a directory");
+    let mut start = Start::program("nothing");
+    start.path.clear();
+    start.cwd = b"/tmp".to_vec();
+    start.environment = vec![format!("PATH={}", ["0"; 1000].join(":")).into_bytes()];
+    loop {
+        assert_eq!(start.spawn(), Err(Errno::NOENT));
+    }
+}
+
+/// Bytes of memory that attacks work on in one go.
+const LARGE: usize = 600 << 20;
+
+/// Fills all of a large memory by one instruction.
+fn fill_memory() {
+    let mut memory = vec![1u8; LARGE];
+    say("ready");
+    loop {
+        memory.fill(black_box(2));
+        black_box(&mut memory);
+    }
+}
+
+/// Moves all of a large memory by one instruction.
+fn copy_memory() {
+    let mut memory = vec![1u8; LARGE];
+    say("ready");
+    for turn in 0.. {
+        // Either way.
+        let to = black_box(turn % 2);
+        memory.copy_within(1 - to..LARGE - to, to);
+        black_box(&mut memory);
+    }
+}
+
+/// Forks a process with a large memory.
+fn fork_large() {
+    let mut memory = vec![0u8; LARGE];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    black_box(&mut memory);
+    say("ready");
+    loop {
+        if fork(|| (), &[]).is_ok() {
+            _ = wait(ANY, 0);
+        }
+    }
+}
+
+/// Waits for as many subscriptions as there may be, all on one file of very many pieces.
+fn poll_chunks() {
+    let file = create(scratch(), "file");
+    for chunk in 0..100_000u64 {
+        pwrite(file, b"x", chunk << 16).expect("writing");
+    }
+    let subscriptions = vec![guests::Until::Readable(file); 1024];
+    say("ready");
+    loop {
+        guests::poll(&subscriptions).expect("polling");
+    }
+}
+
+/// Lists a large directory by calls with room for all of it, and from its end.
+fn list_large() {
+    let dir = scratch();
+    mkdir(dir, "d").expect("a directory");
+    let inside = guests::open_directory(dir, "d").expect("opening it");
+    let file = create(inside, "first");
+    guests::close(file).expect("closing");
+    for number in 0..120_000 {
+        guests::link(inside, 0, "first", format!("{number:0>60}")).expect("a name");
+    }
+    say("ready");
+    loop {
+        assert!(guests::readdir(inside, 0, 16 << 20).is_ok());
+        assert!(guests::readdir(inside, 120_000, 100).is_ok());
+    }
+}
+
+/// Sleeps again and again, and says how long it took at most, in milliseconds.
+fn ticks() {
+    let now = || std::time::Instant::now();
+    let (start, mut longest) = (now(), std::time::Duration::ZERO);
+    while start.elapsed() < std::time::Duration::from_secs(2) {
+        let before = now();
+        sleep(5);
+        longest = longest.max(before.elapsed());
+    }
+    say(&longest.as_millis().to_string());
+}
+
+/// Uses some MiB of native stack, of which nothing is in linear memory, and sleeps there.
+fn native_stack() {
+    /// Of its own, or each frame would have room for what it needs in linear memory.
+    #[inline(never)]
+    fn rest() -> u32 {
+        say("deep");
+        sleep(u64::from(u32::MAX));
+        0
+    }
+    #[inline(never)]
+    fn dig(depth: u32, next: fn(u32) -> u32) -> u32 {
+        if depth == 0 {
+            return rest();
+        }
+        next(depth) ^ dig(depth - 1, next).rotate_left(1)
+    }
+    black_box(dig(black_box(100_000), black_box(|depth| depth.wrapping_mul(3))));
+}
+
+/// Many processes that do so.
+fn native_stacks() {
+    for _ in 0..20 {
+        fork(native_stack, &[]).expect("forking");
+    }
+    sleep(u64::from(u32::MAX));
 }
 
 /// Thousands of children nobody waits for.
