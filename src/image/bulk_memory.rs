@@ -673,4 +673,85 @@ mod tests {
         let engine = crate::kernel::new_engine().unwrap();
         assert!(wasmtime::Module::new(&engine, &rewritten).is_ok());
     }
+
+    /// A function that runs `memory.copy` of its third operand's length as often as its fourth says.
+    fn copies() -> Vec<u8> {
+        let mut module = Module::new();
+        let mut types = TypeSection::new();
+        types.ty().function([ValType::I32; 4], []);
+        module.section(&types);
+        let mut functions = FunctionSection::new();
+        functions.function(0);
+        module.section(&functions);
+        let mut memories = MemorySection::new();
+        memories.memory(MemoryType {
+            minimum: PAGES,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        module.section(&memories);
+        let mut exports = ExportSection::new();
+        exports.export("copies", ExportKind::Func, 0);
+        module.section(&exports);
+        let mut body = Function::new([]);
+        for instruction in [
+            Instruction::Loop(wasm_encoder::BlockType::Empty),
+            Instruction::LocalGet(0),
+            Instruction::LocalGet(1),
+            Instruction::LocalGet(2),
+            Instruction::MemoryCopy { src_mem: 0, dst_mem: 0 },
+            Instruction::LocalGet(3),
+            Instruction::I32Const(1),
+            Instruction::I32Sub,
+            Instruction::LocalTee(3),
+            Instruction::BrIf(0),
+            Instruction::End,
+            Instruction::End,
+        ] {
+            body.instruction(&instruction);
+        }
+        let mut code = CodeSection::new();
+        code.function(&body);
+        module.section(&code);
+        module.finish()
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the measured ratios are worth reading")]
+    fn copies_of_any_length_take_about_as_long_as_before() {
+        let engine = crate::kernel::new_engine().unwrap();
+        let original = copies();
+        let modules = [original.clone(), bound(&original).unwrap()];
+        let mut stores = modules.map(|wasm| {
+            let module = wasmtime::Module::new(&engine, wasm).unwrap();
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(u64::MAX / 2);
+            let instance = Instance::new(&mut store, &module, &[]).unwrap();
+            let copies = instance.get_typed_func::<(u32, u32, u32, u32), ()>(&mut store, "copies");
+            (copies.unwrap(), store)
+        });
+        for (len, times) in [
+            (8, 200_000),
+            (64, 200_000),
+            (1024, 100_000),
+            (300_000, 200),
+            (1 << 19, 100),
+        ] {
+            let mut best = [f64::INFINITY; 2];
+            // In turns, so that a machine that is busy now and then is so for both.
+            for _ in 0..25 {
+                for ((copies, store), best) in stores.iter_mut().zip(&mut best) {
+                    let start = std::time::Instant::now();
+                    copies.call(&mut *store, (0, 1 << 19, len, times)).unwrap();
+                    *best = best.min(start.elapsed().as_secs_f64());
+                }
+            }
+            let ratio = best[1] / best[0];
+            println!("copies of {len} bytes take {ratio:.3} of what they took");
+            println!("copies of {len} bytes take {ratio:.3} of what they took");
+            assert!(ratio < 1.5, "copies of {len} bytes take {ratio:.3} of what they took");
+        }
+    }
 }
