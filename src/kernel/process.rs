@@ -259,7 +259,7 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
                         return ExitStatus::Killed(signal::KILL as u8);
                     };
                     let (kernel, control) = (Arc::clone(&store.data().kernel), Arc::clone(&store.data().control));
-                    drop(store);
+                    reclaim(store).await;
                     control.signals.forget_caught();
                     let process = start.into_process(kernel, control);
                     if process.program.spec.ignores_sigpipe {
@@ -272,8 +272,16 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
                 None => report_trap(&store, &error),
             },
         };
+        reclaim(store).await;
         return status;
     }
+}
+
+/// Drops the store of a process.
+async fn reclaim(store: Store<Process>) {
+    let (kernel, control) = (Arc::clone(&store.data().kernel), Arc::clone(&store.data().control));
+    let memory = control.memory_bytes.load(Ordering::Relaxed);
+    kernel.runtime.reclaim(memory, store).await;
 }
 
 pub(super) async fn enter(

@@ -21,6 +21,9 @@ const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
 /// tokio's own 61 of them a busy neighbour made every sleep up to a quarter of a second longer.
 const TURNS_BETWEEN_TIMERS: u32 = 2;
 
+/// Bytes of linear memory that take longer to give back than a guest thread should be kept: some 10 ms.
+const LARGE_MEMORY: u64 = 128 << 20;
+
 /// How long nobody executes before the memory that the pool keeps is given back.
 const IDLE: Duration = Duration::from_secs(4);
 
@@ -106,6 +109,7 @@ impl Runtime {
                 .worker_threads(threads.max(1))
                 .thread_name("wisp-guest")
                 .event_interval(TURNS_BETWEEN_TIMERS)
+                .max_blocking_threads(1)
                 .enable_time()
                 .build()?,
         };
@@ -148,6 +152,17 @@ impl Runtime {
     pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(threads) = self.threads.get() {
             threads.guests.spawn(task);
+        }
+    }
+
+    /// Drops what holds `memory` bytes of linear memory. Giving many pages back takes long, and is done on a thread of its
+    /// own then, so that a guest thread is free for others.
+    pub(super) async fn reclaim(&self, memory: u64, garbage: impl Send + 'static) {
+        if memory >= LARGE_MEMORY
+            && let Some(threads) = self.threads.get()
+        {
+            // Should it panic there, that thread says so.
+            let _ = threads.guests.spawn_blocking(move || drop(garbage)).await;
         }
     }
 

@@ -427,7 +427,7 @@ impl Kernel {
             // A panic in a host function must not take more with it than the process that caused it.
             let outcome = AssertUnwindSafe(async {
                 let mut gated = gated;
-                tokio::select! {
+                let status = tokio::select! {
                     biased;
                     signal = control.signals.fatal() => {
                         // Before the process, and with it its descriptors, are gone.
@@ -438,7 +438,10 @@ impl Kernel {
                         ExitStatus::Killed(signal as u8)
                     }
                     status = &mut gated => status,
-                }
+                };
+                let memory = control.memory_bytes.load(Ordering::Relaxed);
+                kernel.runtime.reclaim(memory, gated).await;
+                status
             })
             .catch_unwind()
             .await;
