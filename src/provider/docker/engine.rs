@@ -106,6 +106,14 @@ impl Engine {
             } if message.contains("No such container") || message.contains("No such exec") => {
                 ProviderError::SandboxNotFound
             }
+            // What the engine calls a bad parameter came with the request.
+            Error::DockerResponseServerError {
+                status_code: 400,
+                message,
+            } => {
+                tracing::warn!(message, "the Docker Engine refuses a parameter");
+                ProviderError::Invalid("the Docker Engine refuses a value of this request".to_owned())
+            }
             error @ (Error::DockerResponseServerError { .. }
             | Error::DockerStreamError { .. }
             | Error::JsonDataError { .. }

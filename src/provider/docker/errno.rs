@@ -5,8 +5,11 @@ use crate::provider::ProviderError;
 
 /// The errors that a files call can have, in the words of `strerror` (musl and glibc agree but for case), with the
 /// words of this program.
-const REASONS: [(&str, &str); 18] = [
+const REASONS: [(&str, &str); 24] = [
     ("No such file or directory", "no such file or directory"),
+    // What shells say of a file they cannot create.
+    ("nonexistent directory", "no such file or directory"),
+    ("Directory nonexistent", "no such file or directory"),
     ("Not a directory", "not a directory"),
     ("Is a directory", "is a directory"),
     ("File exists", "file exists"),
@@ -24,6 +27,10 @@ const REASONS: [(&str, &str); 18] = [
     ("Operation not permitted", "operation not permitted"),
     ("Permission denied", "permission denied"),
     ("Read-only file system", "read-only file system"),
+    ("Text file busy", "text file busy"),
+    ("Operation not supported", "operation not supported"),
+    ("Not supported", "operation not supported"),
+    ("Invalid cross-device link", "invalid cross-device link"),
 ];
 
 /// What a message ends in.
@@ -61,6 +68,8 @@ pub fn of_message(path: &str, message: &str) -> Option<ProviderError> {
 pub fn of_script(path: &str, finished: &Finished) -> ProviderError {
     /// 128 + SIGXFSZ: the largest size of one file, which is the sandbox's `disk_mb`.
     const FILE_TOO_LARGE: i32 = 153;
+    /// From here on it is the shell that failed, or a signal that ended it.
+    const CANNOT_RUN: i32 = 126;
     // 100 + errno, where a script has checked itself.
     let reason = match finished.status {
         102 => "no such file or directory",
@@ -79,6 +88,12 @@ pub fn of_script(path: &str, finished: &Finished) -> ProviderError {
         FILE_TOO_LARGE => "no space left on device",
         status => match finished.error.lines().find_map(reason) {
             Some(reason) => reason,
+            // The script is ours, so that what fails in it is what the path stands for: a file that the kernel makes up
+            // may answer anything.
+            None if (1..CANNOT_RUN).contains(&status) => {
+                tracing::warn!(path, status, error = finished.error.trim_end(), "a script failed");
+                "input/output error"
+            }
             None => {
                 return ProviderError::Internal(format!(
                     "a script for {path} ended with {status}: {}",
@@ -121,6 +136,43 @@ mod tests {
             Some(ProviderError::BadPath { .. })
         ));
         assert!(error(1, "cat: write error: No space left on device\n").contains("disk_mb"));
+    }
+
+    #[test]
+    fn files_that_the_kernel_makes_up_are_no_failure_of_the_server() {
+        for (status, said) in [
+            (
+                2,
+                "sh: 9: cannot create /proc/sys/kernel/.wisp-upload-1: Directory nonexistent\n",
+            ),
+            (
+                1,
+                "sh: can't create /proc/sys/kernel/.wisp-upload-1: nonexistent directory\n",
+            ),
+            (1, "mv: can't rename '/proc/sys/kernel/x': Read-only file system\n"),
+            (1, "cat: write error: Something that no table knows\n"),
+            (1, ""),
+        ] {
+            let finished = Finished {
+                status,
+                output: Vec::new(),
+                error: said.to_owned(),
+            };
+            let error = of_script("/proc/sys/kernel/core_pattern", &finished);
+            let of_the_request = matches!(error, ProviderError::BadPath { .. } | ProviderError::FileNotFound(_));
+            assert!(of_the_request, "{said}: {error:?}");
+        }
+        for status in [126, 127, 137] {
+            let finished = Finished {
+                status,
+                output: Vec::new(),
+                error: String::new(),
+            };
+            assert!(
+                matches!(of_script("/p", &finished), ProviderError::Internal(_)),
+                "{status}"
+            );
+        }
     }
 
     #[test]
