@@ -21,20 +21,24 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 pub use copy::copy;
 
-use super::{CreateArgs, ExecArgs, KillArgs, ListArgs, ServerArgs};
+use super::{CreateArgs, ExecArgs, KillArgs, ListArgs, ServerArgs, terminal};
 use crate::provider::archive::ArchiveError;
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The server cannot be reached, or the connection broke.
-    #[error("cannot talk to the server: {}", innermost(.0))]
+    #[error("cannot talk to the server: {}", terminal::printable(&innermost(.0)))]
     Transport(#[from] reqwest::Error),
     /// The WebSocket cannot be opened, or broke.
-    #[error("cannot talk to the server: {0}")]
+    #[error("cannot talk to the server: {}", terminal::printable(&.0.to_string()))]
     WebSocket(Box<tungstenite::Error>),
     /// The server refused.
-    #[error("{message} (HTTP {status}, request {request_id})")]
+    #[error(
+        "{} (HTTP {status}, request {})",
+        terminal::printable(message),
+        terminal::printable_line(request_id)
+    )]
     Refused {
         /// HTTP status.
         status: u16,
@@ -44,7 +48,11 @@ pub enum ClientError {
         request_id: String,
     },
     /// The server ended the conversation.
-    #[error("{message} (request {request_id})")]
+    #[error(
+        "{} (request {})",
+        terminal::printable(message),
+        terminal::printable_line(request_id)
+    )]
     Ended {
         /// The server's words.
         message: String,
@@ -52,7 +60,7 @@ pub enum ClientError {
         request_id: String,
     },
     /// The server's answer makes no sense.
-    #[error("the server's answer is not understood: {0}")]
+    #[error("the server's answer is not understood: {}", terminal::printable(.0))]
     Answer(String),
     /// What was asked for cannot be done.
     #[error("{0}")]
@@ -69,7 +77,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// An archive cannot be unpacked.
-    #[error(transparent)]
+    #[error("{}", terminal::printable(&.0.to_string()))]
     Archive(#[from] ArchiveError),
 }
 
@@ -283,7 +291,7 @@ pub async fn create(args: &CreateArgs) -> Result<ExitCode, ClientError> {
         .request(Method::POST, "/sandboxes", &[])?
         .json(&body);
     let sandbox: SandboxRow = send(request).await?.json().await?;
-    writeln!(std::io::stdout(), "{}", sandbox.id)?;
+    writeln!(std::io::stdout(), "{}", terminal::printable_line(&sandbox.id))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -295,7 +303,7 @@ pub async fn list(args: &ListArgs) -> Result<ExitCode, ClientError> {
     let response = send(Client::new(&args.server)?.request(Method::GET, "/sandboxes", &[])?).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", response.text().await?)?;
+        writeln!(out, "{}", terminal::printable_json(&response.text().await?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<SandboxRow> = response.json().await?;
@@ -305,14 +313,9 @@ pub async fn list(args: &ListArgs) -> Result<ExitCode, ClientError> {
         "ID", "STATE", "IMAGE", "PROVIDER", "MEMORY"
     )?;
     for row in rows {
-        let SandboxRow {
-            id,
-            state,
-            image,
-            provider,
-            memory_mb,
-            expires_at,
-        } = row;
+        let memory_mb = row.memory_mb;
+        let [id, state, image, provider, expires_at] =
+            [row.id, row.state, row.image, row.provider, row.expires_at].map(|text| terminal::printable_line(&text));
         writeln!(
             out,
             "{id:<36}{state:<10}{image:<20}{provider:<10}{memory_mb:>6}M  {expires_at}"
@@ -403,7 +406,7 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
                 writeln!(std::io::stderr(), "wisp: the command timed out")?;
             }
             if let Some(error) = error {
-                writeln!(std::io::stderr(), "wisp: {error}")?;
+                writeln!(std::io::stderr(), "wisp: {}", terminal::printable(&error))?;
             }
             // A status a process cannot have is a failure all the same.
             Ok(Some(ExitCode::from(u8::try_from(exit_code).unwrap_or(1))))
@@ -415,6 +418,30 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_server_do_not_command_the_terminal() {
+        let hostile = "no\u{1b}[2J\u{9b}31m\r";
+        let errors = [
+            refused(
+                400,
+                &serde_json::json!({"message": hostile, "request_id": hostile}).to_string(),
+            ),
+            refused(500, hostile),
+            ClientError::Answer(hostile.to_owned()),
+            ClientError::Ended {
+                message: hostile.to_owned(),
+                request_id: hostile.to_owned(),
+            },
+        ];
+        for error in errors {
+            let shown = error.to_string();
+            assert!(
+                shown.contains("no") && !shown.chars().any(char::is_control),
+                "{shown:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_name_from_a_sandbox_does_not_command_the_terminal() {

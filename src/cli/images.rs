@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::serve::compile_limits;
+use super::terminal::{printable_json, printable_line};
 use crate::config::Config;
 use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Record, Step};
 use crate::kernel::{Runtime, new_engine};
@@ -241,7 +242,11 @@ impl Progress for Bar {
 }
 
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+    writeln!(
+        io::stdout(),
+        "{}",
+        printable_json(&serde_json::to_string_pretty(value)?)
+    )?;
     Ok(())
 }
 
@@ -264,11 +269,11 @@ fn print_table(images: &[ImageInfo]) -> io::Result<()> {
         } else {
             mebibytes(image.size)
         };
-        let (name, state, version) = (&image.name, state(image.state), &image.version);
+        let (name, state, version) = (&image.name, state(image.state), printable_line(&image.version));
         writeln!(
             out,
             "{name:width$}  {state:13}  {size:>9}  {version:8}  {}",
-            image.summary
+            printable_line(&image.summary)
         )?;
         if !image.aliases.is_empty() {
             writeln!(out, "{:width$}  also called {}", "", image.aliases.join(", "))?;
@@ -283,7 +288,7 @@ fn print_details(image: &ImageInfo) -> io::Result<()> {
         if value.is_empty() {
             Ok(())
         } else {
-            writeln!(out, "{name:14} {value}")
+            writeln!(out, "{name:14} {}", printable_line(value))
         }
     };
     line("name", &image.name)?;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::ServeArgs;
+use super::terminal::printable_line;
 use crate::api::{Key, KeyRequest, NewKey};
 use crate::config::{Config, Scope};
 use crate::sandbox::TenantId;
@@ -169,10 +170,10 @@ async fn list(json: bool, data: DataArgs) -> anyhow::Result<()> {
             out,
             "{:<22}{:<20}{:<16}{:<16}{:<16}{:<26}{state}",
             key.id,
-            key.name,
+            printable_line(&key.name),
             scopes.join(","),
-            key.tenant,
-            key.user.as_deref().unwrap_or("-"),
+            printable_line(&key.tenant),
+            printable_line(key.user.as_deref().unwrap_or("-")),
             key.last_used_at.as_deref().unwrap_or("-"),
         )?;
     }

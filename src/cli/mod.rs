@@ -10,6 +10,7 @@ mod keys;
 mod man;
 mod run;
 mod serve;
+mod terminal;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -329,7 +330,7 @@ fn compile_module(args: &CompileModuleArgs) -> ExitCode {
     reason = "this is where a command's failure is told to its user"
 )]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("wisp: {error:#}");
+    eprintln!("wisp: {}", terminal::printable(&format!("{error:#}")));
     ExitCode::FAILURE
 }
 
