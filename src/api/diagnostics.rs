@@ -61,7 +61,10 @@ pub async fn diagnostics(
         tracing::error!(%error, "cannot ask the store for its size");
         ApiError::internal()
     })?;
-    let providers = state.sandboxes.providers().statuses().await.into_iter();
+    let mut providers = Vec::new();
+    for status in state.sandboxes.providers().statuses().await {
+        providers.push(providers::shown(&state, &caller, status).await);
+    }
     Ok(Json(Diagnostics {
         version: env!("CARGO_PKG_VERSION"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
@@ -70,10 +73,8 @@ pub async fn diagnostics(
         processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         resident_memory_bytes: resident_memory_bytes().unwrap_or_default(),
         store_bytes,
-        sandboxes: state.sandboxes.counts().iter().map(|count| count.count).sum(),
-        providers: providers
-            .map(|status| providers::shown(&state, &caller, status))
-            .collect(),
+        sandboxes: state.sandboxes.counts().await.iter().map(|count| count.count).sum(),
+        providers,
         images: images.into_iter().map(|image| image.name).collect(),
         configuration: redacted(&state.config)?,
     }))

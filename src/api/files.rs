@@ -8,17 +8,24 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Id, Json, Query, check_path, parse_mode};
+use super::list::{charged, streamed, with_next};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
 use super::schemas::{FileMode, FilePath, Timestamp};
 use super::upload::Upload;
-use crate::provider::{ByteStream, FileInfo, Page};
+use crate::provider::{ByteStream, DirPage, FileInfo, MAX_PAGE, Page};
+use crate::sandbox::{Caller, SandboxId};
+
+/// Memory for the entries of a directory that wait to be sent, bytes.
+const HELD_BYTES: usize = 512 << 10;
+/// What an entry takes beside its directory's path, bytes, about.
+const ENTRY_BYTES: usize = 384;
 
 /// A file to write: `content` is text, `content_base64` any bytes; one of the two.
 #[derive(Deserialize, ToSchema)]
@@ -221,12 +228,16 @@ pub async fn delete(
     Ok(JsonAnswer(Done { status: "deleted" }))
 }
 
-/// Lists a directory, by name.
+/// Lists a directory, by name: all of it, or with `limit` or `after` a part.
+///
+/// Of a part that is not the last, the header `Link` leads to the next one; a part may have fewer entries than `limit`.
 #[utoipa::path(
     get,
     path = "/sandboxes/{id}/files/list",
     params(
         ("path" = inline(Option<FilePath>), Query, description = "The directory; `/` when absent."),
+        ("limit" = Option<u32>, Query, description = "Most entries to answer with; 1000 when only `after` is given", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Only entries that come after this name, which need not exist, or what `Link` has"),
     ),
     responses(
         (status = 200, description = "What is in it.", body = Vec<File>),
@@ -238,17 +249,64 @@ pub async fn list(
     AsCaller(caller): AsCaller,
     Id(id): Id,
     query: Query,
-) -> Result<JsonAnswer<Vec<File>>, ApiError> {
-    let path = check_path("path", query.get("path").unwrap_or("/"))?;
-    let mut files = Vec::new();
-    let mut page = Page::default();
-    loop {
-        let found = state.sandboxes.list_dir(&caller, &id, path, page.clone()).await?;
-        files.extend(found.entries.into_iter().map(File::from));
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(JsonAnswer(files)),
+) -> Result<Response, ApiError> {
+    let path = check_path("path", query.get("path").unwrap_or("/"))?.to_owned();
+    let after = query.get("after").map(str::to_owned);
+    if after.is_none() && query.get("limit").is_none() {
+        // Entries repeat the path of the directory: with a long one, fewer are held at once.
+        let limit = (HELD_BYTES / (path.len() + ENTRY_BYTES)).min(MAX_PAGE);
+        let whole = Directory {
+            state,
+            caller,
+            id,
+            path,
+            page: Some(Page { after: None, limit }),
+        };
+        let pages = stream::try_unfold(whole, move |mut directory| async move {
+            let Some(page) = directory.page.take() else {
+                return Ok(None);
+            };
+            let found = directory.read(page).await?;
+            directory.page = found.next.map(|next| Page {
+                after: Some(next),
+                limit,
+            });
+            Ok::<_, ApiError>(Some((found.entries, directory)))
+        });
+        let entries = pages.map_ok(|entries| stream::iter(entries.into_iter().map(|entry| Ok(File::from(entry)))));
+        return streamed(entries.try_flatten()).await;
+    }
+    let limit = query.number("limit", MAX_PAGE, MAX_PAGE)?;
+    let found = state
+        .sandboxes
+        .list_dir(&caller, &id, &path, Page { after, limit })
+        .await?;
+    let files = found.entries.into_iter().map(|entry| Ok(File::from(entry)));
+    let response = streamed(stream::iter(files.collect::<Vec<_>>())).await?;
+    Ok(match found.next {
+        Some(next) => {
+            let limit = limit.to_string();
+            let parameters = [("path", path.as_str()), ("limit", &limit), ("after", &next)];
+            with_next(response, &format!("/sandboxes/{id}/files/list"), &parameters)
         }
+        None => response,
+    })
+}
+
+/// A directory that is listed page by page.
+struct Directory {
+    state: AppState,
+    caller: Caller,
+    id: SandboxId,
+    path: String,
+    /// The next page; `None` after the last.
+    page: Option<Page>,
+}
+
+impl Directory {
+    async fn read(&self, page: Page) -> Result<DirPage, ApiError> {
+        let sandboxes = &self.state.sandboxes;
+        Ok(sandboxes.list_dir(&self.caller, &self.id, &self.path, page).await?)
     }
 }
 
@@ -287,6 +345,7 @@ pub async fn stat(
     ),
     responses(
         (status = 200, description = "The paths that match, in order.", body = Vec<String>),
+        (status = 429, description = "More paths match than an answer may have.", body = ErrorBody),
     )
 )]
 pub async fn glob(
@@ -294,9 +353,9 @@ pub async fn glob(
     AsCaller(caller): AsCaller,
     Id(id): Id,
     query: Query,
-) -> Result<JsonAnswer<Vec<String>>, ApiError> {
+) -> Result<Response, ApiError> {
     let pattern = check_path("pattern", query.require("pattern")?)?;
-    Ok(JsonAnswer(state.sandboxes.glob(&caller, &id, pattern).await?))
+    charged(&state, &caller, &state.sandboxes.glob(&caller, &id, pattern).await?)
 }
 
 /// Moves a file or directory, as `rename(2)`.

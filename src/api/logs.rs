@@ -1,9 +1,11 @@
 //! Console lines of commands that ran in a sandbox.
 
 use axum::extract::State;
+use axum::response::Response;
 
 use super::error::ApiError;
 use super::extract::{AsCaller, Id, Query};
+use super::list::charged;
 use super::router::AppState;
 
 /// Lines shown when the request does not say.
@@ -33,7 +35,7 @@ pub async fn logs(
     AsCaller(caller): AsCaller,
     Id(id): Id,
     query: Query,
-) -> Result<axum::Json<Vec<String>>, ApiError> {
+) -> Result<Response, ApiError> {
     let lines = query.number("lines", DEFAULT_LINES, MAX_LINES)?;
-    Ok(axum::Json(state.sandboxes.console_lines(&caller, &id, lines)?))
+    charged(&state, &caller, &state.sandboxes.console_lines(&caller, &id, lines)?)
 }

@@ -130,7 +130,7 @@ pub async fn json(State(state): State<AppState>) -> Json<Metrics> {
     Json(Metrics {
         uptime: state.started.elapsed().into(),
         resident_memory_bytes: resident_memory_bytes().unwrap_or_default(),
-        sandboxes: sandbox_counts(&state),
+        sandboxes: sandbox_counts(&state).await,
         operations: operations.collect(),
         execs: execs.into(),
         rejected: rejected.into(),
@@ -161,13 +161,13 @@ fn operation(operation: &'static str, provider: &'static str, count: OperationCo
 }
 
 /// Sandboxes by state and by provider.
-pub(super) fn sandbox_counts(state: &AppState) -> SandboxCounts {
+pub(super) async fn sandbox_counts(state: &AppState) -> SandboxCounts {
     let mut counts = SandboxCounts {
         total: 0,
         by_state: BTreeMap::new(),
         by_provider: BTreeMap::new(),
     };
-    for SandboxCount { provider, state, count } in state.sandboxes.counts() {
+    for SandboxCount { provider, state, count } in state.sandboxes.counts().await {
         counts.total += count;
         *counts.by_state.entry(state).or_default() += count;
         *counts.by_provider.entry(provider).or_default() += count;
@@ -223,7 +223,7 @@ pub async fn prometheus(State(state): State<AppState>) -> Result<impl IntoRespon
 /// What is so now, as against what was counted.
 async fn register_gauges(state: &AppState, registry: &mut Registry) {
     let sandboxes = Family::<SandboxLabels, Gauge>::default();
-    for SandboxCount { provider, state, count } in state.sandboxes.counts() {
+    for SandboxCount { provider, state, count } in state.sandboxes.counts().await {
         let labels = SandboxLabels { provider, state };
         sandboxes
             .get_or_create(&labels)

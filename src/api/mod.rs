@@ -23,6 +23,7 @@ mod health;
 mod image_import;
 mod images;
 mod keys;
+mod list;
 mod logs;
 mod metrics;
 mod openapi;

@@ -39,7 +39,7 @@ pub struct Provider {
     error: Option<String>,
 }
 
-pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
+pub(super) async fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
     let checked = status.checked;
     let error = checked.health.as_ref().err().map(|error| match error {
         ProviderError::Internal(cause) => {
@@ -56,7 +56,7 @@ pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -
         last_checked: timestamp(checked.at),
         capabilities: status.capabilities.names,
         differences: status.capabilities.differences,
-        runtime_count: state.sandboxes.count_on(caller, status.name),
+        runtime_count: state.sandboxes.count_on(caller, status.name).await,
         error,
     }
 }
@@ -69,12 +69,11 @@ pub(super) fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -
 )]
 pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> Json<Vec<Provider>> {
     let statuses = state.sandboxes.providers().statuses().await;
-    Json(
-        statuses
-            .into_iter()
-            .map(|status| shown(&state, &caller, status))
-            .collect(),
-    )
+    let mut providers = Vec::new();
+    for status in statuses {
+        providers.push(shown(&state, &caller, status).await);
+    }
+    Json(providers)
 }
 
 /// Shows a provider.
@@ -89,7 +88,7 @@ pub async fn get(
     Name(name): Name,
 ) -> Result<Json<Provider>, ApiError> {
     let status = state.sandboxes.providers().status(&name).await?;
-    Ok(Json(shown(&state, &caller, status)))
+    Ok(Json(shown(&state, &caller, status).await))
 }
 
 /// Tells which providers are healthy, when each has answered or its health check has timed out.

@@ -1,12 +1,14 @@
 //! Quotas: what each owner may use.
 
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::audit::Actor;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{AsCaller, Json, Name};
+use super::list::charged;
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
 use super::schemas::Timestamp;
@@ -134,8 +136,9 @@ fn owner(text: &str) -> Result<UserId, ApiError> {
     tag = "quotas",
     responses((status = 200, description = "The quotas.", body = Vec<Shown>))
 )]
-pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Vec<Shown>> {
-    axum::Json(state.sandboxes.quotas(&caller).into_iter().map(Shown::from).collect())
+pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> Result<Response, ApiError> {
+    let quotas: Vec<_> = state.sandboxes.quotas(&caller).into_iter().map(Shown::from).collect();
+    charged(&state, &caller, &quotas)
 }
 
 /// Counts the quotas of the caller's tenant by what they limit.

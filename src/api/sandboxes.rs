@@ -5,15 +5,21 @@ use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{AsCaller, Id, Json};
+use super::extract::{AsCaller, Id, Json, Query};
+use super::list::{streamed, with_next};
 use super::router::AppState;
 use super::schemas::Timestamp;
 use crate::duration::GoDuration;
 use crate::provider::Network;
-use crate::sandbox::{CreateRequest, SandboxView, UserId};
+use crate::sandbox::{CreateRequest, SandboxId, SandboxView, UserId};
+
+/// Most sandboxes of a page.
+const MAX_PAGE: usize = 1000;
 
 /// A sandbox to create. Unknown fields are ignored, as StacyVM does, so that newer clients work.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -170,15 +176,47 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
 }
 
-/// Lists the caller's sandboxes.
+/// Lists the caller's sandboxes: all of them, oldest first, or with `limit` or `after` some of them, in the order of
+/// their ids.
+///
+/// Of a page that is not the last, the header `Link` leads to the next one.
 #[utoipa::path(
     get,
     path = "/sandboxes",
+    params(
+        ("limit" = Option<u32>, Query, description = "Most sandboxes to answer with; 1000 when only `after` is given", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Only sandboxes whose id comes after this one, which need not exist any more"),
+    ),
     responses((status = 200, description = "The sandboxes.", body = Vec<Sandbox>))
 )]
-pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Vec<Sandbox>> {
-    let views = state.sandboxes.list(&caller);
-    axum::Json(views.into_iter().map(|view| shown(&state, view)).collect())
+pub async fn list(
+    State(state): State<AppState>,
+    AsCaller(caller): AsCaller,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let after = query.get("after");
+    if after.is_none() && query.get("limit").is_none() {
+        let listing = state.sandboxes.listing(&caller);
+        return streamed(stream::unfold((listing, state), |(mut listing, state)| async {
+            let view = listing.next().await?;
+            Some((Ok(shown(&state, view)), (listing, state)))
+        }))
+        .await;
+    }
+    let limit = query.number("limit", MAX_PAGE, MAX_PAGE)?;
+    let bad = || ApiError::bad_request("query parameter after must be the id of a sandbox");
+    let after = after.map(|id| SandboxId::parse(id).ok_or_else(bad)).transpose()?;
+    let page = state.sandboxes.page(&caller, after, limit).await;
+    let last = page.views.last().map(|view| view.id.to_string());
+    let sandboxes: Vec<_> = page.views.into_iter().map(|view| Ok(shown(&state, view))).collect();
+    let response = streamed(stream::iter(sandboxes)).await?;
+    Ok(match last {
+        Some(last) if page.more => {
+            let limit = limit.to_string();
+            with_next(response, "/sandboxes", &[("limit", &limit), ("after", &last)])
+        }
+        _ => response,
+    })
 }
 
 /// Removes the caller's expired sandboxes.
@@ -189,7 +227,7 @@ pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> 
 )]
 pub async fn prune(State(state): State<AppState>, AsCaller(caller): AsCaller) -> axum::Json<Pruned> {
     axum::Json(Pruned {
-        pruned: state.sandboxes.prune(&caller),
+        pruned: state.sandboxes.prune(&caller).await,
     })
 }
 

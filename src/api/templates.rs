@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{AsCaller, Json, Name, OptionalJson};
+use super::list::charged;
 use super::router::AppState;
 use super::sandboxes::{CreateBody, Done, Sandbox, chosen, shown as shown_sandbox, timestamp};
 use crate::duration::GoDuration;
@@ -122,12 +124,10 @@ fn described(template: sandbox::Template) -> Template {
     tag = "templates",
     responses((status = 200, description = "The templates", body = Vec<Template>))
 )]
-pub async fn list(
-    State(state): State<AppState>,
-    AsCaller(caller): AsCaller,
-) -> Result<axum::Json<Vec<Template>>, ApiError> {
+pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> Result<Response, ApiError> {
     let templates = state.sandboxes.templates(&caller).await?;
-    Ok(axum::Json(templates.into_iter().map(described).collect()))
+    let templates: Vec<_> = templates.into_iter().map(described).collect();
+    charged(&state, &caller, &templates)
 }
 
 /// Keeps a template. Saving the very same again is no error.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::detached::Detached;
+use super::life::Sandbox;
 use super::manager::{Shared, guarded};
 use super::{ImageCatalog, ImageCatalogError, ImageDescription, SandboxError, SandboxManager};
 use crate::image::may_name;
@@ -125,9 +126,10 @@ async fn remove(
     let removal = Removal::begin(shared, image);
     let image = &removal.image;
     let now = SystemTime::now();
-    let using = manager.select(|sandbox| {
-        is_made_from(image, &sandbox.provider_name, &sandbox.spec.image) && sandbox.view(now).is_some()
-    });
+    let uses = |sandbox: &Sandbox| {
+        is_made_from(image, &sandbox.provider_name, &sandbox.spec.image) && sandbox.state(now).is_some()
+    };
+    let using = manager.select(uses).await;
     if !using.is_empty() {
         return Err(ImageRemovalError::InUse {
             image: image.name.clone(),

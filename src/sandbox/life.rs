@@ -193,16 +193,14 @@ impl Sandbox {
 
     /// `None` when it is gone for every client.
     pub(super) fn view(&self, now: SystemTime) -> Option<SandboxView> {
+        let state = self.state(now)?;
         let (phase, expires_at) = {
             let life = self.life();
             (life.phase.clone(), life.expires_at)
         };
-        let (state, error) = match phase {
-            Phase::Creating => (SandboxState::Creating, None),
-            Phase::Running | Phase::Waiting(_) | Phase::Failed(_) if now >= expires_at => return None,
-            Phase::Running => (SandboxState::Running, None),
-            Phase::Waiting(reason) | Phase::Failed(reason) => (SandboxState::Error, Some(reason.to_string())),
-            Phase::Releasing | Phase::ReleaseFailed(_) => return None,
+        let error = match phase {
+            Phase::Waiting(reason) | Phase::Failed(reason) => Some(reason.to_string()),
+            _ => None,
         };
         Some(SandboxView {
             id: self.id.clone(),
@@ -215,6 +213,18 @@ impl Sandbox {
             created_at: self.created_at,
             expires_at,
         })
+    }
+
+    /// Its state in the API; `None` when it is gone for every client.
+    pub(super) fn state(&self, now: SystemTime) -> Option<SandboxState> {
+        let life = self.life();
+        match life.phase {
+            Phase::Creating => Some(SandboxState::Creating),
+            Phase::Running | Phase::Waiting(_) | Phase::Failed(_) if now >= life.expires_at => None,
+            Phase::Running => Some(SandboxState::Running),
+            Phase::Waiting(_) | Phase::Failed(_) => Some(SandboxState::Error),
+            Phase::Releasing | Phase::ReleaseFailed(_) => None,
+        }
     }
 
     /// Whether commands and files calls may use it now.

@@ -1,6 +1,6 @@
 //! All sandboxes of a server, and how each begins and ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::{Admission, Slot};
-use super::budgets::{Budgets, Room};
+use super::admission::Admission;
+use super::budgets::Budgets;
 use super::detached::Detached;
 use super::events::{Event, EventBus, EventKind};
 use super::image_removal::ImageRemovals;
@@ -21,7 +21,8 @@ use super::metrics::{CreateOutcome, Metrics};
 use super::pressure::Pressure;
 use super::quota::Quotas;
 use super::recovery::{self, nanos};
-use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, SandboxView};
+use super::registry::Registry;
+use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, SandboxState, SandboxView};
 use crate::config::Config;
 use crate::provider::ProviderError;
 use crate::store::Store;
@@ -55,8 +56,8 @@ pub(super) struct Shared {
     pub(super) pressure: Pressure,
     /// Images that no sandbox is made from now.
     pub(super) removals: ImageRemovals,
-    /// Every sandbox that still holds something at its provider. Never locked across an await.
-    sandboxes: RwLock<HashMap<SandboxId, Entry>>,
+    /// Every sandbox that still holds something at its provider.
+    pub(super) sandboxes: Registry,
     /// Providers that may still hold what an earlier process left. They make no sandboxes until that is known.
     unreconciled: RwLock<BTreeSet<&'static str>>,
     /// Cancelled when new sandboxes and commands are refused.
@@ -78,15 +79,6 @@ pub struct SandboxCount {
     pub count: usize,
 }
 
-/// A sandbox and the room it takes.
-struct Entry {
-    sandbox: Arc<Sandbox>,
-    /// Held for its `Drop`.
-    _slot: Slot,
-    /// Held for its `Drop`.
-    _room: Room,
-}
-
 impl Shared {
     /// Tells those who listen what happened to a sandbox.
     pub(super) fn tell(&self, sandbox: &Sandbox, kind: EventKind) {
@@ -99,26 +91,6 @@ impl Shared {
             provider: sandbox.provider_label(),
             kind,
         });
-    }
-
-    /// Counts a sandbox in.
-    pub(super) fn insert(&self, sandbox: &Arc<Sandbox>, slot: Slot, room: Room) {
-        let entry = Entry {
-            sandbox: Arc::clone(sandbox),
-            _slot: slot,
-            _room: room,
-        };
-        let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
-        sandboxes.insert(sandbox.id.clone(), entry);
-    }
-
-    /// Drops a sandbox that holds nothing any more, and gives its room to whoever waits.
-    fn forget(&self, id: &SandboxId) {
-        let entry = {
-            let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
-            sandboxes.remove(id)
-        };
-        drop(entry);
     }
 
     /// Has a provider make no sandboxes until it is [reconciled](Self::reconciled).
@@ -158,7 +130,7 @@ impl SandboxManager {
                 events: EventBus::default(),
                 quotas,
                 removals: ImageRemovals::default(),
-                sandboxes: RwLock::default(),
+                sandboxes: Registry::default(),
                 unreconciled: RwLock::default(),
                 closing: CancellationToken::new(),
                 stopping: CancellationToken::new(),
@@ -237,7 +209,7 @@ impl SandboxManager {
             &shared.config.limits,
             &shared.stopping,
         ));
-        shared.insert(&sandbox, slot, room);
+        shared.sandboxes.insert(&sandbox, slot, room);
         let abandoned = {
             let sandbox = Arc::clone(&sandbox);
             move || {
@@ -259,27 +231,26 @@ impl SandboxManager {
     }
 
     /// All sandboxes the caller sees, oldest first.
-    #[must_use]
-    pub fn list(&self, caller: &Caller) -> Vec<SandboxView> {
-        let now = SystemTime::now();
-        let mut views: Vec<_> = self
-            .select(|sandbox| caller.sees(&sandbox.holder))
-            .iter()
-            .filter_map(|sandbox| sandbox.view(now))
-            .collect();
-        views.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    #[cfg(test)]
+    pub(super) async fn list(&self, caller: &Caller) -> Vec<SandboxView> {
+        let mut listing = self.listing(caller);
+        let mut views = Vec::new();
+        while let Some(view) = listing.next().await {
+            views.push(view);
+        }
         views
     }
 
     /// How many sandboxes there are, by provider and state.
-    #[must_use]
-    pub fn counts(&self) -> Vec<SandboxCount> {
+    pub async fn counts(&self) -> Vec<SandboxCount> {
         let now = SystemTime::now();
         let mut counts = BTreeMap::new();
-        for sandbox in self.select(|_| true) {
-            let state = sandbox.view(now).map_or("releasing", |view| view.state.label());
+        self.select(|sandbox| {
+            let state = sandbox.state(now).map_or("releasing", SandboxState::label);
             *counts.entry((sandbox.provider_label(), state)).or_default() += 1;
-        }
+            false
+        })
+        .await;
         let counts = counts.into_iter();
         counts
             .map(|((provider, state), count)| SandboxCount { provider, state, count })
@@ -287,10 +258,14 @@ impl SandboxManager {
     }
 
     /// How many sandboxes a provider holds that the caller sees.
-    #[must_use]
-    pub fn count_on(&self, caller: &Caller, provider: &str) -> usize {
-        self.select(|sandbox| sandbox.provider_name == provider && caller.sees(&sandbox.holder))
-            .len()
+    pub async fn count_on(&self, caller: &Caller, provider: &str) -> usize {
+        let mut count = 0;
+        self.select(|sandbox| {
+            count += usize::from(sandbox.provider_name == provider && caller.sees(&sandbox.holder));
+            false
+        })
+        .await;
+        count
     }
 
     /// Destroys a sandbox and kills what runs in it. Not an error when it is gone already, or was never there.
@@ -334,17 +309,22 @@ impl SandboxManager {
     }
 
     /// Destroys the expired sandboxes the caller sees, and says how many there were.
-    #[must_use]
-    pub fn prune(&self, caller: &Caller) -> usize {
+    pub async fn prune(&self, caller: &Caller) -> usize {
         let now = SystemTime::now();
-        self.expire(self.select(|sandbox| caller.sees(&sandbox.holder) && sandbox.is_expired(now)))
+        let expired = self.select(|sandbox| caller.sees(&sandbox.holder) && sandbox.is_expired(now));
+        self.expire(expired.await)
     }
 
     /// Destroys all expired sandboxes, and tries again to free those that could not be.
-    pub(super) fn sweep(&self) {
+    pub(super) async fn sweep(&self) {
         let (now, instant) = (SystemTime::now(), Instant::now());
-        self.expire(self.select(|sandbox| sandbox.is_expired(now)));
-        self.end_in_background(self.select(|sandbox| sandbox.is_release_due(instant)));
+        let (expired, failed): (Vec<_>, Vec<_>) = self
+            .select(|sandbox| sandbox.is_expired(now) || sandbox.is_release_due(instant))
+            .await
+            .into_iter()
+            .partition(|sandbox| sandbox.is_expired(now));
+        self.expire(expired);
+        self.end_in_background(failed);
     }
 
     /// Ends sandboxes whose time is over. Says how many of them nobody else had ended.
@@ -414,15 +394,13 @@ impl SandboxManager {
     }
 
     fn find(&self, caller: &Caller, id: &SandboxId) -> Option<Arc<Sandbox>> {
-        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let sandbox = &sandboxes.get(id)?.sandbox;
-        caller.sees(&sandbox.holder).then(|| Arc::clone(sandbox))
+        let sandbox = self.shared.sandboxes.get(id)?;
+        caller.sees(&sandbox.holder).then_some(sandbox)
     }
 
-    pub(super) fn select(&self, wanted: impl Fn(&Sandbox) -> bool) -> Vec<Arc<Sandbox>> {
-        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let all = sandboxes.values().map(|entry| &entry.sandbox);
-        all.filter(|sandbox| wanted(sandbox)).cloned().collect()
+    /// All sandboxes that are wanted.
+    pub(super) async fn select(&self, wanted: impl FnMut(&Sandbox) -> bool) -> Vec<Arc<Sandbox>> {
+        self.shared.sandboxes.select(wanted).await
     }
 
     /// Ends sandboxes now and has them freed later. Returns those that nobody else had ended.
@@ -459,7 +437,7 @@ async fn make(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<SandboxV
             shared.tell(&sandbox, EventKind::Error);
         }
         sandbox.end();
-        shared.forget(id);
+        shared.sandboxes.remove(id);
         return Err(SandboxError::of_provider(id, error));
     }
     let recorded = match recovery::row(&sandbox) {
@@ -514,7 +492,7 @@ async fn release(manager: SandboxManager, sandbox: Arc<Sandbox>) -> Result<(), S
         .and(freed.map_err(SandboxError::Provider));
     match &result {
         Ok(()) => {
-            manager.shared.forget(id);
+            manager.shared.sandboxes.remove(id);
             manager.shared.metrics.destroyed(sandbox.provider_label());
         }
         Err(error) => {

@@ -25,7 +25,7 @@ impl Reaper {
             let mut trimmer = Trimmer::new();
             loop {
                 ticks.tick().await;
-                manager.sweep();
+                manager.sweep().await;
                 if trimmer.is_due(manager.metrics().sandboxes_ended()) {
                     // Not waited for.
                     tokio::task::spawn_blocking(allocator::trim);

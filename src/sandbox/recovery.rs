@@ -100,7 +100,7 @@ impl SandboxManager {
         // The tasks go on when they are no longer waited for.
         let removed = tokio::time::timeout(PATIENCE, future::join_all(reconciling)).await;
         outcome.removed += removed.unwrap_or_default().into_iter().flatten().sum::<usize>();
-        for sandbox in self.select(|_| true) {
+        for sandbox in self.select(|_| true).await {
             match sandbox.usable(now) {
                 Ok(()) => outcome.recovered += 1,
                 Err(_) => outcome.in_error += 1,
@@ -133,7 +133,7 @@ impl SandboxManager {
         let tenant = &origin.holder.tenant;
         let room = self.shared.budgets.take_over(tenant, &origin.spec, &origin.metadata);
         let sandbox = Sandbox::new(origin, phase, &self.shared.config.limits, &self.shared.stopping);
-        self.shared.insert(&Arc::new(sandbox), slot, room);
+        self.shared.sandboxes.insert(&Arc::new(sandbox), slot, room);
         true
     }
 }
@@ -146,7 +146,7 @@ async fn reconcile(manager: SandboxManager, provider: Arc<dyn Provider>, known: 
         Err(reason) => {
             let name = provider.name();
             tracing::warn!(provider = name, %reason, "the provider cannot be reached; trying again");
-            set_waiting(&manager, name, &reason);
+            set_waiting(&manager, name, &reason).await;
             tokio::spawn(keep_reconciling(manager, provider, known));
             0
         }
@@ -167,12 +167,12 @@ async fn keep_reconciling(manager: SandboxManager, provider: Arc<dyn Provider>, 
 }
 
 /// Tells the clients of sandboxes that are not back why.
-fn set_waiting(manager: &SandboxManager, provider: &str, reason: &ProviderError) {
+async fn set_waiting(manager: &SandboxManager, provider: &str, reason: &ProviderError) {
     let reason: Arc<str> = Arc::from(format!(
         "provider {provider} cannot be reached ({}); the sandbox comes back with it",
         public(reason)
     ));
-    for sandbox in manager.select(|sandbox| sandbox.provider_name == provider) {
+    for sandbox in manager.select(|sandbox| sandbox.provider_name == provider).await {
         sandbox.came_back(Phase::Waiting(Arc::clone(&reason)));
     }
 }
@@ -207,7 +207,9 @@ async fn try_reconcile(
             known.clone(),
         ));
     }
-    let waiting = manager.select(|sandbox| sandbox.provider_name == name && sandbox.is_waiting());
+    let waiting = manager
+        .select(|sandbox| sandbox.provider_name == name && sandbox.is_waiting())
+        .await;
     let unreachable = stream::iter(waiting)
         .map(|sandbox| bring_back(provider, sandbox))
         .buffer_unordered(AT_ONCE)

@@ -14,6 +14,7 @@ mod images;
 mod isolation;
 mod keys;
 mod lifecycle;
+mod lists;
 mod logs;
 mod metrics;
 mod quotas;

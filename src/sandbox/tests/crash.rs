@@ -95,7 +95,7 @@ async fn dies_at(step: usize) -> bool {
     let second = manager(Limits::default(), vec![provider.clone()], store.clone());
     second.recover().await.unwrap();
     let told = told.into_inner().unwrap();
-    let views = second.list(&caller());
+    let views = second.list(&caller()).await;
     for (id, expires_at) in &told.created {
         let view = views.iter().find(|view| view.id == *id);
         if told.destroyed.contains(id) {

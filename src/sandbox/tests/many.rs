@@ -49,7 +49,7 @@ async fn a_thousand_sandboxes_of_32_clients_leave_nothing_behind() {
     }
     assert_eq!(machine.provider.count(), 0);
     assert_eq!(machine.provider.running.load(Ordering::SeqCst), 0);
-    assert_eq!((manager.count_on(&caller(), "wasm"), manager.queued()), (0, 0));
+    assert_eq!((manager.count_on(&caller(), "wasm").await, manager.queued()), (0, 0));
     assert_eq!(
         manager.admission(&caller(), of("ann")).await.unwrap().active_sandboxes,
         0

@@ -5,6 +5,7 @@ mod many;
 mod queue;
 mod quota;
 mod recovery;
+mod registry;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,8 +113,8 @@ async fn prune_counts_what_it_ended() {
         manager.create(&caller(), request).await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(manager.prune(&caller()), 2);
-    assert_eq!(manager.prune(&caller()), 0);
+    assert_eq!(manager.prune(&caller()).await, 2);
+    assert_eq!(manager.prune(&caller()).await, 0);
     let deadline = Instant::now() + Duration::from_secs(10);
     while provider.count() > 1 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -118,7 +118,7 @@ async fn one_that_cannot_be_brought_back_is_an_error_and_the_others_are_not() {
     assert!(machine.provider.ids().contains(damaged.id.as_str()));
     second.destroy(&caller(), &lost.id).await.unwrap();
     second.destroy(&caller(), &damaged.id).await.unwrap();
-    assert_eq!(second.list(&caller()).len(), 1);
+    assert_eq!(second.list(&caller()).await.len(), 1);
     assert_eq!(machine.provider.count(), 1);
     assert_eq!(machine.store().sandboxes().await.unwrap().len(), 1);
 }
@@ -163,7 +163,7 @@ async fn a_damaged_record_harms_no_other() {
         ..Caller::default()
     };
     assert!(error(second.get(&admin, &tenant.id).unwrap()).contains("tenant"));
-    for view in second.list(&admin) {
+    for view in second.list(&admin).await {
         second.destroy(&admin, &view.id).await.unwrap();
     }
     let left = machine.store().sandboxes().await.unwrap();
@@ -247,7 +247,7 @@ async fn what_a_provider_finishes_for_a_dead_server_is_removed_later() {
     create(&second).await;
     eventually(|| !machine.provider.late.lock().unwrap().contains("sb_late")).await;
     assert!(machine.provider.late.lock().unwrap().contains(kept.id.as_str()));
-    assert_eq!(second.list(&caller()).len(), 2);
+    assert_eq!(second.list(&caller()).await.len(), 2);
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_store_that_cannot_write_refuses_creations_and_leaves_the_rest_alone()
     let refused = manager.create(&caller(), CreateRequest::default()).await;
     assert!(matches!(refused, Err(SandboxError::Store(_))), "{refused:?}");
     assert_eq!(machine.provider.count(), 1);
-    assert_eq!(manager.list(&caller()).len(), 1);
+    assert_eq!(manager.list(&caller()).await.len(), 1);
     assert!(manager.exec(&caller(), &before.id, exec()).await.is_ok());
     meddle(
         &machine,
@@ -274,11 +274,10 @@ async fn a_store_that_cannot_write_refuses_creations_and_leaves_the_rest_alone()
     assert!(manager.get(&caller(), &before.id).is_err());
     assert_eq!(machine.provider.count(), 0);
     meddle(&machine, "DROP TRIGGER full");
-    eventually(|| {
-        manager.sweep();
-        manager.count_on(&caller(), "wasm") == 0
-    })
-    .await;
+    while manager.count_on(&caller(), "wasm").await > 0 {
+        manager.sweep().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(machine.store().sandboxes().await.unwrap(), []);
 }
 
