@@ -214,9 +214,13 @@ impl Drop for ClientStream {
         let (Some(fault), Some(mut stream)) = (self.inbox.fault(), self.stream.take()) else {
             return;
         };
+        // There is none when the server is being torn down.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         let place = Arc::clone(&self.place);
         tracing::debug!(?fault, "a client broke a limit");
-        tokio::spawn(tokio::time::timeout(LINGER_TIME, async move {
+        runtime.spawn(tokio::time::timeout(LINGER_TIME, async move {
             let mut unread = [0; 4096];
             stream.shutdown().await?;
             while stream.read(&mut unread).await? > 0 {}

@@ -256,6 +256,12 @@ async fn read_body(
         if first.is_empty() && gathered.is_empty() {
             first = chunk;
         } else {
+            if gathered.is_empty() {
+                // All of it at once, where the length is known: pages that nothing was written to cost nothing, while
+                // buffers that grow leave holes.
+                let whole = declared.map_or(0, |length| length as usize);
+                gathered.reserve(whole.max(length));
+            }
             gathered.extend_from_slice(&std::mem::take(&mut first));
             gathered.extend_from_slice(&chunk);
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::duplicate_mod, reason = "the tests of Python are there for each version")]
 
 mod bad_requests;
+mod clients;
 mod command_line;
 mod copy;
 mod cpython;

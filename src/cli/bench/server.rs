@@ -81,6 +81,9 @@ impl Server {
             .env("WISP_DATA_DIR", &data.0)
             .env("WISP_IMAGES", images.join(","))
             .env("WISP_LIMITS_MAX_SANDBOXES", max_sandboxes.to_string())
+            // Idle sandboxes are many, and use little of what they ask for.
+            .env("WISP_LIMITS_MAX_TOTAL_MEMORY_MB", "0")
+            .env("WISP_LIMITS_MAX_TOTAL_DISK_MB", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
