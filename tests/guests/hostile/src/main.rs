@@ -2,6 +2,7 @@
 //!
 //! Those that should be stopped from outside never end by themselves; the others panic if a limit does not hold.
 
+mod costly;
 mod random_calls;
 
 use std::hint::black_box;
@@ -62,7 +63,8 @@ fn main() {
                 .expect("spawning");
             say("started");
         }
-        other => panic!("no attack {other}"),
+        "sleepers-leaf" => sleep(u64::from(u32::MAX)),
+        other => assert!(costly::run(other), "no attack {other}"),
     }
 }
 
