@@ -1,0 +1,474 @@
+//! Many sandboxes of several tenants for a long time, honest and hostile ones side by side, while clients stall and go
+//! away, the disk fills up and the database is locked. Every answer is checked; in the end nothing may be left.
+//!
+//! `WISP_SOAK_SECONDS` says for how long; 45 seconds when absent. With 1800 and more the growth of private memory after
+//! the first quarter is held to 1 MiB in ten minutes.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the figures are the result")]
+
+#[path = "guest_support/build.rs"]
+#[allow(dead_code, reason = "a part of it builds the guests")]
+mod guest_build;
+#[path = "hostile/process.rs"]
+#[allow(dead_code, reason = "the attacks use the rest")]
+mod process;
+#[path = "hostile/scene.rs"]
+#[allow(dead_code, reason = "the attacks use the rest")]
+mod scene;
+mod server_support;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use scene::{STORE, create_key, import_guest};
+use serde_json::json;
+use server_support::api::{Answer, Api, Sandbox, answer};
+use server_support::server::Server;
+
+const TENANTS: usize = 4;
+/// Of each tenant.
+const HONEST: usize = 8;
+const HOSTILE: usize = 8;
+/// Size of the disk, where one can be mounted.
+const DISK: &str = "size=400m";
+/// What the memory may have grown by once all is destroyed, KiB. A development build on a busy machine: the allocator
+/// keeps some of what 64 sandboxes used at once.
+const KEPT_KIB: u64 = 96 << 10;
+/// What may be left of threads and descriptors: blocking threads end after ten idle seconds, connections of this
+/// program after some more.
+const LEFT: usize = 24;
+/// How long what is left may take to go.
+const SETTLING: Duration = Duration::from_secs(40);
+/// From here on the growth of memory is held to a bound.
+const LONG: Duration = Duration::from_secs(1800);
+/// Growth in ten minutes, KiB.
+const MAX_SLOPE: f64 = 1024.0;
+
+/// Commands that must be stopped or fail, and harm nobody.
+const ATTACKS: &[(&str, &[&str])] = &[
+    ("shell", &["while :; do :; done"]),
+    ("shell", &["f() { f | f & }; f; wait; sleep 9"]),
+    ("shell", &["yes >/tmp/flood"]),
+    ("shell", &["yes"]),
+    ("shell", &["cd /tmp; i=0; while : >$i; do i=$((i + 1)); done"]),
+    ("shell", &["x=x; while :; do x=$x$x; done"]),
+    ("shell", &["rm -rf / 2>/dev/null; kill -9 -1"]),
+    ("guest", &["fork-bomb"]),
+    ("guest", &["spawn-bomb"]),
+    ("guest", &["memory-bomb"]),
+    ("guest", &["poll-storm"]),
+    ("guest", &["links"]),
+    ("guest", &["orphans"]),
+    ("guest", &["exec-self"]),
+    ("guest", &["timers"]),
+    ("guest", &["pipes"]),
+    ("guest", &["random-loop"]),
+    ("guest", &["resize-storm"]),
+    ("guest", &["recurse"]),
+    ("guest", &["traces"]),
+];
+
+/// What all clients know of.
+struct Soak {
+    until: Instant,
+    /// The disk is full, so that changes may be refused.
+    full: AtomicBool,
+    /// Changes are refused for a while after it was, too: a sandbox notices at its next change.
+    honest: AtomicU64,
+    hostile: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Soak {
+    fn goes_on(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+/// A small disk of its own, or a directory where this user may not mount one.
+struct Disk {
+    place: tempfile::TempDir,
+    mounted: bool,
+}
+
+impl Disk {
+    fn mount() -> Self {
+        let place = tempfile::tempdir().expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", DISK, "wisp-soak"])
+            .arg(place.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("only root can mount a small disk: the disk is not filled");
+        }
+        Self { place, mounted }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.place.path().join("ballast")
+    }
+
+    /// Takes all room there is.
+    fn fill(&self) {
+        let mut file = File::create(self.ballast()).expect("a file");
+        for piece in [vec![0; 1 << 20], vec![0; 4096]] {
+            while file.write_all(&piece).is_ok() {}
+        }
+    }
+
+    fn empty(&self) {
+        let _ = std::fs::remove_file(self.ballast());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            // What cannot be unmounted stays until the machine is restarted.
+            let _ = Command::new("umount").arg("--lazy").arg(self.place.path()).status();
+        }
+    }
+}
+
+fn soak_time() -> Duration {
+    let seconds = std::env::var("WISP_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(45, |text| text.parse().expect("WISP_SOAK_SECONDS is a number")))
+}
+
+#[test]
+fn four_tenants_soak_and_nothing_is_left() {
+    let disk = Disk::mount();
+    let data = disk.place.path().join("data");
+    std::fs::create_dir(&data).expect("a directory");
+    let keys: Vec<String> = (0..TENANTS)
+        .map(|tenant| create_key(&data, "soak", "read,api", &format!("tenant-{tenant}")))
+        .collect();
+    let ops = create_key(&data, "ops", "admin", "default");
+    let server = STORE.serve(&[
+        ("WISP_DATA_DIR", data.to_str().expect("a path in UTF-8")),
+        ("WISP_LIMITS_BODY_TIMEOUT", "2s"),
+    ]);
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let growth = tokio.block_on(async {
+        import_guest(&Api::new(server.url(), Some(&ops))).await;
+        for key in &keys {
+            warm_up(&Api::new(server.url(), Some(key))).await;
+        }
+        run(&server, &disk, &data, &keys).await
+    });
+    drop(tokio);
+    growth.check();
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    server.stop();
+}
+
+/// One use of what is loaded at the first.
+async fn warm_up(api: &Api) {
+    for image in ["base", "hostile", "python:3.13"] {
+        let sandbox = api
+            .create(json!({"image": image, "memory_mb": 192, "disk_mb": 8}))
+            .await;
+        assert_eq!(sandbox.output("echo warm").await, "warm\n");
+        api.delete(&sandbox.path).await;
+    }
+}
+
+/// What the server had before and has afterwards.
+struct Growth {
+    fresh: [usize; 3],
+    left: [usize; 3],
+    /// KiB in ten minutes.
+    slope: f64,
+    time: Duration,
+}
+
+impl Growth {
+    fn check(&self) {
+        let [fresh, left] = [self.fresh, self.left];
+        println!(
+            "memory {} to {} KiB, descriptors {} to {}, threads {} to {}, {:.0} KiB growth in ten minutes",
+            fresh[0], left[0], fresh[1], left[1], fresh[2], left[2], self.slope
+        );
+        assert!(left[0] as u64 <= fresh[0] as u64 + KEPT_KIB, "memory stayed");
+        assert!(left[1] <= fresh[1] + LEFT, "descriptors stayed");
+        assert!(left[2] <= fresh[2] + LEFT, "threads stayed");
+        if self.time >= LONG {
+            assert!(self.slope <= MAX_SLOPE, "memory grows");
+        }
+    }
+}
+
+fn uses(pid: u32) -> [usize; 3] {
+    let private = usize::try_from(process::private_kib(pid)).unwrap_or(usize::MAX);
+    [private, process::descriptors(pid), process::threads(pid)]
+}
+
+async fn run(server: &Server, disk: &Disk, data: &Path, keys: &[String]) -> Growth {
+    let time = soak_time();
+    let fresh = uses(server.pid());
+    let soak = Arc::new(Soak {
+        until: Instant::now() + time,
+        full: AtomicBool::new(false),
+        honest: AtomicU64::new(0),
+        hostile: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+    });
+    let mut clients = Vec::new();
+    for (tenant, key) in keys.iter().enumerate() {
+        for number in 0..HONEST {
+            let api = Api::new(server.url(), Some(key));
+            clients.push(tokio::spawn(honest(Arc::clone(&soak), api, tenant * 100 + number)));
+        }
+        for number in 0..HOSTILE {
+            let api = Api::new(server.url(), Some(key));
+            clients.push(tokio::spawn(hostile(Arc::clone(&soak), api, tenant * 31 + number)));
+        }
+        let api = Api::new(server.url(), Some(key));
+        clients.push(tokio::spawn(leaving(Arc::clone(&soak), api)));
+    }
+    let memory = faults(&soak, server, disk, data).await;
+    for client in clients {
+        client.await.expect("a client meets nothing wrong");
+    }
+    println!(
+        "{time:?}: {} honest rounds, {} attacks, {} refused for want of room",
+        soak.honest.load(Ordering::Relaxed),
+        soak.hostile.load(Ordering::Relaxed),
+        soak.refused.load(Ordering::Relaxed)
+    );
+    let settled = Instant::now();
+    let mut left = uses(server.pid());
+    let is_back = |left: &[usize; 3]| {
+        left[0] as u64 <= fresh[0] as u64 + KEPT_KIB && left[1] <= fresh[1] + LEFT && left[2] <= fresh[2] + LEFT
+    };
+    while !is_back(&left) && settled.elapsed() < SETTLING {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        left = uses(server.pid());
+    }
+    Growth {
+        fresh,
+        left,
+        slope: slope(&memory[memory.len() / 4..]),
+        time,
+    }
+}
+
+/// Growth of evenly spaced values by least squares, in ten minutes.
+fn slope(values: &[(f64, f64)]) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let count = values.len().max(1) as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / count;
+    let (time, memory) = (mean(|value| value.0), mean(|value| value.1));
+    let above: f64 = values.iter().map(|value| (value.0 - time) * (value.1 - memory)).sum();
+    let below: f64 = values.iter().map(|value| (value.0 - time).powi(2)).sum();
+    if below == 0.0 { 0.0 } else { above / below * 600.0 }
+}
+
+/// Fills the disk and locks the database from time to time; tells the private memory of each second.
+async fn faults(soak: &Soak, server: &Server, disk: &Disk, data: &Path) -> Vec<(f64, f64)> {
+    let began = Instant::now();
+    let mut memory = Vec::new();
+    for second in 1u64.. {
+        if !soak.goes_on() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        memory.push((began.elapsed().as_secs_f64(), process::private_kib(server.pid()) as f64));
+        if second % 15 == 5 && disk.mounted {
+            soak.full.store(true, Ordering::SeqCst);
+            disk.fill();
+        }
+        if second % 15 == 8 && disk.mounted {
+            disk.empty();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            soak.full.store(false, Ordering::SeqCst);
+        }
+        if second % 20 == 12 {
+            lock_database(data).await;
+        }
+    }
+    disk.empty();
+    memory
+}
+
+/// Holds the database for a fifth of a second: requests that need it wait.
+async fn lock_database(data: &Path) {
+    let path = data.join("wisp.db");
+    let locking = tokio::task::spawn_blocking(move || -> rusqlite::Result<()> {
+        let connection = rusqlite::Connection::open(path)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        std::thread::sleep(Duration::from_millis(200));
+        connection.execute_batch("ROLLBACK")
+    });
+    // The server may be faster; then there is no lock this time.
+    let _ = locking.await;
+}
+
+/// A sandbox, made again for as long as the disk is full.
+async fn sandbox(soak: &Soak, api: &Api, image: &str) -> Option<Sandbox> {
+    while soak.goes_on() {
+        let body = json!({"image": image, "memory_mb": 192, "disk_mb": 8}).to_string();
+        let created = api.post("/sandboxes", body).await;
+        if created.status == 201 {
+            return Some(Sandbox {
+                path: format!("/sandboxes/{}", created.text("id")),
+                api: api.clone(),
+            });
+        }
+        assert!(excused(soak, &created), "{created:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    None
+}
+
+/// Whether a request was refused for a reason this program has made.
+fn excused(soak: &Soak, answer: &Answer) -> bool {
+    let excused = answer.status == 507 || matches!(answer.status, 429 | 503);
+    if excused {
+        soak.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    excused
+}
+
+/// Uses its sandbox as somebody would who has work to do. What was acknowledged must be there.
+async fn honest(soak: Arc<Soak>, api: Api, number: usize) {
+    let image = if number.is_multiple_of(4) {
+        "python:3.13"
+    } else {
+        "base"
+    };
+    let Some(mut own) = sandbox(&soak, &api, image).await else {
+        return;
+    };
+    let mut round = 0;
+    while soak.goes_on() {
+        round += 1;
+        let word = format!("{number}-{round}");
+        let body = json!({"path": "/tmp/word", "content": word}).to_string();
+        let written = api.post(&format!("{}/files", own.path), body).await;
+        if written.status != 200 {
+            assert!(excused(&soak, &written), "{written:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        let command = if image == "base" {
+            "cat /tmp/word; echo $((6 * 7))"
+        } else {
+            "python3 -c 'print(open(\"/tmp/word\").read() + str(6 * 7))'"
+        };
+        let ran = own.exec(json!({"command": command, "timeout": "60s"})).await;
+        if ran.status == 200 {
+            let said = ran.ran();
+            assert_eq!(
+                (said.exit_code, said.stdout.as_str()),
+                (0, format!("{word}42\n").as_str()),
+                "{ran:?}"
+            );
+        } else {
+            assert!(excused(&soak, &ran), "{ran:?}");
+        }
+        let read = api.get(&format!("{}/files?path=/tmp/word", own.path)).await;
+        assert_eq!((read.status, read.body.as_str()), (200, word.as_str()), "{read:?}");
+        soak.honest.fetch_add(1, Ordering::Relaxed);
+        if round % 40 == 0 {
+            destroy(&soak, &own).await;
+            match sandbox(&soak, &api, image).await {
+                Some(next) => own = next,
+                None => return,
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    destroy(&soak, &own).await;
+}
+
+async fn destroy(soak: &Soak, own: &Sandbox) {
+    for _ in 0..100 {
+        let gone = own.api.delete(&own.path).await;
+        if gone.status == 200 {
+            return;
+        }
+        assert!(excused(soak, &gone), "{gone:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{} cannot be destroyed", own.path);
+}
+
+/// Attacks from one sandbox after the other.
+async fn hostile(soak: Arc<Soak>, api: Api, number: usize) {
+    let mut round = number;
+    while soak.goes_on() {
+        let Some(own) = sandbox(&soak, &api, "hostile").await else {
+            return;
+        };
+        for _ in 0..5 {
+            round += 1;
+            let (kind, arguments) = ATTACKS[round % ATTACKS.len()];
+            let request = if kind == "shell" {
+                json!({"command": arguments[0], "timeout": "300ms"})
+            } else {
+                json!({"command": "/usr/bin/hostile", "args": arguments, "mode": "argv", "timeout": "300ms"})
+            };
+            let ended = own.exec(request).await;
+            // A sandbox that removed its own programs has none to start.
+            let known = matches!(ended.status, 200 | 400 | 408);
+            assert!(
+                known || excused(&soak, &ended),
+                "{arguments:?}: {} {:.300}",
+                ended.status,
+                ended.body
+            );
+            soak.hostile.fetch_add(1, Ordering::Relaxed);
+        }
+        destroy(&soak, &own).await;
+    }
+}
+
+/// Clients that go away, stall, or do not read.
+async fn leaving(soak: Arc<Soak>, api: Api) {
+    let mut number = 0u64;
+    while soak.goes_on() {
+        let Some(own) = sandbox(&soak, &api, "base").await else {
+            return;
+        };
+        let exec = format!("{}/exec", own.path);
+        for _ in 0..12 {
+            number += 1;
+            let request = match number % 4 {
+                0 => api
+                    .request(Method::POST, &exec)
+                    .body(json!({"command": "sleep 30", "timeout": "40s"}).to_string()),
+                1 => api
+                    .request(Method::POST, &exec)
+                    .body(json!({"command": "yes", "timeout": "40s", "stream": true}).to_string()),
+                2 => api
+                    .request(Method::PUT, &format!("{}/files?path=/tmp/up", own.path))
+                    .body(reqwest::Body::wrap_stream(futures_util::stream::pending::<
+                        std::io::Result<bytes::Bytes>,
+                    >())),
+                _ => api.request(Method::GET, "/events"),
+            };
+            let sent = tokio::time::timeout(Duration::from_millis(20 + number % 80), request.send()).await;
+            if let Ok(Ok(stalled)) = sent {
+                // Not read for a while, then dropped.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                drop(stalled);
+            }
+        }
+        let alive = answer(api.request(Method::GET, "/health")).await;
+        assert_eq!(alive.status, 200, "{alive:?}");
+        destroy(&soak, &own).await;
+    }
+}
