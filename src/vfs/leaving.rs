@@ -128,6 +128,7 @@ pub fn free_without_thread(without: bool) {
 }
 
 fn hand_over(work: Work) {
+    static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
     if WITHOUT_THREAD.load(Ordering::SeqCst) {
         let mut rest = Some(work);
         while let Some(work) = rest {
@@ -135,7 +136,6 @@ fn hand_over(work: Work) {
         }
         return;
     }
-    static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
     let sender = THREAD.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new().name("wisp-free".to_owned());
