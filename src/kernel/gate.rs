@@ -132,7 +132,9 @@ impl<F: Future> Future for Gated<F> {
         }
         let held = Held(gate);
         let start = Instant::now();
+        this.account.turn_began(start);
         let result = this.process.as_mut().poll(context);
+        this.account.turn_ended();
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         drop(held);
         this.kernel.used_cpu(&this.account, spent);

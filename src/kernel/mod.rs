@@ -44,7 +44,7 @@ mod wisp;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use budget::{Budget, Limits};
 pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
@@ -149,6 +149,16 @@ impl Kernel {
     /// Time its processes have spent executing, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
         self.cpu_time.used_ns()
+    }
+
+    /// Whether a process that was killed does not end: a host call it is in has executed for longer than `limit` since.
+    pub fn has_unstoppable(&self, limit: Duration) -> bool {
+        self.table.has_unstoppable(limit)
+    }
+
+    /// Counts processor time that was used before this machine was made: by the same sandbox in an earlier process.
+    pub fn count_earlier_cpu_time(&self, used: Duration) {
+        self.cpu_time.add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Ends every process.

@@ -405,6 +405,7 @@ impl Kernel {
             child_exited: Notify::new(),
             image: Mutex::new(image),
             cpu_ns: AtomicU64::new(0),
+            turn_since: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             stack_top: AtomicUsize::new(0),
             out_of_stack: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -73,6 +73,9 @@ pub struct Control {
     pub image: Mutex<Arc<super::process::ImageInfo>>,
     /// Time it has spent executing, nanoseconds.
     pub cpu_ns: AtomicU64,
+    /// When it began to execute without a break, nanoseconds after [`Control::started`] and one more; 0 while it does not
+    /// execute.
+    pub turn_since: AtomicU64,
     /// Bytes of linear memory.
     pub memory_bytes: AtomicU64,
     /// Address at which its native stack starts; 0 while that is not known.
@@ -86,6 +89,26 @@ pub struct Control {
 }
 
 impl Control {
+    /// Notes that it begins to execute.
+    pub fn turn_began(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.started).as_nanos();
+        let since = u64::try_from(since).unwrap_or(u64::MAX - 1);
+        self.turn_since.store(since + 1, Ordering::Relaxed);
+    }
+
+    /// Notes that it does not execute any more.
+    pub fn turn_ended(&self) {
+        self.turn_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long it has executed without a break.
+    fn turn(&self) -> Duration {
+        match self.turn_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.started.elapsed().saturating_sub(Duration::from_nanos(since - 1)),
+        }
+    }
+
     /// What it runs now.
     pub fn image(&self) -> Arc<super::process::ImageInfo> {
         Arc::clone(&self.image.lock().unwrap_or_else(PoisonError::into_inner))
@@ -271,6 +294,14 @@ impl ProcessTable {
             Some(Entry::Live { control, .. }) => Some(Arc::clone(control)),
             _ => None,
         }
+    }
+
+    /// Whether a process that was killed goes on executing without a break, for longer than `limit`.
+    pub fn has_unstoppable(&self, limit: Duration) -> bool {
+        self.lock().entries.values().any(|entry| match entry {
+            Entry::Live { control, .. } => control.signals.fatal_now().is_some() && control.turn() > limit,
+            Entry::Zombie { .. } => false,
+        })
     }
 
     /// All live processes, in order of number.

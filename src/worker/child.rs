@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::confine;
 use super::protocol::{FromWorker, MAX_CALL_BYTES, ProtocolError, ToWorker, encode, read_blocking};
@@ -16,6 +17,13 @@ use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::provider::wasm::{PreloadedImages, WasmProvider};
 use crate::vfs;
+
+/// How often the watchdog looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a process may execute without a break after it was killed.
+const UNSTOPPABLE: Duration = Duration::from_millis(250);
+/// Exit status of a worker whose watchdog ended it: that of a software error in sysexits.h.
+const GAVE_UP: i32 = 70;
 
 /// What the server starts a worker with.
 #[derive(Debug, Clone)]
@@ -79,11 +87,34 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     // One thread, this one: what is passed between its tasks wakes no other thread. Work on files that may take long has
     // threads of its own, and guests have theirs.
     let conversation = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let provider = Arc::new(provider);
+    watch(Arc::clone(&provider))?;
     stream.set_nonblocking(true)?;
-    let result = conversation.block_on(serve::serve(stream, Arc::new(provider), runtime));
+    let result = conversation.block_on(serve::serve(stream, provider, runtime));
     // Nothing is worth waiting for: what was acknowledged is on the disk.
     conversation.shutdown_background();
     Ok(result?)
+}
+
+/// Ends the worker when a process cannot be killed, because a host call it is in does not return: better all sandboxes of
+/// a tenant come back a moment later than a deadline that does not hold.
+fn watch(provider: Arc<WasmProvider>) -> Result<(), std::io::Error> {
+    let watching = move || {
+        // Seen twice: this process may itself have been kept from executing.
+        let mut seen = false;
+        loop {
+            std::thread::sleep(LOOK);
+            let before = std::mem::replace(&mut seen, provider.has_unstoppable(UNSTOPPABLE));
+            if seen && before {
+                tracing::error!("a process that was killed does not end; the worker gives up");
+                std::process::exit(GAVE_UP);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("wisp-watchdog".to_owned())
+        .spawn(watching)?;
+    Ok(())
 }
 
 fn images(error: crate::image::ImageError) -> WorkerError {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncRead;
@@ -41,7 +42,16 @@ struct Pongs {
     /// How many came.
     count: u64,
     /// What the last one said.
-    busy: bool,
+    last: Pong,
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Pong {
+    /// Whether a process of any sandbox lives.
+    pub busy: bool,
+    /// Processor time of sandboxes, all they have used, where that has changed.
+    pub cpu_times: Vec<(String, Duration)>,
 }
 
 /// A call whose last reply has not come yet.
@@ -144,11 +154,11 @@ impl Connection {
         Ok(call)
     }
 
-    /// Asks whether the threads of guests still turn, and whether any process lives. Completes when the worker answers.
+    /// Asks whether the threads of guests still turn. Completes when the worker answers. One at a time.
     ///
     /// # Errors
     /// [`ProviderError::WorkerLost`].
-    pub async fn ping(&self) -> Result<bool, ProviderError> {
+    pub async fn ping(&self) -> Result<Pong, ProviderError> {
         let before = {
             let mut pongs = self.pongs();
             pongs.due += 1;
@@ -160,9 +170,9 @@ impl Connection {
             tokio::pin!(ponged);
             ponged.as_mut().enable();
             {
-                let pongs = self.pongs();
+                let mut pongs = self.pongs();
                 if pongs.count > before {
-                    return Ok(pongs.busy);
+                    return Ok(std::mem::take(&mut pongs.last));
                 }
             }
             tokio::select! {
@@ -200,14 +210,14 @@ impl Connection {
         match message {
             FromWorker::Reply { call, last, reply } => self.take_reply(call, reply, last),
             FromWorker::Taken { call, pieces } => self.take_credit(call, pieces as usize),
-            FromWorker::Pong { busy } => {
+            FromWorker::Pong { busy, cpu_times } => {
                 let mut pongs = self.pongs();
                 if pongs.due == 0 {
                     return Err(ProtocolError::Unexpected("an answer to no ping"));
                 }
                 pongs.due -= 1;
                 pongs.count += 1;
-                pongs.busy = busy;
+                pongs.last = Pong { busy, cpu_times };
                 self.ponged.notify_waiters();
                 Ok(())
             }

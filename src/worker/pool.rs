@@ -59,6 +59,8 @@ pub struct WorkerPool {
     settings: WorkerSettings,
     dirs: Arc<SandboxDirs>,
     state: Mutex<State>,
+    /// Processor time that sandboxes have used so far, as their workers have told.
+    cpu_times: Mutex<HashMap<String, (Compartment, Duration)>>,
     /// Cancelled on drop.
     ended: CancellationToken,
 }
@@ -83,6 +85,7 @@ struct Group {
 pub struct Worker {
     connection: Arc<Connection>,
     images: HashSet<ImageIdentity>,
+    compartment: Compartment,
     pid: u32,
     /// Requests that use it now, and [`RETIRED`].
     leases: AtomicUsize,
@@ -162,6 +165,7 @@ impl WorkerPool {
             settings,
             dirs,
             state: Mutex::default(),
+            cpu_times: Mutex::default(),
             ended: CancellationToken::new(),
         });
         tokio::spawn(watch(Arc::downgrade(&pool), pool.ended.clone()));
@@ -231,6 +235,36 @@ impl WorkerPool {
             .push(worker);
         self.prepare(images());
         Ok(lease)
+    }
+
+    /// The processor time a sandbox has used so far; from now on it is kept.
+    pub fn cpu_time(&self, id: &str, compartment: &Compartment) -> Duration {
+        let mut times = self.cpu_times();
+        let (_, used) = times
+            .entry(id.to_owned())
+            .or_insert_with(|| (compartment.clone(), Duration::ZERO));
+        *used
+    }
+
+    /// Forgets what a sandbox has used.
+    pub fn forget_cpu_time(&self, id: &str) {
+        self.cpu_times().remove(id);
+    }
+
+    /// Keeps what a worker tells of its own sandboxes.
+    fn keep_cpu_times(&self, compartment: &Compartment, told: Vec<(String, Duration)>) {
+        let mut times = self.cpu_times();
+        for (id, now) in told {
+            if let Some((own, used)) = times.get_mut(&id)
+                && own == compartment
+            {
+                *used = now.max(*used);
+            }
+        }
+    }
+
+    fn cpu_times(&self) -> MutexGuard<'_, HashMap<String, (Compartment, Duration)>> {
+        self.cpu_times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The processes of all workers that have an assignment.
@@ -365,6 +399,7 @@ impl WorkerPool {
         let worker = Arc::new(Worker {
             connection: Arc::clone(&connection),
             images,
+            compartment: compartment.clone(),
             pid,
             leases: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),
@@ -453,10 +488,15 @@ async fn watch(pool: Weak<WorkerPool>, ended: CancellationToken) {
             }
             let question = Arc::new(Asked::default());
             asked.insert(worker.pid, Arc::clone(&question));
+            let pool = Arc::downgrade(&pool);
             tokio::spawn(async move {
-                if let Ok(busy) = worker.connection.ping().await {
-                    question.answered(busy);
+                let Ok(pong) = worker.connection.ping().await else {
+                    return;
+                };
+                if let Some(pool) = pool.upgrade() {
+                    pool.keep_cpu_times(&worker.compartment, pong.cpu_times);
                 }
+                question.answered(pong.busy);
             });
         }
     }

@@ -117,6 +117,8 @@ pub enum FromWorker {
     Pong {
         /// Whether a process of any sandbox lives.
         busy: bool,
+        /// Processor time of sandboxes, all they have used, where that has changed since the last answer.
+        cpu_times: Vec<(String, Duration)>,
     },
 }
 
@@ -144,6 +146,8 @@ pub enum Request {
         spec: Vec<u8>,
         /// Its image.
         image: ImageIdentity,
+        /// Processor time it has used in earlier workers.
+        cpu_time: Duration,
     },
     /// Ends a sandbox and removes its directory. Answered with [`Reply::Done`].
     Destroy {
@@ -408,13 +412,17 @@ mod tests {
             reply,
         };
         let mut stream = encode(&message).unwrap();
-        stream.extend(encode(&FromWorker::Pong { busy: true }).unwrap());
+        let pong = |busy| FromWorker::Pong {
+            busy,
+            cpu_times: vec![("sb_1".to_owned(), Duration::from_millis(5))],
+        };
+        stream.extend(encode(&pong(true)).unwrap());
         let mut reader = FrameReader::new(&stream[..], MAX_REPLY_BYTES);
         let first: FromWorker = reader.next().await.unwrap().unwrap();
         assert_eq!(format!("{first:?}"), format!("{message:?}"));
         assert!(matches!(
             reader.next().await.unwrap(),
-            Some(FromWorker::Pong { busy: true })
+            Some(FromWorker::Pong { busy: true, .. })
         ));
         assert!(reader.next::<FromWorker>().await.unwrap().is_none());
     }
@@ -427,7 +435,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_ends_within_a_frame_is_an_error() {
-        let frame = encode(&FromWorker::Pong { busy: false }).unwrap();
+        let pong = FromWorker::Pong {
+            busy: false,
+            cpu_times: Vec::new(),
+        };
+        let frame = encode(&pong).unwrap();
         assert!(read(&frame[..frame.len() - 1]).await.is_err());
     }
 

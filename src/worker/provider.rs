@@ -127,6 +127,7 @@ impl WorkerProvider {
             id: id.to_owned(),
             spec: remote.spec.clone(),
             image: remote.image,
+            cpu_time: self.pool.cpu_time(id, &remote.compartment),
         };
         done(lease.connection().call(request).await?).await?;
         *remote.open_in.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lease.worker());
@@ -235,6 +236,7 @@ impl Provider for WorkerProvider {
             let (dirs, id) = (Arc::clone(&self.dirs), id.to_owned());
             return blocking(move || dirs.remove_anywhere(&id)).await;
         };
+        self.pool.forget_cpu_time(id);
         // Whoever opens it now has asked for it before it was removed.
         let _not_opening = remote.opening.lock().await;
         if let Some(lease) = remote.lease() {

@@ -19,6 +19,9 @@ use crate::kernel::Runtime;
 use crate::provider::wasm::WasmProvider;
 use crate::provider::{ByteStream, ExecControl, ExecEvent, ExecSpec, Execution, Provider as _, ProviderError, Stdin};
 
+/// Sandboxes whose processor time one answer to a ping tells. The others follow with the next.
+const MAX_CPU_TIMES: usize = 10_000;
+
 /// A call that is worked on.
 struct Incoming {
     /// Cancelled when nobody waits for it any more.
@@ -102,6 +105,7 @@ fn pong(provider: &Arc<WasmProvider>, outbox: &Outbox, runtime: &Arc<Runtime>) {
     runtime.run(async move {
         outbox.post(&FromWorker::Pong {
             busy: provider.has_processes(),
+            cpu_times: provider.changed_cpu_times(MAX_CPU_TIMES),
         });
     });
 }
@@ -150,9 +154,14 @@ async fn work(
     replier: &Replier,
 ) -> Result<Reply, ProviderError> {
     match request {
-        Request::Open { id, spec, image } => {
+        Request::Open {
+            id,
+            spec,
+            image,
+            cpu_time,
+        } => {
             let spec = serde_json::from_slice(&spec).map_err(|error| ProviderError::Internal(error.to_string()))?;
-            provider.open(&id, &spec, image).await.map(|()| Reply::Done)
+            provider.open(&id, &spec, image, cpu_time).await.map(|()| Reply::Done)
         }
         Request::Destroy { id } => provider.destroy(&id).await.map(|()| Reply::Done),
         Request::Exec { id, exec } => execute(provider, &id, *exec, pieces, replier).await,

@@ -199,6 +199,33 @@ async fn a_sandbox_whose_worker_was_let_go_comes_back() {
 }
 
 #[tokio::test]
+async fn a_sandboxs_processor_time_is_not_new_in_another_worker() {
+    let (server, ann, _) = serve(&[]);
+    let sandbox = ann.create(json!({"image": BASE, "cpu_time": "2s"})).await;
+    let spin = |cpu_time: &str| {
+        let request = json!({"command": "while :; do :; done", "cpu_time": cpu_time, "timeout": "1m"});
+        sandbox.exec(request)
+    };
+    let first = spin("1s").await;
+    assert_eq!(first.json()["exit_code"], 137, "{first:?}");
+    // The worker tells what was used twice a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for pid in workers_of(server.pid()) {
+        kill(pid);
+    }
+    let second = loop {
+        let answer = spin("1m").await;
+        if answer.json()["code"] != "worker_lost" {
+            break answer;
+        }
+    };
+    assert_eq!(second.json()["exit_code"], 137, "{second:?}");
+    assert!(second.elapsed < Duration::from_secs(30), "{second:?}");
+    let third = sandbox.exec(json!({"command": "true"})).await;
+    third.assert_error(429, "resource_limit");
+}
+
+#[tokio::test]
 async fn sandboxes_are_found_again_when_the_isolation_changes() {
     let data = tempfile::tempdir().expect("a data directory");
     let data = data.path().to_str().expect("a path in UTF-8");

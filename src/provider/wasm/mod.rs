@@ -10,6 +10,7 @@ mod simple_command;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Machine {
     env: BTreeMap<String, String>,
     /// Where an exec starts.
     workdir: String,
+    /// What [`WasmProvider::changed_cpu_times`] has told last, nanoseconds.
+    told_cpu_ns: AtomicU64,
     /// The digest of the shell that the image came with, if it is ours.
     shell: Option<String>,
 }
@@ -100,17 +103,47 @@ impl WasmProvider {
     }
 
     /// Opens a sandbox of an image that is [loaded](Self::of_images): with the files that are kept under this id, or as a
-    /// new one if there are none. Not an error when it is open already.
+    /// new one if there are none, and with the processor time it has used before. Not an error when it is open already.
     ///
     /// # Errors
     /// When there is no such image, or what is kept cannot be brought back.
-    pub async fn open(&self, id: &str, spec: &SandboxSpec, image: [u8; 32]) -> Result<(), ProviderError> {
+    pub async fn open(
+        &self,
+        id: &str,
+        spec: &SandboxSpec,
+        image: [u8; 32],
+        cpu_time: Duration,
+    ) -> Result<(), ProviderError> {
         if self.machine(id).is_ok() {
             return Ok(());
         }
         let image = self.images.preloaded(&image)?;
         let files = self.kept_files(id, spec, &image).await?;
-        self.add(id, spec, &image, files)
+        self.add(id, spec, &image, files)?;
+        self.machine(id)?.kernel.count_earlier_cpu_time(cpu_time);
+        Ok(())
+    }
+
+    /// The processor time of sandboxes whose processes have used some since this was called last; of at most `limit`.
+    #[must_use]
+    pub fn changed_cpu_times(&self, limit: usize) -> Vec<(String, Duration)> {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let changed = machines.iter().filter_map(|(id, machine)| {
+            let now = machine.kernel.cpu_ns();
+            let before = machine.told_cpu_ns.load(Ordering::Relaxed);
+            (now != before).then(|| {
+                machine.told_cpu_ns.store(now, Ordering::Relaxed);
+                (id.clone(), Duration::from_nanos(now))
+            })
+        });
+        changed.take(limit).collect()
+    }
+
+    /// Whether a process that was killed does not end: see [`Kernel::has_unstoppable`].
+    #[must_use]
+    pub fn has_unstoppable(&self, limit: Duration) -> bool {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines.values().any(|machine| machine.kernel.has_unstoppable(limit))
     }
 
     /// Whether any process of any sandbox lives.
@@ -145,6 +178,7 @@ impl WasmProvider {
         let machine = Arc::new(Machine {
             kernel,
             files,
+            told_cpu_ns: AtomicU64::new(0),
             env,
             workdir: image.workdir.clone(),
             shell: image.shell.clone(),
