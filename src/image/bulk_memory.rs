@@ -378,6 +378,10 @@ fn helper(bulk: Bulk, segment_len: u64) -> Vec<u8> {
             out.0.push(op::I32_OR);
         }
     }
+    // Of no bytes there is no chunk, but a segment that was dropped since traps all the same.
+    out.with(op::LOCAL_GET, LEN);
+    out.0.push(op::I32_EQZ);
+    out.0.push(op::I32_OR);
     out.0.extend_from_slice(&[op::IF, op::EMPTY]);
     whole(&mut out);
     out.0.extend_from_slice(&[op::RETURN, op::END]);

@@ -4,8 +4,9 @@
 //! caller wait: one thread of the process does it in small parts, in turn for all that have something to free. What leaves
 //! stays charged until it is gone.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -119,22 +120,27 @@ pub fn discard(value: impl Send + 'static) {
     hand_over(Work::Other(Box::new(value)));
 }
 
-/// Whether what is discarded is freed by whoever discards it.
-static WITHOUT_THREAD: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Whether this thread may take the time to free much itself.
+    static FREES_ITSELF: Cell<bool> = const { Cell::new(false) };
+}
 
-/// Has everything freed where it is discarded, or again by a thread for that: for a process that must not have threads yet.
-pub fn free_without_thread(without: bool) {
-    WITHOUT_THREAD.store(without, Ordering::SeqCst);
+/// Drops something here and now, however large. For threads that take their time anyway.
+pub(super) fn drop_here<T>(value: T) {
+    let before = FREES_ITSELF.replace(true);
+    drop(value);
+    FREES_ITSELF.set(before);
+}
+
+/// Has this thread free all it discards itself, or again another: for a process that must not have threads yet.
+pub fn free_on_this_thread(itself: bool) {
+    FREES_ITSELF.set(itself);
 }
 
 fn hand_over(work: Work) {
     static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
-    if WITHOUT_THREAD.load(Ordering::SeqCst) {
-        let mut rest = Some(work);
-        while let Some(work) = rest {
-            rest = work.turn();
-        }
-        return;
+    if FREES_ITSELF.get() {
+        return finish(work);
     }
     let sender = THREAD.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();
@@ -147,7 +153,13 @@ fn hand_over(work: Work) {
         None => Some(work),
     };
     // Without the thread it is done here.
-    let mut rest = refused;
+    if let Some(work) = refused {
+        finish(work);
+    }
+}
+
+fn finish(work: Work) {
+    let mut rest = Some(work);
     while let Some(work) = rest {
         rest = work.turn();
     }
@@ -155,6 +167,7 @@ fn hand_over(work: Work) {
 
 fn free_in_turn(receiver: &Receiver<Work>) {
     let mut turns = VecDeque::new();
+    FREES_ITSELF.set(true);
     loop {
         if turns.is_empty() {
             let Ok(work) = receiver.recv() else { return };

@@ -36,7 +36,7 @@ pub use error::{Error, MountId, PathError, PathResult, Result};
 pub use file_data::{Blob, MAX_FILE_SIZE};
 pub use fs::{Fs, NodeKind, OpenOptions, TimeChange};
 pub use handle::{AllocateSlices, DirEntry, DirSnapshot, Handle};
-pub use leaving::{discard, free_without_thread};
+pub use leaving::{discard, free_on_this_thread};
 pub use node::{FileKind, Ino, ROOT, Stat, Tree};
 pub use path::{MAX_NAME, MAX_PATH, MAX_SYMLINKS};
 pub use walk::{WalkEntry, WalkLimits};

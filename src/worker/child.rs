@@ -62,7 +62,7 @@ pub enum WorkerError {
 /// When the server goes, or the worker cannot be what the server wants.
 pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     confine::prefer_to_be_killed();
-    vfs::free_without_thread(true);
+    vfs::free_on_this_thread(true);
     let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let runtime = Runtime::without_threads()?;
     let store = Arc::new(ImageStore::open(&args.cache, &args.cache.join("no-recipes")).map_err(images)?);
@@ -78,7 +78,7 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     // tokio makes a pair of sockets for signals with its first runtime, and sockets are out of reach afterwards.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     let confinement = confine::confine(&assignment, args.parent)?;
-    vfs::free_without_thread(false);
+    vfs::free_on_this_thread(false);
     runtime.start(assignment.guest_threads)?;
     stream.write_all(&encode(&FromWorker::Ready { confinement })?)?;
     // The directory of the sandboxes is the working directory by now; its own path may be out of reach.

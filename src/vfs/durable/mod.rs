@@ -29,7 +29,7 @@ use super::chunk_file::ChunkFile;
 use super::file_data::{CHUNK, ChunkData, FileData, INLINE};
 use super::fs::Fs;
 use super::handle::Handle;
-use super::leaving::discard;
+use super::leaving::{discard, drop_here};
 use super::node::{Content, Ino, Node, Tree, next_layer};
 
 /// Chunks that are replaced under the filesystem's lock in one go, about a quarter of a millisecond.
@@ -275,7 +275,7 @@ impl Durable {
             journal.append(|out| record::encode(&self.base, old, &tree, out))?;
         }
         // Slots that only the old version needed become free.
-        disk.tree = tree;
+        drop_here(std::mem::replace(&mut disk.tree, tree));
         self.chunks.reclaim();
         self.shorten_journal(&mut disk);
         Ok(())

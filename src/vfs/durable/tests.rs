@@ -758,8 +758,11 @@ fn a_full_disk_is_in_memory_only_up_to_a_bound_even_when_written_over_during_a_s
     // What is so small that it stays.
     assert!(resident(&[&files.fs().freeze(), &files.disk().tree]) <= INLINE as u64);
     assert!(files.is_synced());
-    assert_kept(&setting, &files);
     assert_eq!(super::super::tests::contents(&file), bytes(SIZE, 2));
+    let copy = setting.now();
+    let back = Durable::recover(&setting.image, setting.limits, copy.place.clone()).unwrap();
+    assert_eq!(portrait(back.fs()), portrait(files.fs()));
+    back.fs().check_account();
     // Slots that were written over are used again.
     let most = 3 * SIZE as u64;
     assert!(setting.occupied() <= most, "{}", setting.occupied());
