@@ -77,6 +77,8 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     };
     // tokio makes a pair of sockets for signals with its first runtime, and sockets are out of reach afterwards.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    // rustix looks the page size up once, in a file that is out of reach afterwards.
+    let _ = rustix::param::page_size();
     let confinement = confine::confine(&assignment, args.parent)?;
     vfs::free_on_this_thread(false);
     runtime.start(assignment.guest_threads)?;
