@@ -744,8 +744,11 @@ mod tests {
             (1 << 19, 100),
         ] {
             let mut best = [f64::INFINITY; 2];
-            // In turns, so that a machine that is busy now and then is so for both.
-            for _ in 0..25 {
+            // In turns, and more of them on a machine that is busy with other things.
+            for turn in 0..500 {
+                if turn >= 25 && best[1] < 1.2 * best[0] {
+                    break;
+                }
                 for ((copies, store), best) in stores.iter_mut().zip(&mut best) {
                     let start = std::time::Instant::now();
                     copies.call(&mut *store, (0, 1 << 19, len, times)).unwrap();
