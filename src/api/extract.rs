@@ -25,7 +25,7 @@ const MAX_JSON_VALUES: usize = 1 << 18;
 const VALUE_BYTES: u64 = 64;
 /// Bytes of a body that are not charged: each connection may have so many.
 const FREE_BYTES: usize = 4 << 10;
-/// A text this long is not parsed on a thread that answers requests.
+/// A text this long is not worked on by a thread that answers requests.
 const LONG_BYTES: u64 = 256 << 10;
 /// A JSON body may take this many times the longest pause, however steadily it drips.
 const MAX_PAUSES: u32 = 10;
@@ -106,19 +106,36 @@ impl HeldBytes {
             permit.shrink_to(of_values);
             Ok((value, Some(permit)))
         };
-        if length < LONG_BYTES {
-            return parse();
-        }
-        // Fails only when the semaphore is closed, which nobody does.
-        let _turn = PARSERS.acquire().await;
-        tokio::task::spawn_blocking(parse)
-            .await
-            .unwrap_or_else(|_| Err(ApiError::internal()))
+        work_on(length, parse).await
     }
 }
 
-/// Long texts that are parsed at the same time.
-static PARSERS: Semaphore = Semaphore::const_new(2);
+/// Long texts that are worked on at the same time.
+static LONG_TEXTS: Semaphore = Semaphore::const_new(2);
+
+/// Does something with a text of `length` bytes: at once when it is short, else in turn and on a thread that answers no
+/// requests.
+///
+/// # Errors
+/// What `work` reports.
+pub async fn work_on<T: Send + 'static>(
+    length: u64,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if length < LONG_BYTES {
+        return work();
+    }
+    // Fails only when the semaphore is closed, which nobody does.
+    let turn = LONG_TEXTS.acquire().await.ok();
+    let in_turn = move || {
+        // Held to the end of the work, whether somebody still waits for it or not.
+        let _turn = turn;
+        work()
+    };
+    tokio::task::spawn_blocking(in_turn)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::internal()))
+}
 
 /// The refusal of a request for whose body there is no memory.
 pub fn no_memory(exhausted: Exhausted) -> ApiError {

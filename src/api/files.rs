@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{AsCaller, Id, Json, Query, check_path, parse_mode};
+use super::extract::{AsCaller, Id, Json, Query, check_path, parse_mode, work_on};
 use super::list::{charged, streamed, with_next};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
@@ -125,10 +125,11 @@ pub async fn write(
         .transpose()?;
     let content = match (body.content, body.content_base64) {
         (Some(text), None) => Bytes::from(text),
-        (None, Some(encoded)) => STANDARD
-            .decode(encoded)
-            .map(Bytes::from)
-            .map_err(|error| ApiError::bad_request(format!("content_base64 is not standard base64: {error}")))?,
+        (None, Some(encoded)) => {
+            let bad = |error| ApiError::bad_request(format!("content_base64 is not standard base64: {error}"));
+            let length = encoded.len() as u64;
+            work_on(length, move || STANDARD.decode(encoded).map(Bytes::from).map_err(bad)).await?
+        }
         (None, None) => return Err(ApiError::bad_request("content or content_base64 is required")),
         (Some(_), Some(_)) => return Err(ApiError::bad_request("give either content or content_base64, not both")),
     };
