@@ -34,6 +34,8 @@ pub struct ClientStream {
     write_timer: Option<Pin<Box<Sleep>>>,
     /// The last write had to wait.
     write_waits: bool,
+    /// The client has sent something.
+    received: bool,
     inbox: Inbox,
     /// When an incomplete message is given up, as armed last.
     message_timer: Option<Pin<Box<Sleep>>>,
@@ -135,6 +137,7 @@ impl ClientStream {
             write_timeout,
             write_timer: None,
             write_waits: false,
+            received: false,
             inbox: Inbox::default(),
             message_timer: None,
         }
@@ -238,6 +241,10 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.stream()?.poll_read(context, buffer);
+        if !self.received && buffer.filled().len() > before {
+            self.received = true;
+            self.place.set_received();
+        }
         if !self.inbox.0.open.load(Ordering::Acquire) {
             return read;
         }

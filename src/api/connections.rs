@@ -45,8 +45,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const BUFFER_BYTES: usize = 64 << 10;
 /// Of all connections, the part that is closed at once to make room, so that not every new one has to look for it.
 const EVICTED_PART: usize = 64;
+/// A connection that has been idle for a shorter time, milliseconds, keeps its place: its next request may be on the way.
+const GRACE_MILLIS: u64 = 500;
+/// The same for a connection on which nothing was sent yet: its client may have many others to open.
+const SILENT_MILLIS: u64 = 2000;
 /// A client that has read nothing of a complete answer for this long, milliseconds, may lose its place.
 const READING_MILLIS: u64 = 5000;
+/// How long a connection that is to lose its place is still looked at: a request may have come that nobody has read.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 /// How long an accepted connection waits for a place while all others have a request.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How often it looks again, should a place have been freed for somebody else.
@@ -170,6 +176,8 @@ struct Activity {
     address: IpAddr,
     /// Requests whose answer is not complete; a WebSocket is one that never is.
     requests: AtomicUsize,
+    /// The client has sent something.
+    received: AtomicBool,
     /// An answer waits for the client to read.
     unread: AtomicBool,
     /// When the last request was answered, the connection accepted, or the client read something of an answer last;
@@ -197,8 +205,14 @@ impl Activity {
     /// Whether its place may be given to another connection, `now` milliseconds after the server began.
     fn is_idle(&self, now: u64) -> bool {
         let idle_for = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
-        let reads = self.unread.load(Ordering::Relaxed) && idle_for < READING_MILLIS;
-        self.requests.load(Ordering::Relaxed) == 0 && !reads
+        let grace = if self.unread.load(Ordering::Relaxed) {
+            READING_MILLIS
+        } else if self.received.load(Ordering::Relaxed) {
+            GRACE_MILLIS
+        } else {
+            SILENT_MILLIS
+        };
+        self.requests.load(Ordering::Relaxed) == 0 && idle_for >= grace
     }
 }
 
@@ -291,6 +305,7 @@ impl Connections {
         let activity = Arc::new(Activity {
             address,
             requests: AtomicUsize::new(0),
+            received: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle_since: AtomicU64::new(now),
             evicted: Notify::new(),
@@ -364,6 +379,11 @@ impl Drop for Turn {
 }
 
 impl Place {
+    /// Notes that the client has sent something.
+    pub fn set_received(&self) {
+        self.activity.received.store(true, Ordering::Relaxed);
+    }
+
     /// Notes whether an answer waits for the client to read.
     pub fn set_unread(&self, unread: bool) {
         self.activity
@@ -483,6 +503,9 @@ async fn connection(
     tokio::select! {
         result = connection.as_mut() => return ended(result),
         () = activity.evicted.notified() => {
+            if let Ok(result) = tokio::time::timeout(LAST_LOOK, connection.as_mut()).await {
+                return ended(result);
+            }
             if activity.requests.load(Ordering::Relaxed) == 0 {
                 return;
             }

@@ -86,7 +86,8 @@ async fn clients_without_a_request_keep_nobody_out() {
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.expect("an answer");
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            // The grace of connections on which nothing came yet is 2 s.
+            assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         }
     }
 }
