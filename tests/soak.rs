@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use scene::{STORE, create_key, import_guest};
+use scene::{STORE, create_key};
 use serde_json::json;
 use server_support::api::{Answer, Api, Sandbox, answer};
 use server_support::server::Server;
@@ -150,7 +150,6 @@ fn four_tenants_soak_and_nothing_is_left() {
     let keys: Vec<String> = (0..TENANTS)
         .map(|tenant| create_key(&data, "soak", "read,api", &format!("tenant-{tenant}")))
         .collect();
-    let ops = create_key(&data, "ops", "admin", "default");
     let server = STORE.serve(&[
         ("WISP_DATA_DIR", data.to_str().expect("a path in UTF-8")),
         ("WISP_LIMITS_BODY_TIMEOUT", "2s"),
@@ -161,7 +160,6 @@ fn four_tenants_soak_and_nothing_is_left() {
         .build()
         .expect("a runtime");
     let growth = tokio.block_on(async {
-        import_guest(&Api::new(server.url(), Some(&ops))).await;
         for key in &keys {
             warm_up(&Api::new(server.url(), Some(key))).await;
         }

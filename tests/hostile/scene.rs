@@ -65,10 +65,25 @@ impl Stage {
     }
 }
 
-/// The images of all servers, the hostile program among them once it was imported.
+/// The images of all servers, the program of `tests/guests/hostile` among them. It is added on the command line: there the
+/// usual limits of compiling hold, which a busy machine needs.
 pub static STORE: LazyLock<Store> = LazyLock::new(|| {
     images::install_python_3_13();
-    Store::new()
+    let store = Store::new();
+    let guests = guest_build::build().unwrap_or_else(|error| panic!("the guest programs cannot be built: {error}"));
+    let file = guests.join("hostile.wasm");
+    let file = file.to_str().expect("a path in UTF-8");
+    let added = store.wisp(&[
+        "images",
+        "add",
+        file,
+        "--name",
+        "hostile",
+        "--program",
+        "/usr/bin/hostile",
+    ]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    store
 });
 
 /// A server with two tenants.
@@ -115,7 +130,6 @@ impl Scene {
         let api = |key: &str| Api::new(&url, Some(key));
         let (a, b, admin) = (api(&key_a), api(&key_b), api(&ops));
         let (bystander, named) = TOKIO.block_on(async {
-            import_guest(&admin).await;
             let bystander = b.create(json!({"image": "base", "memory_mb": 64, "disk_mb": 16})).await;
             assert_eq!(bystander.output("echo ready").await, "ready\n");
             let named = a.create(json!({"image": "base", "memory_mb": 64, "disk_mb": 16})).await;
@@ -226,22 +240,4 @@ pub fn create_key(data: &Path, name: &str, scopes: &str, tenant: &str) -> String
         .expect("wisp starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Imports the program of `tests/guests/hostile`, unless an earlier server of this store has.
-pub async fn import_guest(admin: &Api) {
-    static WASM: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let guests = guest_build::build().unwrap_or_else(|error| panic!("the guest programs cannot be built: {error}"));
-        std::fs::read(guests.join("hostile.wasm")).expect("the hostile program")
-    });
-    if admin.get("/images/hostile").await.status == 200 {
-        return;
-    }
-    let created = admin
-        .post(
-            "/images?name=hostile&program=/usr/bin/hostile&replace=true",
-            WASM.clone(),
-        )
-        .await;
-    assert_eq!(created.status, 201, "{created:?}");
 }

@@ -47,7 +47,7 @@ pub fn attacks() -> Vec<Attack> {
         steps("statistics while a file of 900 MiB is allocated", stats_while_allocating)
             .disk(1024),
         guest("fork of 230 MiB", "fork-big 230", TimesOut).memory(512).within(2),
-        guest("fork of 120 MiB, two sandboxes", "fork-big 120", TimesOut).memory(512).times(2).within(1),
+        guest("fork of 80 MiB, two sandboxes", "fork-big 80", TimesOut).memory(512).times(2).within(1),
         python("a loop", "while True: pass", TimesOut).within(1),
         python("a sum that never ends", "sum(range(10 ** 12))", TimesOut).within(1),
         python("a pattern that tries everything", "import re; re.match('(a+)+$', 'a' * 40 + 'b')", TimesOut).within(1),

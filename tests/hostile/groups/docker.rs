@@ -1,7 +1,7 @@
 //! Attacks from a container. They need a Docker Engine with the images of `scripts/docker-images`, and are passed over
 //! where there is none; in CI there is one.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
@@ -39,8 +39,10 @@ pub fn attacks() -> Vec<Attack> {
 }
 
 async fn run(scene: Arc<Scene>, command: &str, word: &str) -> Verdict {
-    let there = tokio::task::spawn_blocking(engine::available).await.unwrap_or(false);
-    if !there {
+    // Asked once: the engine's command line takes seconds where none answers.
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    let there = tokio::task::spawn_blocking(|| *AVAILABLE.get_or_init(engine::available)).await;
+    if !there.unwrap_or(false) {
         return Ok("no engine: not tried".to_owned());
     }
     let body = json!({"image": "alpine:latest", "provider": "docker", "memory_mb": 64, "disk_mb": 64});
