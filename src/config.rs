@@ -360,7 +360,7 @@ pub struct Limits {
     /// command runs on; the answer says `truncated`.
     pub max_output_bytes: usize,
     /// Output the server holds for the commands of one sandbox that are not streamed, until clients have read it,
-    /// bytes. Default 64 MiB.
+    /// bytes; and, counted apart, requests for one sandbox that are on their way. Default 64 MiB.
     pub max_buffered_output_bytes: usize,
     /// Memory for request bodies, standard input and output that is not streamed, from when it comes until it is used or
     /// read, of all clients together, bytes; 0 is no limit. A request over it is a 503, one over its tenant's share a

@@ -74,7 +74,11 @@ pub async fn write(
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", query.require("path")?)?;
     let compressed = says_gzip(request.headers())?;
-    let (upload, body) = Upload::begin(request, state.config.limits.max_upload_bytes)?;
+    let (upload, body) = Upload::begin(
+        request,
+        state.config.limits.max_upload_bytes,
+        state.config.limits.body_timeout.0,
+    )?;
     let tar = upload.bounded(decompressed(body, compressed));
     upload.outcome(state.sandboxes.write_archive(&caller, &id, path, tar).await)?;
     Ok(JsonAnswer(Done { status: "unpacked" }))

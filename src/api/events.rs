@@ -135,7 +135,7 @@ pub async fn events(
         Ok(share) => share,
         // Whoever asks then is told below.
         Err(Exhausted::Server) => state.sandboxes.budgets().event_streams.empty(&caller.tenant),
-        Err(Exhausted::Tenant) => {
+        Err(Exhausted::Tenant | Exhausted::Sandbox) => {
             return Err(ApiError::exhausted(
                 Exhausted::Tenant,
                 "connections that listen to events",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
@@ -14,8 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::router::AppState;
-use crate::config::Limits;
-use crate::sandbox::{Caller, Exhausted, Permit, SandboxId};
+use crate::sandbox::{Caller, Exhausted, Permit, SandboxId, TenantId};
 
 /// Deepest nesting of a JSON body. No request of ours nests more than three levels.
 const MAX_JSON_DEPTH: usize = 64;
@@ -232,22 +232,38 @@ fn outside_strings(bytes: &[u8], mut go_on: impl FnMut(u8) -> bool) {
 async fn body_in_time(request: Request, state: &AppState) -> Result<HeldBytes, ApiError> {
     let (parts, body) = request.into_parts();
     let limits = &state.config.limits;
-    let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
-    let permit = state.sandboxes.budgets().transfer.empty(&tenant.unwrap_or_default());
-    let reading = read_body(&parts.headers, body, limits, permit);
+    let permit = match parts.extensions.get::<Caller>() {
+        Some(caller) => {
+            let id = sandbox_of(parts.uri.path());
+            state.sandboxes.transfer_permit(caller, id.as_ref())
+        }
+        None => state.sandboxes.budgets().transfer.empty(&TenantId::default()),
+    };
+    // Only commands and files are large, and those are charged to their sandbox.
+    let limit = match sandbox_of(parts.uri.path()) {
+        Some(_) => limits.max_json_bytes,
+        None => limits.max_json_bytes.min(MAX_OTHER_BYTES),
+    };
+    let reading = read_body(&parts.headers, body, limit, limits.body_timeout.0, permit);
     tokio::time::timeout(limits.body_timeout.0 * MAX_PAUSES, reading)
         .await
         .unwrap_or_else(|_| Err(ApiError::body_timeout()))
 }
 
-/// A whole body of at most `max_json_bytes`, sent without a pause longer than `body_timeout` and charged as it comes.
+/// The sandbox that a route is about.
+fn sandbox_of(path: &str) -> Option<SandboxId> {
+    let (_, rest) = path.split_once("/sandboxes/")?;
+    SandboxId::parse(rest.split('/').next()?)
+}
+
+/// A whole body of at most `limit` bytes, sent without a pause longer than `pause` and charged as it comes.
 async fn read_body(
     headers: &HeaderMap,
     body: Body,
-    limits: &Limits,
+    limit: usize,
+    pause: Duration,
     mut permit: Permit,
 ) -> Result<HeldBytes, ApiError> {
-    let limit = limits.max_json_bytes;
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit as u64));
@@ -256,7 +272,7 @@ async fn read_body(
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
     loop {
-        let chunk = match tokio::time::timeout(limits.body_timeout.0, stream.next()).await {
+        let chunk = match tokio::time::timeout(pause, stream.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(ApiError::bad_request("the request body ended early")),
@@ -315,6 +331,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// Most bytes of a JSON body that is not about a sandbox: four times the largest metadata and environment together.
+const MAX_OTHER_BYTES: usize = 1 << 20;
 /// The most characters of a client's text that an error message repeats.
 const MAX_SHOWN_CHARS: usize = 80;
 

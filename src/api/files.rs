@@ -160,7 +160,11 @@ pub async fn upload(
 ) -> Result<JsonAnswer<Done>, ApiError> {
     let path = check_path("path", query.require("path")?)?;
     let mode = query.get("mode").map(parse_mode).transpose()?;
-    let (upload, body) = Upload::begin(request, state.config.limits.max_upload_bytes)?;
+    let (upload, body) = Upload::begin(
+        request,
+        state.config.limits.max_upload_bytes,
+        state.config.limits.body_timeout.0,
+    )?;
     upload.outcome(state.sandboxes.write_file(&caller, &id, path, mode, body).await)?;
     Ok(JsonAnswer(Done { status: "written" }))
 }

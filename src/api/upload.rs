@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::Request;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 
 use super::error::ApiError;
 use super::extract::{declared_length, too_large};
@@ -15,26 +16,41 @@ use crate::sandbox::SandboxError;
 pub struct Upload {
     limit: u64,
     exceeded: Arc<AtomicBool>,
+    /// The client paused for longer than it may.
+    stalled: Arc<AtomicBool>,
 }
 
 impl Upload {
-    /// The body of a request, which may not be read beyond `limit` bytes.
+    /// The body of a request, which may not be read beyond `limit` bytes and may not pause for longer than `pause`.
     ///
     /// # Errors
     /// 413 for a body that says that it is longer.
-    pub fn begin(request: Request, limit: u64) -> Result<(Self, ByteStream), ApiError> {
+    pub fn begin(request: Request, limit: u64, pause: Duration) -> Result<(Self, ByteStream), ApiError> {
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
         let upload = Self {
             limit,
             exceeded: Arc::default(),
+            stalled: Arc::default(),
         };
-        let pieces = request
-            .into_body()
-            .into_data_stream()
-            .map(|chunk| chunk.map_err(|_| ProviderError::Invalid("the request body ended early".to_owned())));
-        let body = upload.bounded(pieces.boxed());
+        let stalled = Arc::clone(&upload.stalled);
+        let pieces = stream::unfold(request.into_body().into_data_stream(), move |mut pieces| {
+            let stalled = Arc::clone(&stalled);
+            async move {
+                let invalid = |why: &str| ProviderError::Invalid(why.to_owned());
+                let piece = match tokio::time::timeout(pause, pieces.next()).await {
+                    Ok(piece) => piece?.map_err(|_| invalid("the request body ended early")),
+                    Err(_) => {
+                        stalled.store(true, Ordering::Relaxed);
+                        Err(invalid("the request body did not arrive in time"))
+                    }
+                };
+                Some((piece, pieces))
+            }
+        });
+        // A reader may ask again after the end.
+        let body = upload.bounded(pieces.fuse().boxed());
         Ok((upload, body))
     }
 
@@ -58,10 +74,14 @@ impl Upload {
     /// What came of it.
     ///
     /// # Errors
-    /// 413 when there were too many bytes, whatever their reader made of that; else the reader's.
+    /// 413 when there were too many bytes and 408 when they did not come in time, whatever their reader made of that; else
+    /// the reader's.
     pub fn outcome<T>(self, read: Result<T, SandboxError>) -> Result<T, ApiError> {
         if self.exceeded.load(Ordering::Relaxed) {
             return Err(too_large(self.limit));
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            return Err(ApiError::body_timeout());
         }
         Ok(read?)
     }

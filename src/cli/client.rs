@@ -186,7 +186,10 @@ impl<'a> Client<'a> {
     fn new(server: &'a ServerArgs) -> Result<Self, ClientError> {
         // No overall timeout: a command may run for as long as the server lets it.
         Ok(Self {
-            http: reqwest::Client::builder().build()?,
+            http: reqwest::Client::builder()
+                // Another server must not get the key.
+                .redirect(reqwest::redirect::Policy::none())
+                .build()?,
             server,
         })
     }

@@ -5,6 +5,7 @@
 //! is the dynamic threshold of shared packet buffers (Choudhury and Hahne, 1998).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::TenantId;
@@ -31,6 +32,8 @@ struct Held {
 /// What keeps a tenant from holding more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhausted {
+    /// What one sandbox may hold.
+    Sandbox,
     /// Its own share.
     Tenant,
     /// The server has no more, whoever asks.
@@ -42,7 +45,41 @@ pub enum Exhausted {
 pub struct Permit {
     budget: Arc<Budget>,
     tenant: TenantId,
+    /// The sandbox it is for, if it is for one.
+    sandbox: Option<Account>,
     amount: u64,
+}
+
+/// What one sandbox holds of a budget, and how much that may be.
+#[derive(Debug, Clone)]
+pub struct Account {
+    held: Arc<AtomicU64>,
+    max: u64,
+}
+
+impl Account {
+    /// Nothing yet of at most `max`.
+    #[must_use]
+    pub fn new(max: u64) -> Self {
+        Self {
+            held: Arc::default(),
+            max,
+        }
+    }
+
+    fn add(&self, amount: u64) -> Result<(), Exhausted> {
+        // The counter only keeps count; nothing else is published through it.
+        self.held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(amount).filter(|held| *held <= self.max)
+            })
+            .map(drop)
+            .map_err(|_| Exhausted::Sandbox)
+    }
+
+    fn remove(&self, amount: u64) {
+        self.held.fetch_sub(amount, Ordering::Relaxed);
+    }
 }
 
 impl Held {
@@ -133,6 +170,7 @@ impl Budget {
         Permit {
             budget: Arc::clone(self),
             tenant: tenant.clone(),
+            sandbox: None,
             amount: 0,
         }
     }
@@ -176,15 +214,32 @@ impl Permit {
     /// # Errors
     /// [`Exhausted`]; what is held already stays.
     pub fn grow(&mut self, amount: u64) -> Result<(), Exhausted> {
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.add(amount)?;
+        }
         let mut held = self.budget.held();
-        self.budget.check_locked(&held, &self.tenant, amount)?;
+        if let Err(exhausted) = self.budget.check_locked(&held, &self.tenant, amount) {
+            if let Some(sandbox) = &self.sandbox {
+                sandbox.remove(amount);
+            }
+            return Err(exhausted);
+        }
         held.add(&self.tenant, amount);
         self.amount += amount;
         Ok(())
     }
 
+    /// The same for what a sandbox holds, which holds nothing of it yet.
+    #[must_use]
+    pub fn of_sandbox(mut self, sandbox: &Account) -> Self {
+        debug_assert_eq!(self.amount, 0, "what it holds already is not counted");
+        self.sandbox = Some(sandbox.clone());
+        self
+    }
+
     /// Takes as much of an amount as there is, and says how much that was.
     pub fn grow_up_to(&mut self, amount: u64) -> u64 {
+        debug_assert!(self.sandbox.is_none(), "a sandbox's account is all or nothing");
         let mut held = self.budget.held();
         let granted = self.budget.room(&held, &self.tenant).map_or(0, |room| room.min(amount));
         held.add(&self.tenant, granted);
@@ -197,6 +252,9 @@ impl Permit {
         let excess = self.amount.saturating_sub(amount);
         if excess > 0 {
             self.budget.held().remove(&self.tenant, excess);
+            if let Some(sandbox) = &self.sandbox {
+                sandbox.remove(excess);
+            }
             self.amount -= excess;
         }
     }
@@ -226,6 +284,24 @@ mod tests {
 
     fn tenant(name: &str) -> TenantId {
         TenantId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn one_sandbox_holds_no_more_than_its_account() {
+        let budget = Budget::new(100, 75);
+        let account = Account::new(30);
+        let permit = || budget.empty(&tenant("ann")).of_sandbox(&account);
+        let (mut first, mut second) = (permit(), permit());
+        first.grow(20).unwrap();
+        assert_eq!(second.grow(11), Err(Exhausted::Sandbox));
+        second.grow(10).unwrap();
+        drop(first);
+        assert_eq!(second.grow(21), Err(Exhausted::Sandbox));
+        // What the tenant may not have is not counted to the sandbox.
+        let other = budget.take(&tenant("ann"), 60).unwrap();
+        assert_eq!(second.grow(20), Err(Exhausted::Tenant));
+        drop(other);
+        second.grow(20).unwrap();
     }
 
     #[test]

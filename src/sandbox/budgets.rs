@@ -108,7 +108,7 @@ impl NoRoom {
     pub(super) fn rejection(self) -> Rejection {
         let (Self::Memory(exhausted) | Self::Disk(exhausted) | Self::Labels(exhausted)) = self;
         match exhausted {
-            Exhausted::Tenant => Rejection::Quota,
+            Exhausted::Tenant | Exhausted::Sandbox => Rejection::Quota,
             Exhausted::Server => Rejection::Capacity,
         }
     }
@@ -131,7 +131,7 @@ impl NoRoom {
         };
         let total = budget.total().unwrap_or_default();
         match exhausted {
-            Exhausted::Tenant => SandboxError::LimitReached(format!(
+            Exhausted::Tenant | Exhausted::Sandbox => SandboxError::LimitReached(format!(
                 "your tenant has its share of the {total} {unit} that all sandboxes may have together; destroy a \
                  sandbox or {advice}"
             )),

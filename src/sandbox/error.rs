@@ -73,6 +73,7 @@ impl SandboxError {
     /// The refusal of something of which its tenant, or the server, has no more; `what` names it.
     pub(crate) fn exhausted(exhausted: Exhausted, what: &str) -> Self {
         match exhausted {
+            Exhausted::Sandbox => Self::LimitReached(format!("one sandbox may hold no more {what}; try again later")),
             Exhausted::Tenant => Self::LimitReached(format!("your tenant has its share of {what}; try again later")),
             Exhausted::Server => Self::Overloaded(format!("this server has no more {what} now; try again later")),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Account;
 use super::caller::Holder;
 use super::console_log::ConsoleLog;
 use super::usage::CpuMeter;
@@ -36,6 +37,8 @@ pub(super) struct Sandbox {
     pub(super) running_execs: AtomicUsize,
     /// Bytes of output held for commands that run now.
     pub(super) buffered_output: AtomicUsize,
+    /// Bytes of requests for it that are held.
+    pub(super) requests: Account,
     /// Its last output.
     pub(super) console: ConsoleLog,
     /// Commands started.
@@ -153,6 +156,7 @@ impl Sandbox {
             ended: stopping.child_token(),
             running_execs: AtomicUsize::new(0),
             buffered_output: AtomicUsize::new(0),
+            requests: Account::new(limits.max_buffered_output_bytes as u64),
             console: ConsoleLog::new(limits.max_console_log_bytes, limits.max_sandboxes),
             execs: AtomicU64::new(0),
             cpu_meter: CpuMeter::new(),

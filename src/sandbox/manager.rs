@@ -22,7 +22,7 @@ use super::pressure::Pressure;
 use super::quota::Quotas;
 use super::recovery::{self, nanos};
 use super::registry::Registry;
-use super::{Caller, CreateRequest, Providers, SandboxError, SandboxId, SandboxState, SandboxView};
+use super::{Caller, CreateRequest, Permit, Providers, SandboxError, SandboxId, SandboxState, SandboxView};
 use crate::config::Config;
 use crate::provider::ProviderError;
 use crate::store::Store;
@@ -391,6 +391,17 @@ impl SandboxManager {
             .ok_or_else(|| SandboxError::NotFound(id.clone()))?;
         sandbox.usable(SystemTime::now())?;
         Ok(sandbox)
+    }
+
+    /// A permit for bytes of a request, which holds nothing yet. They are charged to the sandbox the request is for as well,
+    /// if it is for one that the caller sees.
+    #[must_use]
+    pub fn transfer_permit(&self, caller: &Caller, id: Option<&SandboxId>) -> Permit {
+        let permit = self.shared.budgets.transfer.empty(&caller.tenant);
+        match id.and_then(|id| self.find(caller, id)) {
+            Some(sandbox) => permit.of_sandbox(&sandbox.requests),
+            None => permit,
+        }
     }
 
     fn find(&self, caller: &Caller, id: &SandboxId) -> Option<Arc<Sandbox>> {

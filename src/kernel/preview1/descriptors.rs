@@ -10,6 +10,7 @@ use crate::kernel::descriptor::{Kind, OpenFile, RegularFile, lock};
 use crate::kernel::errno::Errno;
 use crate::kernel::memory::GuestMemory;
 use crate::kernel::process::{Process, answer, with_memory};
+use crate::kernel::slice::Slices;
 use crate::kernel::stat::{FileStat, Filetype};
 use crate::vfs::TimeChange;
 
@@ -72,13 +73,11 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             )
         },
     )?;
-    linker.func_wrap(
+    linker.func_wrap_async(
         MODULE,
         "fd_allocate",
-        |caller: Caller<'_, Process>, fd: u32, offset: u64, len: u64| {
-            answer(writable(caller.data(), fd, |file| {
-                Ok(file.handle.allocate(offset, len)?)
-            }))
+        |caller: Caller<'_, Process>, (fd, offset, len): (u32, u64, u64)| {
+            Box::new(async move { answer(allocate(caller.data(), fd, offset, len).await) })
         },
     )?;
     linker.func_wrap(
@@ -182,6 +181,22 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             }))
         },
     )?;
+    Ok(())
+}
+
+/// Makes room in slices: a file of many pieces takes a while. Killed in between, it gives back what it took.
+async fn allocate(process: &Process, fd: u32, offset: u64, len: u64) -> Result<(), Errno> {
+    let mut room = None;
+    writable(process, fd, |file| {
+        room = Some(file.handle.allocate_slices(offset, len)?);
+        Ok(())
+    })?;
+    let mut slices = Slices::start();
+    while let Some(room) = &mut room
+        && !room.step()?
+    {
+        slices.pause().await;
+    }
     Ok(())
 }
 

@@ -48,7 +48,9 @@ impl Own {
 
     fn directory(&self) -> PathBuf {
         let id = self.victim.rsplit('/').next().unwrap_or_default();
-        self.scene.data.path().join("sandboxes").join(id)
+        let compartments = fs::read_dir(self.scene.data.path().join("sandboxes")).expect("a directory");
+        let mut directories = compartments.map(|entry| entry.expect("a compartment").path().join(id));
+        directories.find(|directory| directory.exists()).expect("the sandbox's directory")
     }
 
     /// Starts the server again.
