@@ -7,6 +7,7 @@
 //! The guest is hostile: every pointer, length, path and count it passes is checked, and every host byte it causes is
 //! charged to the sandbox's [`Budget`] or to its file system's quota.
 
+mod allocator;
 mod budget;
 mod console;
 mod control_file;
@@ -46,6 +47,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+pub use allocator::give_memory_back;
 pub use budget::{Budget, Limits};
 pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;

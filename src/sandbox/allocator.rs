@@ -35,15 +35,3 @@ impl Trimmer {
         due
     }
 }
-
-/// Gives back all free pages. Takes a moment: not for threads that serve requests.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "the C library's allocator has no other interface")]
-pub(super) fn trim() {
-    // SAFETY: malloc_trim(3) may be called at any time by any thread; it touches only memory nobody uses.
-    unsafe { libc::malloc_trim(0) };
-}
-
-/// Other C libraries give back what is freed by themselves.
-#[cfg(not(target_env = "gnu"))]
-pub(super) fn trim() {}

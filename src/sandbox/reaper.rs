@@ -6,7 +6,8 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::SandboxManager;
-use super::allocator::{self, Trimmer};
+use super::allocator::Trimmer;
+use crate::kernel::give_memory_back;
 
 /// How often expired sandboxes are looked for. Requests do not wait for it: to them a sandbox is gone the moment it
 /// expires. Only what it holds is freed this much later.
@@ -28,7 +29,7 @@ impl Reaper {
                 manager.sweep().await;
                 if trimmer.is_due(manager.metrics().sandboxes_ended()) {
                     // Not waited for.
-                    tokio::task::spawn_blocking(allocator::trim);
+                    tokio::task::spawn_blocking(give_memory_back);
                 }
             }
         }))

@@ -8,18 +8,20 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::confine;
 use super::protocol::{FromWorker, MAX_CALL_BYTES, ProtocolError, ToWorker, encode, read_blocking};
 use super::serve;
 use crate::image::ImageStore;
-use crate::kernel::Runtime;
+use crate::kernel::{Runtime, give_memory_back};
 use crate::provider::wasm::{PreloadedImages, WasmProvider};
 use crate::vfs;
 
 /// How often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often, at most, memory that was freed is given back to the system.
+const TRIM: Duration = Duration::from_secs(2);
 /// How long a process may execute without a break after it was killed.
 const UNSTOPPABLE: Duration = Duration::from_millis(250);
 /// Exit status of a worker whose watchdog ended it: that of a software error in sysexits.h.
@@ -99,13 +101,20 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
 }
 
 /// Ends the worker when a process cannot be killed, because a host call it is in does not return: better all sandboxes of
-/// a tenant come back a moment later than a deadline that does not hold.
+/// a tenant come back a moment later than a deadline that does not hold. Gives memory back in between.
 fn watch(provider: Arc<WasmProvider>) -> Result<(), std::io::Error> {
     let watching = move || {
         // Seen twice: this process may itself have been kept from executing.
         let mut seen = false;
+        let (mut trimmed, mut calls) = (Instant::now(), 0);
         loop {
             std::thread::sleep(LOOK);
+            // What calls have freed stays in the allocator's arenas otherwise.
+            if trimmed.elapsed() >= TRIM && calls != serve::calls_so_far() {
+                calls = serve::calls_so_far();
+                give_memory_back();
+                trimmed = Instant::now();
+            }
             let before = std::mem::replace(&mut seen, provider.has_unstoppable(UNSTOPPABLE));
             if seen && before {
                 tracing::error!("a process that was killed does not end; the worker gives up");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +22,14 @@ use crate::provider::{ByteStream, ExecControl, ExecEvent, ExecSpec, Execution, P
 
 /// Sandboxes whose processor time one answer to a ping tells. The others follow with the next.
 const MAX_CPU_TIMES: usize = 10_000;
+
+/// Calls that were made in all.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How many calls the server has made so far.
+pub fn calls_so_far() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
 
 /// A call that is worked on.
 struct Incoming {
@@ -111,6 +120,7 @@ fn pong(provider: &Arc<WasmProvider>, outbox: &Outbox, runtime: &Arc<Runtime>) {
 }
 
 fn begin(provider: &Arc<WasmProvider>, outbox: &Outbox, calls: &Calls, call: CallId, request: Request) {
+    CALLS.fetch_add(1, Ordering::Relaxed);
     let cancelled = CancellationToken::new();
     let may_send = Arc::new(Semaphore::new(WINDOW));
     // Room for a window, and for the reason why input broke off.
