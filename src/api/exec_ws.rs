@@ -138,7 +138,7 @@ pub async fn exec_ws(
     let limit = limits.max_json_bytes;
     // Absent only when the server's own loop does not serve the connection.
     let inbox = inbox.map(|Extension(inbox)| inbox).unwrap_or_default();
-    let permit = state.sandboxes.transfer_permit(&caller, Some(&id));
+    let permit = state.sandboxes.transfer_permit(&caller, &id);
     inbox.open(limit, limits.body_timeout.0, permit);
     // The handshake's own share ends with its answer.
     let share = share_of_requests(&state, &caller)?;
@@ -232,7 +232,7 @@ async fn begin(
     let first = tokio::time::timeout(FIRST_MESSAGE_TIME, messages.next_text()).await;
     let too_late = |_| ApiError::bad_request("no request came: the first message must be the command to run");
     let first = Bytes::from(first.map_err(too_late)??);
-    let mut permit = state.sandboxes.transfer_permit(caller, Some(id));
+    let mut permit = state.sandboxes.transfer_permit(caller, id);
     if first.len() > FREE_BYTES {
         permit.grow(first.len() as u64).map_err(no_memory)?;
     }
@@ -256,7 +256,7 @@ async fn begin(
         control: running.control(),
         pipe: (!has_stdin).then_some(sender),
         pending: BytesMut::new(),
-        held: state.sandboxes.transfer_permit(caller, Some(id)),
+        held: state.sandboxes.transfer_permit(caller, id),
         max_bytes: MAX_LATER_BYTES.min(state.config.limits.max_json_bytes),
         ended: has_stdin,
     };

@@ -233,18 +233,19 @@ async fn body_in_time(request: Request, state: &AppState) -> Result<HeldBytes, A
     let (parts, body) = request.into_parts();
     let limits = &state.config.limits;
     let permit = match parts.extensions.get::<Caller>() {
-        Some(caller) => {
-            let id = sandbox_of(parts.uri.path());
-            state.sandboxes.transfer_permit(caller, id.as_ref())
-        }
-        None => state.sandboxes.budgets().transfer.empty(&TenantId::default()),
+        Some(caller) => match sandbox_of(parts.uri.path()) {
+            Some(id) => state.sandboxes.transfer_permit(caller, &id),
+            None => state.sandboxes.budgets().other_bodies.empty(&caller.tenant),
+        },
+        None => state.sandboxes.budgets().other_bodies.empty(&TenantId::default()),
     };
-    // Only commands and files are large, and those are charged to their sandbox.
-    let limit = match sandbox_of(parts.uri.path()) {
-        Some(_) => limits.max_json_bytes,
-        None => limits.max_json_bytes.min(MAX_OTHER_BYTES),
-    };
-    let reading = read_body(&parts.headers, body, limit, limits.body_timeout.0, permit);
+    let reading = read_body(
+        &parts.headers,
+        body,
+        limits.max_json_bytes,
+        limits.body_timeout.0,
+        permit,
+    );
     tokio::time::timeout(limits.body_timeout.0 * MAX_PAUSES, reading)
         .await
         .unwrap_or_else(|_| Err(ApiError::body_timeout()))
@@ -331,8 +332,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Most bytes of a JSON body that is not about a sandbox: four times the largest metadata and environment together.
-const MAX_OTHER_BYTES: usize = 1 << 20;
 /// The most characters of a client's text that an error message repeats.
 const MAX_SHOWN_CHARS: usize = 80;
 

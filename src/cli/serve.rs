@@ -19,7 +19,7 @@ use crate::provider::wasm::{Images, WasmProvider};
 use crate::provider::{Provider, ProviderError};
 use crate::sandbox::{ImageImporter, Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
-use crate::worker::{SandboxDirs, Sharing, WorkerPool, WorkerProvider, WorkerSettings};
+use crate::worker::{self, SandboxDirs, Sharing, WorkerPool, WorkerProvider, WorkerSettings};
 
 /// Serves until interrupted.
 ///
@@ -125,10 +125,7 @@ impl Wasm {
         store: &Arc<ImageStore>,
     ) -> anyhow::Result<Self> {
         let fsync = config.durability == Durability::Power;
-        let dirs = Arc::new(SandboxDirs::new(
-            data_dir.sandboxes(),
-            rustix::process::geteuid().is_root(),
-        ));
+        let dirs = Arc::new(SandboxDirs::new(data_dir.sandboxes(), worker::can_change_users()));
         let sharing = match config.isolation {
             Isolation::None => {
                 dirs.leave_compartments()

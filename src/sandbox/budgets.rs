@@ -13,10 +13,15 @@ use crate::provider::SandboxSpec;
 /// Image imports that are received, or wait for the compiler, at the same time.
 const IMPORTS: u64 = 8;
 
+/// Bytes of bodies that are about no sandbox. What is large is about one: commands with their input, and files.
+const OTHER_BODIES: u64 = 64 << 20;
+
 /// One budget for each thing that tenants share.
 pub struct Budgets {
     /// Memory for what is on its way from and to clients, bytes.
     pub transfer: Arc<Budget>,
+    /// Memory for bodies of requests that are about no sandbox, bytes.
+    pub other_bodies: Arc<Budget>,
     /// Connections that listen to events.
     pub event_streams: Arc<Budget>,
     /// Requests that are not answered yet.
@@ -57,6 +62,7 @@ impl Budgets {
         };
         Self {
             transfer: budget(limits.max_transfer_bytes),
+            other_bodies: budget(OTHER_BODIES.min(limits.max_transfer_bytes)),
             event_streams: budget(limits.max_event_streams as u64),
             requests: budget(limits.max_connections as u64),
             imports: budget(IMPORTS),

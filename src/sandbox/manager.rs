@@ -394,11 +394,11 @@ impl SandboxManager {
     }
 
     /// A permit for bytes of a request, which holds nothing yet. They are charged to the sandbox the request is for as well,
-    /// if it is for one that the caller sees.
+    /// if the caller sees that.
     #[must_use]
-    pub fn transfer_permit(&self, caller: &Caller, id: Option<&SandboxId>) -> Permit {
+    pub fn transfer_permit(&self, caller: &Caller, id: &SandboxId) -> Permit {
         let permit = self.shared.budgets.transfer.empty(&caller.tenant);
-        match id.and_then(|id| self.find(caller, id)) {
+        match self.find(caller, id) {
             Some(sandbox) => permit.of_sandbox(&sandbox.requests),
             None => permit,
         }

@@ -15,6 +15,7 @@ use landlock::{
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
+use rustix::thread::CapabilitySet;
 
 use super::protocol::Assignment;
 use super::system_calls;
@@ -151,6 +152,18 @@ fn restrict_files() -> Result<Option<String>, ConfineError> {
     })
 }
 
+/// Whether this process can have workers become other users, and look after their files then.
+#[must_use]
+pub fn can_change_users() -> bool {
+    let needed = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID;
+    rustix::process::geteuid().is_root()
+        && rustix::thread::capabilities(None).is_ok_and(|own| own.effective.contains(needed))
+}
+
 /// A part of the wall around workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wall {
@@ -176,8 +189,9 @@ pub fn available() -> Vec<Wall> {
         Wall {
             name: "workers: user of their own",
             buys: "a worker owns nothing but the directory of its tenant's sandboxes",
-            is_there: rustix::process::geteuid().is_root(),
-            fix: "start the server as root; workers give that up before they run anything",
+            is_there: can_change_users(),
+            fix: "start the server as root, with the capabilities to change users; workers give that up before they run \
+                  anything",
         },
         Wall {
             name: "workers: Landlock",

@@ -87,6 +87,8 @@ pub struct Call {
     flow: Arc<Flow>,
     /// Pieces taken that the worker was not told of.
     taken: usize,
+    /// Whether the worker gets to know of it.
+    sent: bool,
     finished: bool,
 }
 
@@ -143,14 +145,12 @@ impl Connection {
             replies,
             flow,
             taken: 0,
+            sent: false,
             finished: false,
         };
         let sent = self.outbox.send(&ToWorker::Call { call: id, request }).await;
-        if sent.is_err() {
-            call.finished = true;
-            self.calls().open.remove(&id);
-            return Err(ProviderError::WorkerLost);
-        }
+        sent.map_err(|_| ProviderError::WorkerLost)?;
+        call.sent = true;
         Ok(call)
     }
 
@@ -340,7 +340,10 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.sent {
+            // No last reply will come. It is given up while it waits for room, or the worker is gone.
+            self.connection.calls().open.remove(&self.id);
+        } else if !self.finished {
             self.connection.outbox.post(&ToWorker::Cancel { call: self.id });
         }
     }
@@ -413,5 +416,196 @@ impl CallInput {
     /// Completes when the call takes no input any more.
     pub async fn closed(&self) {
         self.flow.ended.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::super::protocol::{MAX_CALL_BYTES, MAX_REPLY_BYTES, encode};
+    use super::*;
+    use crate::provider::OutputStream;
+
+    /// A connection whose worker is the test.
+    struct Worker {
+        connection: Arc<Connection>,
+        reader: FrameReader<DuplexStream>,
+        writer: DuplexStream,
+        receiving: tokio::task::JoinHandle<Result<(), ProtocolError>>,
+    }
+
+    impl Worker {
+        fn start() -> Self {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let (writer, from_worker) = tokio::io::duplex(1 << 20);
+            let (outbox, writing) = Outbox::new(ours);
+            tokio::spawn(writing);
+            let connection = Connection::new(outbox);
+            let receiver = Arc::clone(&connection);
+            let receiving = tokio::spawn(async move {
+                let result = receiver
+                    .receive_from(FrameReader::new(from_worker, MAX_REPLY_BYTES))
+                    .await;
+                receiver.lose();
+                result
+            });
+            Self {
+                connection,
+                reader: FrameReader::new(theirs, MAX_CALL_BYTES),
+                writer,
+                receiving,
+            }
+        }
+
+        async fn call(&mut self) -> Call {
+            let request = Request::Usage { id: "sb_1".to_owned() };
+            self.connection.call(request).await.unwrap()
+        }
+
+        async fn say(&mut self, message: &FromWorker) {
+            self.writer.write_all(&encode(message).unwrap()).await.unwrap();
+        }
+
+        async fn reply(&mut self, call: &Call, last: bool, reply: Reply) {
+            let message = FromWorker::Reply {
+                call: call.id,
+                last,
+                reply,
+            };
+            self.say(&message).await;
+        }
+
+        async fn output(&mut self, call: &Call) {
+            let reply = Reply::Output(OutputStream::Stdout, Bytes::from_static(b"x"));
+            self.reply(call, false, reply).await;
+        }
+
+        /// Fails unless what was said ends the connection.
+        async fn assert_refused(self, call: Option<Call>) {
+            assert!(matches!(
+                self.receiving.await.unwrap(),
+                Err(ProtocolError::Unexpected(_))
+            ));
+            if let Some(mut call) = call {
+                while let Ok((_, last)) = call.next().await {
+                    assert!(!last);
+                }
+            }
+            assert!(matches!(
+                self.connection.call(Request::Usage { id: "sb_1".to_owned() }).await,
+                Err(ProviderError::WorkerLost)
+            ));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_to_no_call_ends_the_connection() {
+        let mut worker = Worker::start();
+        let message = FromWorker::Reply {
+            call: 77,
+            last: true,
+            reply: Reply::Done,
+        };
+        worker.say(&message).await;
+        worker.assert_refused(None).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_last_reply_ends_the_connection() {
+        let mut worker = Worker::start();
+        let call = worker.call().await;
+        worker.reply(&call, true, Reply::Done).await;
+        worker.reply(&call, true, Reply::Done).await;
+        worker.assert_refused(None).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_beginning_ends_the_connection() {
+        let mut worker = Worker::start();
+        let call = worker.call().await;
+        worker.reply(&call, false, Reply::Done).await;
+        worker.reply(&call, false, Reply::Done).await;
+        worker.assert_refused(Some(call)).await;
+    }
+
+    #[tokio::test]
+    async fn data_beyond_the_window_ends_the_connection() {
+        let mut worker = Worker::start();
+        let call = worker.call().await;
+        for _ in 0..=WINDOW {
+            worker.output(&call).await;
+        }
+        worker.assert_refused(Some(call)).await;
+    }
+
+    #[tokio::test]
+    async fn more_credit_than_pieces_ends_the_connection() {
+        let mut worker = Worker::start();
+        let call = worker.call().await;
+        let message = FromWorker::Taken {
+            call: call.id,
+            pieces: 1,
+        };
+        worker.say(&message).await;
+        worker.assert_refused(Some(call)).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_no_ping_ends_the_connection() {
+        let mut worker = Worker::start();
+        let message = FromWorker::Pong {
+            busy: true,
+            cpu_times: Vec::new(),
+        };
+        worker.say(&message).await;
+        worker.assert_refused(None).await;
+    }
+
+    #[tokio::test]
+    async fn data_within_the_window_goes_on_as_it_is_taken() {
+        let mut worker = Worker::start();
+        let mut call = worker.call().await;
+        assert!(matches!(
+            worker.reader.next().await.unwrap(),
+            Some(ToWorker::Call { .. })
+        ));
+        for _ in 0..5 {
+            for _ in 0..WINDOW / 2 {
+                worker.output(&call).await;
+            }
+            for _ in 0..WINDOW / 2 {
+                assert!(matches!(call.next().await, Ok((Reply::Output(..), false))));
+            }
+            assert!(matches!(
+                worker.reader.next().await.unwrap(),
+                Some(ToWorker::Taken { .. })
+            ));
+        }
+        worker.reply(&call, true, Reply::Done).await;
+        assert!(matches!(call.next().await, Ok((Reply::Done, true))));
+        drop(call);
+        assert!(worker.connection.calls().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_is_cancelled_and_kept_until_its_last_reply() {
+        let mut worker = Worker::start();
+        let call = worker.call().await;
+        let id = call.id;
+        drop(call);
+        assert!(matches!(
+            worker.reader.next().await.unwrap(),
+            Some(ToWorker::Call { .. })
+        ));
+        assert!(matches!(worker.reader.next().await.unwrap(), Some(ToWorker::Cancel { call }) if call == id));
+        let message = FromWorker::Reply {
+            call: id,
+            last: true,
+            reply: Reply::Done,
+        };
+        worker.say(&message).await;
+        drop(worker.writer);
+        assert!(worker.receiving.await.unwrap().is_ok());
     }
 }

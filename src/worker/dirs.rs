@@ -215,7 +215,12 @@ impl SandboxDirs {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, id: &str, compartment: &Compartment) -> io::Result<()> {
-        remove_durable(&self.root.join(compartment.name()).join(id))?;
+        let directory = self.root.join(compartment.name());
+        remove_durable(&directory.join(id))?;
+        if *compartment == Compartment::of_sandbox(id) {
+            // Nobody else comes here. That it is not there is no error.
+            let _ = fs::remove_dir(directory);
+        }
         self.state().found.remove(id);
         Ok(())
     }

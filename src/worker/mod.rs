@@ -20,7 +20,7 @@ mod serve;
 mod system_calls;
 
 pub use child::{WorkerArgs, WorkerError, run};
-pub use confine::{ConfineError, Wall, available, confine};
+pub use confine::{ConfineError, Wall, available, can_change_users, confine};
 pub use dirs::{Compartment, SandboxDirs};
 pub use pool::{WorkerPool, WorkerSettings};
 pub use provider::{Sharing, WorkerProvider};

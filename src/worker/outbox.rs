@@ -20,10 +20,16 @@ pub struct Outbox {
     room: Arc<Semaphore>,
 }
 
-/// The other side is gone.
+/// Why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the connection has ended")]
-pub struct Gone;
+pub enum NotSent {
+    /// The other side is gone.
+    #[error("the connection has ended")]
+    Gone,
+    /// It is longer than the other side takes.
+    #[error("the message is too long")]
+    TooLong,
+}
 
 struct Queued {
     frame: Vec<u8>,
@@ -42,19 +48,30 @@ impl Outbox {
     ///
     /// # Errors
     /// When nothing can be sent any more.
-    pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), Gone> {
-        let frame = encode(message).map_err(|_: ProtocolError| Gone)?;
+    pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), NotSent> {
+        self.send_within(usize::MAX, message).await
+    }
+
+    /// Sends a message of at most `max` bytes once there is room for it.
+    ///
+    /// # Errors
+    /// When it is longer, or nothing can be sent any more.
+    pub async fn send_within<T: Serialize>(&self, max: usize, message: &T) -> Result<(), NotSent> {
+        let frame = encode(message).map_err(|_: ProtocolError| NotSent::TooLong)?;
+        if frame.len() > max {
+            return Err(NotSent::TooLong);
+        }
         // A `u32` holds `ROOM`.
         let wanted = frame.len().min(ROOM) as u32;
         let room = Arc::clone(&self.room)
             .acquire_many_owned(wanted)
             .await
-            .map_err(|_| Gone)?;
+            .map_err(|_| NotSent::Gone)?;
         let queued = Queued {
             frame,
             room: Some(room),
         };
-        self.queue.send(queued).map_err(|_| Gone)
+        self.queue.send(queued).map_err(|_| NotSent::Gone)
     }
 
     /// Sends a message of a few bytes, without waiting. That the other side is gone shows elsewhere.

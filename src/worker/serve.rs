@@ -11,10 +11,10 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::Outbox;
+use super::outbox::{NotSent, Outbox};
 use super::protocol::{
-    CallId, FrameReader, FromWorker, MAX_CALL_BYTES, PIECE_BYTES, ProtocolError, Reply, Request, ToWorker, WINDOW,
-    WireExec,
+    CallId, FrameReader, FromWorker, MAX_CALL_BYTES, MAX_REPLY_BYTES, PIECE_BYTES, ProtocolError, Reply, Request,
+    ToWorker, WINDOW, WireExec,
 };
 use crate::kernel::Runtime;
 use crate::provider::wasm::WasmProvider;
@@ -147,12 +147,15 @@ fn begin(provider: &Arc<WasmProvider>, outbox: &Outbox, calls: &Calls, call: Cal
         };
         lock(&replier.calls).remove(&call);
         // The server may be gone.
-        let message = FromWorker::Reply {
+        let message = |reply| FromWorker::Reply {
             call,
             last: true,
-            reply: last,
+            reply,
         };
-        let _ = replier.outbox.send(&message).await;
+        if replier.outbox.send_within(MAX_REPLY_BYTES, &message(last)).await == Err(NotSent::TooLong) {
+            let error = ProviderError::LimitReached("the answer is too long; ask for less".to_owned());
+            let _ = replier.outbox.send(&message(Reply::Failed(error))).await;
+        }
     });
 }
 
