@@ -313,10 +313,10 @@ pub struct Limits {
     /// tenants always find room. 100 is no share. Default 75.
     pub tenant_share_percent: u8,
     /// Memory of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the memory of the machine,
-    /// or of the server's control group, times `overcommit`.
+    /// or of the server's control group, times `overcommit`, and at least enough for eight sandboxes of the default size.
     pub max_total_memory_mb: Option<u64>,
     /// Disk of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the size of the file system of
-    /// `data_dir` times `overcommit`.
+    /// `data_dir` times `overcommit`, and at least enough for eight sandboxes of the default size.
     pub max_total_disk_mb: Option<u64>,
     /// How many times the machine's memory and disk may be promised to sandboxes. Most use little of what they ask
     /// for; `memory_reserve_mb` holds when they do not. Default 32.

@@ -16,6 +16,9 @@ const IMPORTS: u64 = 8;
 /// Bytes of bodies that are about no sandbox. What is large is about one: commands with their input, and files.
 const OTHER_BODIES: u64 = 64 << 20;
 
+/// Sandboxes of the usual size for which there is room on any machine.
+const FEW: u64 = 8;
+
 /// One budget for each thing that tenants share.
 pub struct Budgets {
     /// Memory for what is on its way from and to clients, bytes.
@@ -55,9 +58,10 @@ impl Budgets {
     pub(super) fn new(config: &Config) -> Self {
         let limits = &config.limits;
         let budget = |total: u64| Budget::new(total, limits.tenant_share_percent);
-        let promised = |given: Option<u64>, machine: Option<u64>| {
-            // A machine that does not say what it has sets no limit.
-            let default = || machine.map_or(0, |bytes| (bytes >> 20).saturating_mul(u64::from(limits.overcommit)));
+        let promised = |given: Option<u64>, machine: Option<u64>, usual: u64| {
+            // A machine that does not say what it has sets no limit, and the smallest has room for a few sandboxes.
+            let of_machine = |bytes: u64| (bytes >> 20).saturating_mul(u64::from(limits.overcommit));
+            let default = || machine.map_or(0, |bytes| of_machine(bytes).max(usual.saturating_mul(FEW)));
             budget(given.unwrap_or_else(default))
         };
         Self {
@@ -66,10 +70,15 @@ impl Budgets {
             event_streams: budget(limits.max_event_streams as u64),
             requests: budget(limits.max_connections as u64),
             imports: budget(IMPORTS),
-            memory: promised(limits.max_total_memory_mb, Memory::now().map(|memory| memory.total)),
+            memory: promised(
+                limits.max_total_memory_mb,
+                Memory::now().map(|memory| memory.total),
+                limits.default_memory_mb,
+            ),
             disk: promised(
                 limits.max_total_disk_mb,
                 machine::disk_size(Path::new(&config.data_dir)),
+                limits.default_disk_mb,
             ),
             labels: budget(limits.max_label_bytes),
         }
