@@ -22,6 +22,8 @@ use crate::vfs::{NodeKind, ROOT};
 const MODULE: &str = "wisp";
 /// `wait` flag: do not block.
 const NO_HANG: u32 = 1;
+/// How long `statfs` frees what was removed before it tells what is used.
+const STATFS_PATIENCE: Duration = Duration::from_millis(2);
 /// A number that leaves an owner or the umask as it is.
 const UNCHANGED: u32 = u32::MAX;
 /// A time that leaves the timer as it is.
@@ -395,7 +397,7 @@ fn add_files(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     })?;
     linker.func_wrap(MODULE, "statfs", |mut caller: Caller<'_, Process>, out: u32| {
         answer(with_memory(&mut caller, |memory, process| {
-            let usage = process.kernel.fs.usage();
+            let usage = process.kernel.fs.settled_usage(STATFS_PATIENCE);
             let numbers = [usage.max_bytes, usage.bytes, usage.max_inodes, usage.inodes];
             write_numbers(memory, out, &numbers)
         }))

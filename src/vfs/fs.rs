@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
 
@@ -19,6 +19,9 @@ use super::walk::{WalkEntry, WalkLimits, walk};
 
 /// Bytes that are more than any change but that of a file's data needs.
 const ROOM: u64 = 64 << 10;
+
+/// How long to wait for somebody else who frees what was removed, and is about to be done with it.
+const OTHERS_STEP: Duration = Duration::from_micros(20);
 
 /// How [`Fs::open`] opens.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,8 +164,7 @@ impl Fs {
             let leaving = Arc::clone(&state.account.leaving);
             drop(state);
             if !leaving.step() {
-                // Somebody else has the rest in hand, and is about to be done with it.
-                std::thread::sleep(Duration::from_micros(20));
+                std::thread::sleep(OTHERS_STEP);
             }
         }
     }
@@ -195,6 +197,24 @@ impl Fs {
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.state().account.usage()
+    }
+
+    /// As [`Fs::usage`], but what was removed is freed first, as far as that takes no longer than about `patience`: whoever
+    /// removes a file and looks then finds its space free.
+    #[must_use]
+    pub fn settled_usage(&self, patience: Duration) -> Usage {
+        let started = Instant::now();
+        loop {
+            let state = self.state();
+            if state.account.leaving.bytes() == 0 || started.elapsed() >= patience {
+                return state.account.usage();
+            }
+            let leaving = Arc::clone(&state.account.leaving);
+            drop(state);
+            if !leaving.step() {
+                std::thread::sleep(OTHERS_STEP);
+            }
+        }
     }
 
     /// Replaces the limits. What is already stored stays, even if it is more.
