@@ -398,9 +398,11 @@ async fn standard_input_is_charged_until_it_is_read() {
         memory_bytes: 16 << 20,
         ..Limits::default()
     });
+    // It searches for far longer than this test looks, and reads nothing meanwhile.
+    make_long_way(&machine);
     let with_input = |len: usize| ExecRequest {
         stdin: Input::Bytes(vec![0; len].into()),
-        ..searching("/tmp".to_owned(), "/usr/bin".to_owned())
+        ..searching("/tmp".to_owned(), ["0"; 1000].join(":"))
     };
     let refused = machine.kernel.exec(with_input(17 << 20));
     assert!(matches!(refused, Err(ExecError::LimitReached(_))));
@@ -408,6 +410,17 @@ async fn standard_input_is_charged_until_it_is_read() {
     assert!(machine.kernel.budget().memory_used() > 8 << 20);
     drop(held);
     assert_all_given_back(&machine).await;
+}
+
+/// Makes `/tmp/0` a directory that takes as long to find as any: 39 links with long targets lead there.
+fn make_long_way(machine: &Machine) {
+    let fs = machine.kernel.fs();
+    for link in 0..39 {
+        let target = format!("{}{}", "./".repeat(2000), link + 1);
+        fs.symlink(target.as_bytes(), vfs::ROOT, format!("/tmp/{link}").as_bytes())
+            .expect("a link");
+    }
+    fs.mkdir(vfs::ROOT, b"/tmp/39", 0o755).expect("a directory");
 }
 
 /// A request to start a program that is nowhere in this `PATH`.
@@ -427,13 +440,7 @@ fn searching(cwd: String, path: String) -> ExecRequest {
 #[tokio::test]
 async fn an_exec_searches_on_a_guest_thread_until_its_deadline() {
     let machine = machine();
-    let fs = machine.kernel.fs();
-    for link in 0..39 {
-        let target = format!("{}{}", "./".repeat(2000), link + 1);
-        fs.symlink(target.as_bytes(), vfs::ROOT, format!("/tmp/{link}").as_bytes())
-            .expect("a link");
-    }
-    fs.mkdir(vfs::ROOT, b"/tmp/39", 0o755).expect("a directory");
+    make_long_way(&machine);
     let timeout = Duration::from_millis(300);
     let start = Instant::now();
     let request = searching("/tmp".to_owned(), ["0"; 1000].join(":"));
