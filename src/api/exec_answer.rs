@@ -82,8 +82,13 @@ impl ExecAnswer {
             while encoder.step(&mut whole) {}
             return Body::from(whole);
         }
-        let pieces = std::iter::from_fn(move || encoder.piece().map(Ok::<_, Infallible>));
-        Body::from_stream(futures_util::stream::iter(pieces))
+        let pieces = futures_util::stream::unfold(encoder, |mut encoder| async move {
+            // A client that reads fast must not keep the thread from other requests.
+            tokio::task::yield_now().await;
+            let piece = encoder.piece()?;
+            Some((Ok::<_, Infallible>(piece), encoder))
+        });
+        Body::from_stream(pieces)
     }
 }
 
