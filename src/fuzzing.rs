@@ -5,8 +5,8 @@
 //! number what came of an input ([`outcome`]). The seeds are files of `fuzz/corpus/TARGET/`; an input that once failed
 //! is one of them, so every run repeats it first.
 //!
-//! `cargo test fuzz_` runs each target for [`QUICK`]. `WISP_FUZZ_SECONDS=3600` runs each for an hour and prints how many
-//! inputs it had; `WISP_FUZZ_SEED` changes the way. An input that fails is written to `fuzz/finds/`, where git ignores
+//! `cargo test fuzz_` runs each target for [`QUICK`]. `FUZZ_SECONDS=3600` runs each for an hour and prints how many
+//! inputs it had; `FUZZ_SEED` changes the way. An input that fails is written to `fuzz/finds/`, where git ignores
 //! it: move it to `fuzz/corpus/TARGET/` with the fix.
 
 #![allow(clippy::print_stdout, reason = "the number of executions is the result")]
@@ -73,11 +73,11 @@ impl Draw {
 ///
 /// `seeds` are tried beside those of the corpus; `words` are pieces of the input's language that a mutation puts in.
 pub(crate) fn fuzz(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], mut target: impl FnMut(&[u8]) -> u64) {
-    let time = match env::var("WISP_FUZZ_SECONDS") {
-        Ok(seconds) => Duration::from_secs_f64(seconds.parse().expect("WISP_FUZZ_SECONDS is a number")),
+    let time = match env::var("FUZZ_SECONDS") {
+        Ok(seconds) => Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number")),
         Err(_) => QUICK,
     };
-    let seed = env::var("WISP_FUZZ_SEED").map_or(1, |seed| seed.parse().expect("WISP_FUZZ_SEED is a number"));
+    let seed = env::var("FUZZ_SEED").map_or(1, |seed| seed.parse().expect("FUZZ_SEED is a number"));
     let mut kept: Vec<Vec<u8>> = corpus(name).into_iter().chain(seeds.iter().cloned()).collect();
     kept.push(Vec::new());
     let mut seen = HashSet::new();

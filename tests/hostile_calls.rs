@@ -1,7 +1,7 @@
 //! Calls of WASI preview1 and of the `wisp` module with generated arguments, in process. `tests/guests/hostile` makes
 //! them; it fails if its own memory or the calls it means well are harmed.
 //!
-//! `WISP_FUZZ_SECONDS` says for how long; otherwise one seed is run. `WISP_FUZZ_SEED` is the first seed.
+//! `FUZZ_SECONDS` says for how long; otherwise one seed is run. `FUZZ_SEED` is the first seed.
 
 #![allow(clippy::print_stdout, reason = "the number of executions is the result")]
 
@@ -25,8 +25,8 @@ async fn fuzz_host_calls() {
             .ok()
             .map(|text| text.parse::<u64>().expect("a number"))
     };
-    let time = number("WISP_FUZZ_SECONDS").map_or(Duration::ZERO, Duration::from_secs);
-    let first = number("WISP_FUZZ_SEED").unwrap_or(100);
+    let time = number("FUZZ_SECONDS").map_or(Duration::ZERO, Duration::from_secs);
+    let first = number("FUZZ_SEED").unwrap_or(100);
     let modules = build::build().unwrap_or_else(|error| panic!("the guest programs cannot be built: {error}"));
     let runtime = Runtime::new(2).expect("an engine");
     let image = Image::of(&runtime, &modules.join("hostile.wasm")).expect("the hostile program");

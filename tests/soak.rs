@@ -1,7 +1,7 @@
 //! Many sandboxes of several tenants for a long time, honest and hostile ones side by side, while clients stall and go
 //! away, the disk fills up and the database is locked. Every answer is checked; in the end nothing may be left.
 //!
-//! `WISP_SOAK_SECONDS` says for how long; 45 seconds when absent. With 1800 and more the growth of private memory after
+//! `SOAK_SECONDS` says for how long; 45 seconds when absent. With 1800 and more the growth of private memory after
 //! the first quarter is held to 1 MiB in ten minutes.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the figures are the result")]
@@ -138,8 +138,8 @@ impl Drop for Disk {
 }
 
 fn soak_time() -> Duration {
-    let seconds = std::env::var("WISP_SOAK_SECONDS").ok();
-    Duration::from_secs(seconds.map_or(45, |text| text.parse().expect("WISP_SOAK_SECONDS is a number")))
+    let seconds = std::env::var("SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(45, |text| text.parse().expect("SOAK_SECONDS is a number")))
 }
 
 #[test]

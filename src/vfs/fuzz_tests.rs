@@ -291,11 +291,11 @@ fn fuzz_vfs_calls() {
 /// The long form of the comparison with plain byte vectors (`model_tests`).
 #[test]
 fn fuzz_vfs_against_the_model() {
-    let Ok(seconds) = std::env::var("WISP_FUZZ_SECONDS") else {
+    let Ok(seconds) = std::env::var("FUZZ_SECONDS") else {
         // The short form runs as a test of its own.
         return;
     };
-    let time = Duration::from_secs_f64(seconds.parse().expect("WISP_FUZZ_SECONDS is a number"));
+    let time = Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number"));
     let (started, mut cases) = (Instant::now(), 0u64);
     while started.elapsed() < time {
         super::model_tests::run(50);

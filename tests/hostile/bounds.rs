@@ -57,14 +57,14 @@ impl Bounds {
 
 /// Whether the bounds of an idle machine hold.
 pub fn is_strict() -> bool {
-    std::env::var_os("WISP_HOSTILE_STRICT").is_some_and(|value| value == "1")
+    std::env::var_os("HOSTILE_STRICT").is_some_and(|value| value == "1")
 }
 
 /// How long an attack without an end of its own goes on.
 pub fn attack_time() -> Duration {
-    std::env::var("WISP_HOSTILE_SECONDS")
+    std::env::var("HOSTILE_SECONDS")
         .ok()
         .map_or(Duration::from_millis(300), |text| {
-            Duration::from_secs_f64(text.parse().expect("WISP_HOSTILE_SECONDS is a number"))
+            Duration::from_secs_f64(text.parse().expect("HOSTILE_SECONDS is a number"))
         })
 }

@@ -4,8 +4,8 @@
 //! and the server's private memory stays bounded and comes back. `cargo test --test hostile` runs the quick form of
 //! all. Environment variables:
 //!
-//! - `WISP_HOSTILE_STRICT=1`: the bounds of an idle machine instead of those of a busy one ([`bounds`]);
-//! - `WISP_HOSTILE_SECONDS=N`: how long an attack without an end of its own may go on; 0.3 when absent;
+//! - `HOSTILE_STRICT=1`: the bounds of an idle machine instead of those of a busy one ([`bounds`]);
+//! - `HOSTILE_SECONDS=N`: how long an attack without an end of its own may go on; 0.3 when absent;
 //! - `WISP_RECORD=PATH`: writes the figures as Markdown.
 //!
 //! To add an attack, add a row to a table in `groups/`.

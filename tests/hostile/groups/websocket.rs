@@ -206,9 +206,9 @@ async fn broken_frames(scene: Arc<Scene>) -> Verdict {
 
 /// Frames whose heads make sense half of the time and whose contents seldom do; more of them in the long form.
 async fn noise(scene: Arc<Scene>) -> Verdict {
-    let seconds = std::env::var("WISP_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = std::time::Instant::now() + Duration::from_secs_f64(seconds.unwrap_or(0.5));
-    let mut state = std::env::var("WISP_FUZZ_SEED").map_or(1u32, |seed| seed.parse().expect("a number"));
+    let mut state = std::env::var("FUZZ_SEED").map_or(1u32, |seed| seed.parse().expect("a number"));
     let mut draw = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.to_le_bytes()[3]
