@@ -6,6 +6,7 @@
 //!
 //! - `HOSTILE_STRICT=1`: the bounds of an idle machine instead of those of a busy one ([`bounds`]);
 //! - `HOSTILE_SECONDS=N`: how long an attack without an end of its own may go on; 0.3 when absent;
+//! - `HOSTILE_MIXED_SECONDS=N`: not one after the other, but several at once for so long ([`mixed`]);
 //! - `WISP_RECORD=PATH`: writes the figures as Markdown.
 //!
 //! To add an attack, add a row to a table in `groups/`.
@@ -24,6 +25,7 @@ mod groups;
 mod guest_build;
 mod known;
 mod measure;
+mod mixed;
 #[path = "../own_images/modules.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod modules;
@@ -62,6 +64,11 @@ fn main() -> ExitCode {
     }
     let record = Arc::new(Record::default());
     let stage = Arc::new(Stage::default());
+    if let Some(time) = mixed::time() {
+        let attacks = Arc::new(attacks);
+        let trial = Trial::test("mixed attacks", move || mixed::run(&stage, &attacks, time));
+        return libtest_mimic::run(&arguments, vec![trial]).exit_code();
+    }
     let trials = attacks.into_iter().map(|attack| {
         let (record, stage) = (Arc::clone(&record), Arc::clone(&stage));
         Trial::test(attack.full_name(), move || run(&stage, &record, &attack))

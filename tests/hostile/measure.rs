@@ -14,7 +14,7 @@ use crate::scene::{Scene, Stage, TOKIO};
 use crate::server_support::api::{Answer, Sandbox, answer};
 
 /// An attack that takes longer has taken the server away.
-const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// How long the probes watch at least.
 const SHORTEST: Duration = Duration::from_millis(120);
 /// How often memory is looked at.
@@ -44,7 +44,7 @@ pub struct Figures {
 }
 
 /// What came of the attack itself.
-struct Outcome {
+pub struct Outcome {
     verdict: Verdict,
     overshoot: Option<Duration>,
 }
@@ -100,7 +100,7 @@ pub fn measure(stage: &Stage, attack: &Attack) -> Figures {
 
 /// The attack itself. Boxed futures of tables live as long as the program, an attack as long as its trial: what is
 /// needed of it is taken before anything waits.
-fn act(scene: Arc<Scene>, attack: &Attack) -> impl Future<Output = Outcome> + Send + 'static {
+pub fn act(scene: Arc<Scene>, attack: &Attack) -> impl Future<Output = Outcome> + Send + 'static {
     let (image, command) = match &attack.how {
         How::Shell(command) => ("base", json!({"command": command})),
         How::Python(program) => ("python:3.12", python(program)),
@@ -236,7 +236,7 @@ fn until_quiet(scene: &Scene, patience: Duration) -> Duration {
 }
 
 /// Private memory once it is down to `bound` KiB, or after some time.
-fn until_given_back(scene: &Scene, bound: u64, patience: Duration) -> u64 {
+pub fn until_given_back(scene: &Scene, bound: u64, patience: Duration) -> u64 {
     let started = Instant::now();
     loop {
         let used = scene.private_kib();

@@ -22,12 +22,17 @@ fn family(pid: u32) -> BTreeSet<u32> {
 
 /// Their private memory, KiB.
 pub fn private_kib(pid: u32) -> u64 {
-    let of_process = |pid: u32| -> Option<u64> {
+    private_kib_of_each(pid).into_iter().map(|(_, kib)| kib).sum()
+}
+
+/// The private memory of each of them, KiB.
+pub fn private_kib_of_each(pid: u32) -> Vec<(u32, u64)> {
+    let of_process = |pid: u32| -> Option<(u32, u64)> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
+        Some((pid, line.trim().trim_end_matches(" kB").parse().ok()?))
     };
-    family(pid).into_iter().filter_map(of_process).sum()
+    family(pid).into_iter().filter_map(of_process).collect()
 }
 
 /// Whether one of their threads runs or could run.

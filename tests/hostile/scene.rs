@@ -211,6 +211,11 @@ impl Scene {
         process::private_kib(self.pid)
     }
 
+    /// Private memory of the server, and of each of its children by process, KiB.
+    pub fn private_kib_of_each(&self) -> Vec<(u32, u64)> {
+        process::private_kib_of_each(self.pid)
+    }
+
     /// Whether a thread of the server or its children works, or waits for nothing but a processor.
     pub fn is_busy(&self) -> bool {
         process::is_busy(self.pid)
