@@ -262,6 +262,7 @@ pub struct KillArgs {
 
 /// Does what the command line asks for.
 pub fn main(cli: Cli) -> ExitCode {
+    crate::kernel::bound_free_memory();
     if let Command::CompileModule(args) = &cli.command {
         return compile_module(args);
     }

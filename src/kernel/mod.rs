@@ -47,7 +47,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-pub use allocator::give_memory_back;
+pub use allocator::{bound_free_memory, give_memory_back};
 pub use budget::{Budget, Limits};
 pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;
