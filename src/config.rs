@@ -334,6 +334,9 @@ pub struct Limits {
     pub queue_timeout: GoDuration,
     /// Creations that wait at once; further ones are rejected. Default 1000.
     pub max_queued: usize,
+    /// Worker processes at once, with `isolation` other than `none`. A tenant, or a sandbox, that needs one more gets the
+    /// place of one in which nothing runs; when something runs in all, its command is a 503. Default 256.
+    pub max_workers: usize,
     /// Commands that run at once in one sandbox. Default 64.
     pub max_execs_per_sandbox: usize,
     /// Memory of a sandbox that asks for none, MiB. Default 512.
@@ -379,7 +382,7 @@ pub struct Limits {
     /// decompression. Default 4 GiB; the sandbox's disk limit holds as well.
     pub max_upload_bytes: u64,
     /// Connections at once. A further one takes the place of the one that has been without a request for longest, and
-    /// waits while there is none. Default 4096.
+    /// waits while there is none. Default 8192.
     pub max_connections: usize,
     /// Connections at once from one address (the first 64 bits of an IPv6 one), but for those in
     /// `rate_limit.trusted_proxies`; 0 is seven eighths of `max_connections`. Default 0.
@@ -416,6 +419,7 @@ impl Default for Limits {
             admission: AdmissionMode::default(),
             queue_timeout: seconds(30),
             max_queued: 1000,
+            max_workers: 256,
             max_execs_per_sandbox: 64,
             default_memory_mb: 512,
             max_memory_mb: 4096,
@@ -435,7 +439,7 @@ impl Default for Limits {
             max_templates_per_tenant: 200,
             max_json_bytes: 16 << 20,
             max_upload_bytes: 4 << 30,
-            max_connections: 4096,
+            max_connections: 8192,
             max_connections_per_address: 0,
             header_timeout: seconds(60),
             body_timeout: seconds(30),
@@ -526,6 +530,9 @@ impl Config {
             return invalid(
                 "limits.max_connections, header_timeout, body_timeout and write_timeout must be above 0".to_owned(),
             );
+        }
+        if limits.max_workers == 0 {
+            return invalid("limits.max_workers is 0, so that no command would run; it must be at least 1".to_owned());
         }
         if !(1..=100).contains(&limits.tenant_share_percent) {
             return invalid("limits.tenant_share_percent must be from 1 to 100".to_owned());

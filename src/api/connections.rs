@@ -4,7 +4,8 @@
 //! axum's own loop has no such limits, so that a few thousand clients who each send one byte a minute would keep
 //! everybody else out. When there is no room, the connections that have been without a request for longest are closed:
 //! those that wait for their next request, and those whose request has not come whole. Only when all have a request does
-//! a new one wait.
+//! a new one wait. One that asks whether the server is healthy is served beside them: a load balancer must not take a
+//! busy server for a dead one.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,7 +30,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
 use super::auth::ShareOfRequests;
@@ -57,6 +58,12 @@ const LAST_LOOK: Duration = Duration::from_millis(20);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How often it looks again, should a place have been freed for somebody else.
 const WAIT_STEP: Duration = Duration::from_millis(50);
+/// Connections that are served beside all others at once, because they ask for one of [`HEALTH_CHECKS`].
+const MAX_HEALTH_CHECKS: usize = 64;
+/// How requests for the server's health begin.
+const HEALTH_CHECKS: [&[u8]; 3] = [b"GET /api/v1/health ", b"GET /api/v1/live ", b"GET /api/v1/ready "];
+/// How often a connection that waits is looked at for such a request.
+const HEALTH_LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until `stop` resolves, and then until every connection has sent the answer it works on.
 pub async fn serve(listener: TcpListener, router: Router, config: &Config, stop: impl Future<Output = ()>) {
@@ -89,7 +96,10 @@ pub async fn serve(listener: TcpListener, router: Router, config: &Config, stop:
         tokio::spawn(async move {
             let place = match waiting {
                 Waiting::No(place) => Ok(place),
-                Waiting::Yes(turn) => turn.place(&connections, peer.ip(), stopped.clone()).await,
+                Waiting::Yes(turn) => tokio::select! {
+                    place = turn.place(&connections, peer.ip(), stopped.clone()) => place,
+                    place = connections.place_for_health_check(&stream, peer.ip()) => Ok(place),
+                },
                 Waiting::Refused(full) => Err(full),
             };
             match place {
@@ -161,6 +171,8 @@ struct Connections {
     /// Tells those who wait that there may be room.
     freed: Notify,
     waiting: AtomicUsize,
+    /// Places for health checks while there are no others.
+    health_checks: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -198,10 +210,32 @@ enum Full {
 pub struct Place {
     connections: Arc<Connections>,
     activity: Arc<Activity>,
-    id: u64,
+    kind: PlaceKind,
+}
+
+/// What a place was given for.
+enum PlaceKind {
+    /// One of all connections, by its number in the table.
+    Counted(u64),
+    /// One health check beside them.
+    HealthCheck {
+        /// Held for its `Drop`.
+        _permit: OwnedSemaphorePermit,
+    },
 }
 
 impl Activity {
+    fn new(address: IpAddr, now: u64) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            requests: AtomicUsize::new(0),
+            received: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            idle_since: AtomicU64::new(now),
+            evicted: Notify::new(),
+        })
+    }
+
     /// Whether its place may be given to another connection, `now` milliseconds after the server began.
     fn is_idle(&self, now: u64) -> bool {
         let idle_for = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
@@ -278,6 +312,7 @@ impl Connections {
             table: Mutex::default(),
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            health_checks: Arc::new(Semaphore::new(MAX_HEALTH_CHECKS)),
         }
     }
 
@@ -302,21 +337,37 @@ impl Connections {
         }
         let id = table.next_id;
         table.next_id += 1;
-        let activity = Arc::new(Activity {
-            address,
-            requests: AtomicUsize::new(0),
-            received: AtomicBool::new(false),
-            unread: AtomicBool::new(false),
-            idle_since: AtomicU64::new(now),
-            evicted: Notify::new(),
-        });
+        let activity = Activity::new(address, now);
         table.open.insert(id, Arc::clone(&activity));
         *table.by_address.entry(address).or_default() += 1;
         Ok(Place {
             connections: Arc::clone(self),
             activity,
-            id,
+            kind: PlaceKind::Counted(id),
         })
+    }
+
+    /// A place for a connection that waits, once its first bytes ask for the server's health. Waits for ever with any other.
+    async fn place_for_health_check(self: &Arc<Self>, stream: &TcpStream, peer: IpAddr) -> Place {
+        let longest = HEALTH_CHECKS.iter().map(|check| check.len()).max().unwrap_or_default();
+        let mut start = vec![0; longest];
+        let permit = loop {
+            let count = stream.peek(&mut start).await.unwrap_or_default();
+            let start = &start[..count];
+            let asks = HEALTH_CHECKS.iter().any(|check| start.starts_with(check));
+            if asks && let Ok(permit) = Arc::clone(&self.health_checks).acquire_owned().await {
+                break permit;
+            }
+            if count == 0 || !HEALTH_CHECKS.iter().any(|check| check.starts_with(start)) {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HEALTH_LOOK).await;
+        };
+        Place {
+            connections: Arc::clone(self),
+            activity: Activity::new(counted_address(peer), self.now()),
+            kind: PlaceKind::HealthCheck { _permit: permit },
+        }
     }
 
     /// A turn for a connection that is to wait; `None` when as many wait as may be open.
@@ -403,9 +454,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Whoever evicted it has removed it already.
-        self.connections.table().remove(self.id);
-        self.connections.freed.notify_one();
+        if let PlaceKind::Counted(id) = self.kind {
+            // Whoever evicted it has removed it already.
+            self.connections.table().remove(id);
+            self.connections.freed.notify_one();
+        }
     }
 }
 
@@ -473,6 +526,8 @@ async fn connection(
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let activity = Arc::clone(&place.activity);
+    // A health check's place is good for one request, which has been looked at.
+    let keeps_alive = matches!(place.kind, PlaceKind::Counted(_));
     let stream = ClientStream::new(stream, place, times.write);
     let (place, inbox) = (stream.place(), stream.inbox());
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -495,6 +550,7 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(keeps_alive)
         .header_read_timeout(times.header)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service)

@@ -18,6 +18,15 @@ async fn connect(server: &TestServer) -> TcpStream {
     TcpStream::connect(server.address()).await.unwrap()
 }
 
+/// A server for as many connections as this process can open to itself.
+async fn of_4096() -> TestServer {
+    TestServer::with_limits(Limits {
+        max_connections: 4096,
+        ..Limits::default()
+    })
+    .await
+}
+
 /// A connection on which part of a request came.
 async fn half_sent(server: &TestServer) -> TcpStream {
     let mut client = connect(server).await;
@@ -25,12 +34,17 @@ async fn half_sent(server: &TestServer) -> TcpStream {
     client
 }
 
-/// Asks on a new connection, and says how long the answer took.
+/// Asks for the server's health on a new connection, and says how long the answer took.
 async fn health(server: &TestServer) -> Duration {
+    ask(server, "/health").await
+}
+
+/// Asks on a new connection, and says how long the answer took.
+async fn ask(server: &TestServer, path: &str) -> Duration {
     let began = Instant::now();
     let mut client = connect(server).await;
-    let request = b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    client.write_all(request).await.unwrap();
+    let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -64,7 +78,7 @@ async fn is_closed(client: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_sent_heads_keep_nobody_out() {
-    let server = TestServer::start().await;
+    let server = of_4096().await;
     let mut silent = Vec::new();
     for _ in 0..4096 {
         let mut client = connect(&server).await;
@@ -80,7 +94,7 @@ async fn half_sent_heads_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_keep_nobody_out() {
-    let server = TestServer::start().await;
+    let server = of_4096().await;
     let mut idle = Vec::new();
     for _ in 0..4096 {
         let mut client = connect(&server).await;
@@ -129,6 +143,38 @@ async fn connection_with_a_request_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn health_is_told_while_every_connection_has_a_request() {
+    let server = TestServer::with_limits(Limits {
+        max_connections: 4,
+        max_connections_per_address: 4,
+        ..Limits::default()
+    })
+    .await;
+    let exec = format!("{}/exec", server.sandbox().await);
+    let sleep = || server.post(&exec, r#"{"command":"sleep","timeout":"3s"}"#);
+    let working = futures_util::future::join_all((0..4).map(|_| sleep()));
+    let asking = async {
+        eventually(|| server.provider.running.load(Ordering::SeqCst) == 4).await;
+        // Neither silence nor half a request is served beside the others.
+        let (_silent, _half) = (connect(&server).await, half_sent(&server).await);
+        let busy = Instant::now();
+        for _ in 0..20 {
+            assert!(health(&server).await < SOON);
+        }
+        assert_eq!(
+            server.provider.running.load(Ordering::SeqCst),
+            4,
+            "{:?}",
+            busy.elapsed()
+        );
+    };
+    let (answers, ()) = tokio::join!(working, asking);
+    for answer in answers {
+        answer.assert_error(408, "timeout");
+    }
+}
+
+#[tokio::test]
 async fn the_longest_idle_connection_makes_room() {
     let server = TestServer::with_limits(Limits {
         max_connections: 8,
@@ -163,7 +209,7 @@ async fn connection_waits_while_all_others_have_a_request() {
     let sleep = r#"{"command":"sleep","timeout":"500ms"}"#;
     let asking = async {
         eventually(|| server.provider.running.load(Ordering::SeqCst) == 2).await;
-        health(&server).await
+        ask(&server, "/providers").await
     };
     let (first, second, waited) = tokio::join!(server.post(&exec, sleep), server.post(&exec, sleep), asking);
     first.assert_error(408, "timeout");
