@@ -15,10 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use wisp::worker::protocol::Assignment;
-use wisp::worker::{Compartment, SandboxDirs, confine};
+use wisp::worker::{Compartment, SandboxDirs, confine, limit_data};
 
 /// The user that the hostile process becomes when the tests run as root.
 const UID: u32 = 2_000_000_001;
+
+/// Address space for data that the hostile process may have, bytes, and what it tries to fill.
+const MEMORY: u64 = 256 << 20;
+const TOO_MUCH: usize = 512 << 20;
 
 fn main() -> ExitCode {
     if std::env::var_os("WISP_WALL_ROLE").is_some() {
@@ -82,7 +86,7 @@ fn hostile_native_code_in_a_worker_reaches_nothing() {
     let unix = place.path().join("socket");
     let _unix = UnixListener::bind(&unix).expect("a socket");
     let try_as = |role: &str| {
-        let child = Command::new(std::env::current_exe().expect("this program"))
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
             .env_clear()
             .env("WISP_WALL_ROLE", role)
             .env("OWN", &own)
@@ -91,9 +95,18 @@ fn hostile_native_code_in_a_worker_reaches_nothing() {
             .env("UDP", udp.local_addr().expect("an address").port().to_string())
             .env("UNIX", &unix)
             .env("PARENT", std::process::id().to_string())
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("this program starts again");
+        if role == "confined" {
+            // From outside, as the server does it.
+            limit_data(child.id(), None, MEMORY).expect("its memory is bounded");
+        }
+        // It begins when its standard input ends.
+        drop(child.stdin.take());
+        let child = child.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
         let complained = String::from_utf8_lossy(&child.stderr);
         assert!(child.status.success(), "{}\n{said}{complained}", child.status);
@@ -130,6 +143,8 @@ fn attempts_that<'a>(ended: &str, said: &'a str) -> Vec<&'a str> {
 
 fn hostile() -> ExitCode {
     let var = |name: &str| std::env::var(name).expect("told by the parent");
+    let mut nothing = String::new();
+    io::stdin().read_to_string(&mut nothing).expect("standard input ends");
     let parent: u32 = var("PARENT").parse().expect("a number");
     let targets = Targets {
         neighbour: var("NEIGHBOUR").into(),
@@ -164,6 +179,26 @@ fn hostile() -> ExitCode {
         print("own files work\n");
     }
     ExitCode::SUCCESS
+}
+
+/// Whether there is memory of this size to write to.
+fn fills_memory(bytes: usize) -> bool {
+    const PIECE: usize = 16 << 20;
+    let (rights, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    for _ in 0..bytes / PIECE {
+        // SAFETY: a new mapping, which nobody else uses, is written to within its bounds.
+        unsafe {
+            let piece = libc::mmap(std::ptr::null_mut(), PIECE, rights, kind, -1, 0);
+            if piece == libc::MAP_FAILED {
+                return false;
+            }
+            std::ptr::write_bytes(piece.cast::<u8>(), 1, PIECE);
+        }
+    }
+    true
 }
 
 /// A system call's success.
@@ -368,6 +403,18 @@ fn attempts(targets: &Targets, is_free: bool) -> Vec<(String, bool)> {
     note(
         "more open files",
         call(libc::SYS_setrlimit, [libc::RLIMIT_NOFILE as usize, 0, 0, 0, 0, 0]),
+    );
+    // Memory.
+    note("exhaust memory", fills_memory(TOO_MUCH));
+    let infinite = [libc::RLIM_INFINITY, libc::RLIM_INFINITY];
+    let data = libc::RLIMIT_DATA as usize;
+    note(
+        "raise the limit of its memory",
+        call(libc::SYS_setrlimit, [data, infinite.as_ptr() as usize, 0, 0, 0, 0]),
+    );
+    note(
+        "raise the limit of its memory by another call",
+        call(libc::SYS_prlimit64, [0, data, infinite.as_ptr() as usize, 0, 0, 0]),
     );
     let code = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).cast_unsigned() as usize;
     let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned() as usize;

@@ -143,6 +143,7 @@ impl Wasm {
             cache: store.cache(),
             guest_threads: guest_threads(),
             fsync,
+            max_workers: config.limits.max_workers,
         };
         let pool = WorkerPool::new(settings, Arc::clone(&dirs));
         let images = Arc::new(Images::new(Arc::clone(runtime), Arc::clone(store)));

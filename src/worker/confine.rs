@@ -17,6 +17,7 @@ use landlock::{
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::CapabilitySet;
 
+use super::cgroup::Delegated;
 use super::protocol::Assignment;
 use super::system_calls;
 
@@ -204,6 +205,13 @@ pub fn available() -> Vec<Wall> {
             buys: "a worker has no network, starts no program and touches no other process",
             is_there: system_calls::is_available(),
             fix: "use a processor the list of system calls was made for: x86-64 or ARM64",
+        },
+        Wall {
+            name: "workers: cgroup",
+            buys: "a worker has no more memory and threads than its sandboxes may use, to the byte",
+            is_there: Delegated::is_possible(),
+            fix: "boot with cgroup v2, and start the server alone in a cgroup that is delegated to it (systemd: \
+                  Delegate=yes); without it the memory of workers is looked at twice a second",
         },
     ]
 }

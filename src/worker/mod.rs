@@ -8,10 +8,12 @@
 //! - [`WorkerPool`], [`WorkerProvider`]: the server's side.
 //! - [`run`]: a worker's life; it gives up all rights it does not need before it serves.
 
+mod cgroup;
 mod child;
 mod confine;
 mod connection;
 mod dirs;
+mod memory_bound;
 mod outbox;
 mod pool;
 pub mod protocol;
@@ -22,5 +24,6 @@ mod system_calls;
 pub use child::{WorkerArgs, WorkerError, run};
 pub use confine::{ConfineError, Wall, available, can_change_users, confine};
 pub use dirs::{Compartment, SandboxDirs};
+pub use memory_bound::limit_data;
 pub use pool::{WorkerPool, WorkerSettings};
 pub use provider::{Sharing, WorkerProvider};

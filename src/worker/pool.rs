@@ -17,8 +17,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::{Cgroup, Delegated};
 use super::connection::Connection;
 use super::dirs::{Compartment, SandboxDirs};
+use super::memory_bound::MemoryBound;
 use super::outbox::Outbox;
 use super::protocol::{
     Assignment, FrameReader, FromWorker, ImageIdentity, MAX_REPLY_BYTES, ProtocolError, ToWorker, encode,
@@ -52,6 +54,8 @@ pub struct WorkerSettings {
     pub guest_threads: usize,
     /// Whether what sandboxes keep has to survive the loss of power.
     pub fsync: bool,
+    /// Most workers at once, beside the one that waits; a further one takes the place of one in which nothing runs.
+    pub max_workers: usize,
 }
 
 /// All workers. Dropping it kills them.
@@ -61,6 +65,8 @@ pub struct WorkerPool {
     state: Mutex<State>,
     /// Processor time that sandboxes have used so far, as their workers have told.
     cpu_times: Mutex<HashMap<String, (Compartment, Duration)>>,
+    /// Where workers get cgroups.
+    cgroups: Option<Delegated>,
     /// Cancelled on drop.
     ended: CancellationToken,
 }
@@ -90,6 +96,9 @@ pub struct Worker {
     /// Requests that use it now, and [`RETIRED`].
     leases: AtomicUsize,
     last_used: Mutex<Instant>,
+    /// When it was asked last whether something runs in it, if it said that nothing does.
+    found_idle: Mutex<Option<Instant>>,
+    memory: Mutex<MemoryBound>,
     /// Kills it.
     kill: CancellationToken,
 }
@@ -103,6 +112,7 @@ struct Loaded {
     frames: FrameReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     images: HashSet<ImageIdentity>,
+    cgroup: Option<Cgroup>,
 }
 
 impl Worker {
@@ -117,9 +127,35 @@ impl Worker {
         leased.ok().map(|_| Lease(Arc::clone(self)))
     }
 
+    /// Whether it has ended or was let go.
+    fn has_gone(&self) -> bool {
+        self.connection.has_ended() || self.leases.load(Ordering::SeqCst) & RETIRED != 0
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Allows the worker the memory that a sandbox may use.
+    pub fn admit(&self, id: &str, share: u64) {
+        self.memory().admit(id, share);
+    }
+
+    /// Takes back what [`Worker::admit`] allowed.
+    pub fn release(&self, id: &str) {
+        self.memory().release(id);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, MemoryBound> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing has run in it, and nobody wanted it, since it was asked last. What runs after its requests have
+    /// ended only the worker itself knows.
+    fn is_free(&self) -> bool {
+        let found = *self.found_idle.lock().unwrap_or_else(PoisonError::into_inner);
+        self.leases.load(Ordering::SeqCst) == 0 && found.is_some_and(|found| found > *self.last_used())
     }
 
     fn is_idle(&self) -> bool {
@@ -164,6 +200,7 @@ impl WorkerPool {
         let pool = Arc::new(Self {
             settings,
             dirs,
+            cgroups: Delegated::take_over(),
             state: Mutex::default(),
             cpu_times: Mutex::default(),
             ended: CancellationToken::new(),
@@ -218,6 +255,7 @@ impl WorkerPool {
         if let Some(lease) = self.running(compartment, image) {
             return Ok(lease);
         }
+        self.make_room()?;
         let worker = match self.assign_spare(compartment, image).await {
             Some(worker) => worker,
             None => match self.start(compartment, image, &images()).await {
@@ -235,6 +273,28 @@ impl WorkerPool {
             .push(worker);
         self.prepare(images());
         Ok(lease)
+    }
+
+    /// Lets the worker go that has been free for longest, if there are as many as there may be.
+    fn make_room(&self) -> Result<(), ProviderError> {
+        let state = self.state();
+        let workers = state.compartments.values().flat_map(|group| &group.workers);
+        let there: Vec<_> = workers.filter(|worker| !worker.has_gone()).collect();
+        if there.len() < self.settings.max_workers {
+            return Ok(());
+        }
+        let mut free: Vec<_> = there.into_iter().filter(|worker| worker.is_free()).collect();
+        free.sort_by_key(|worker| *worker.last_used());
+        match free.into_iter().find(|worker| worker.retire()) {
+            Some(worker) => {
+                tracing::debug!(pid = worker.pid, "a worker is let go: another takes its place");
+                worker.kill.cancel();
+                Ok(())
+            }
+            None => Err(ProviderError::Unavailable(
+                "something runs in every worker that this server may have; try again later".to_owned(),
+            )),
+        }
     }
 
     /// The processor time a sandbox has used so far; from now on it is kept.
@@ -315,8 +375,15 @@ impl WorkerPool {
         let failed =
             |error: &dyn std::fmt::Display| ProviderError::Unavailable(format!("a worker cannot be started: {error}"));
         let (mut child, stream) = self.spawn(images).map_err(|error| failed(&error))?;
+        let pid = child.id().unwrap_or_default();
+        let cgroup = self.cgroups.as_ref().and_then(|cgroups| {
+            cgroups
+                .add(pid)
+                .inspect_err(|error| tracing::warn!(%error, "a worker gets no cgroup"))
+                .ok()
+        });
         if let Some(log) = child.stderr.take() {
-            tokio::spawn(pass_on_log(log, child.id().unwrap_or_default()));
+            tokio::spawn(pass_on_log(log, pid));
         }
         let (reader, writer) = stream.into_split();
         let mut frames = FrameReader::new(reader, MAX_REPLY_BYTES);
@@ -326,6 +393,7 @@ impl WorkerPool {
                 frames,
                 writer,
                 images: images.into_iter().collect(),
+                cgroup,
             }),
             Ok(Ok(_)) => Err(failed(&"it ended at its start")),
             Ok(Err(error)) => Err(failed(&error)),
@@ -366,6 +434,7 @@ impl WorkerPool {
             mut frames,
             mut writer,
             images,
+            cgroup,
         } = loaded;
         let pid = child.id().unwrap_or_default();
         let assignment = ToWorker::Assign(Assignment {
@@ -403,6 +472,8 @@ impl WorkerPool {
             pid,
             leases: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),
+            found_idle: Mutex::default(),
+            memory: Mutex::new(MemoryBound::new(pid, uid, cgroup)),
             kill: self.ended.child_token(),
         });
         tokio::spawn(writing);
@@ -469,6 +540,15 @@ async fn watch(pool: Weak<WorkerPool>, ended: CancellationToken) {
         let pids: HashSet<u32> = workers.iter().map(|worker| worker.pid).collect();
         asked.retain(|pid, _| pids.contains(pid));
         for worker in workers {
+            if let Some(excess) = worker.memory().excess() {
+                let (used, allowed) = (excess.resident >> 20, excess.allowed >> 20);
+                tracing::error!(
+                    pid = worker.pid,
+                    "a worker uses {used} MiB, over the {allowed} that its sandboxes may; it is killed"
+                );
+                worker.kill.cancel();
+                continue;
+            }
             match asked.get(&worker.pid) {
                 Some(open) if !open.is_answered() => {
                     if is_late {
@@ -490,12 +570,15 @@ async fn watch(pool: Weak<WorkerPool>, ended: CancellationToken) {
             asked.insert(worker.pid, Arc::clone(&question));
             let pool = Arc::downgrade(&pool);
             tokio::spawn(async move {
+                let asked_at = Instant::now();
                 let Ok(pong) = worker.connection.ping().await else {
                     return;
                 };
                 if let Some(pool) = pool.upgrade() {
                     pool.keep_cpu_times(&worker.compartment, pong.cpu_times);
                 }
+                let found = (!pong.busy).then_some(asked_at);
+                *worker.found_idle.lock().unwrap_or_else(PoisonError::into_inner) = found;
                 question.answered(pong.busy);
             });
         }

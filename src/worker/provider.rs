@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::connection::{Call, CallInput, CallSignals, unexpected};
 use super::dirs::{Compartment, SandboxDirs};
+use super::memory_bound;
 use super::pool::{Lease, Worker, WorkerPool};
 use super::protocol::{ImageIdentity, Reply, Request, WireExec};
 use crate::provider::wasm::{self, Images};
@@ -45,6 +46,8 @@ struct Remote {
     /// Its spec, as JSON.
     spec: Vec<u8>,
     image: ImageIdentity,
+    /// Bytes of memory that its worker may use for it.
+    memory: u64,
     /// The worker that has it open.
     open_in: Mutex<Weak<Worker>>,
     /// Held while it is opened.
@@ -95,6 +98,7 @@ impl WorkerProvider {
             compartment: self.compartment(tenant, id),
             spec: serde_json::to_vec(spec).map_err(|error| ProviderError::Internal(error.to_string()))?,
             image: image.identity.bytes(),
+            memory: memory_bound::share_of(spec.memory_mb, spec.disk_mb),
             open_in: Mutex::new(Weak::new()),
             opening: AsyncMutex::new(()),
             used: AtomicBool::new(used),
@@ -129,7 +133,15 @@ impl WorkerProvider {
             image: remote.image,
             cpu_time: self.pool.cpu_time(id, &remote.compartment),
         };
-        done(lease.connection().call(request).await?).await?;
+        lease.worker().admit(id, remote.memory);
+        let opened = match lease.connection().call(request).await {
+            Ok(call) => done(call).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
+            lease.worker().release(id);
+            return Err(error);
+        }
         *remote.open_in.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lease.worker());
         Ok(lease)
     }
@@ -245,6 +257,7 @@ impl Provider for WorkerProvider {
                 Ok(call) => done(call).await,
                 Err(error) => Err(error),
             };
+            lease.worker().release(id);
             match destroyed {
                 // Then nobody holds its files.
                 Err(ProviderError::WorkerLost | ProviderError::SandboxNotFound) => {}

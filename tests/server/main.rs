@@ -24,6 +24,7 @@ mod python_3_13;
 mod server_support;
 mod setting;
 mod simple_commands;
+mod stuck_thread;
 mod wisp_command;
 mod workers;
 

@@ -15,6 +15,7 @@ use crate::api::{Answer, Api, Sandbox, answer};
 const BASE: &str = "base";
 use crate::server::Server;
 use crate::server_support::workers::{worker_environment, worker_status, workers_of};
+use crate::stuck_thread;
 
 /// Times each worker is killed in CI. `WORKER_KILLS` asks for more.
 const KILLS: usize = 10;
@@ -223,6 +224,111 @@ async fn a_sandboxs_processor_time_is_not_new_in_another_worker() {
     assert!(second.elapsed < Duration::from_secs(30), "{second:?}");
     let third = sandbox.exec(json!({"command": "true"})).await;
     third.assert_error(429, "resource_limit");
+}
+
+#[tokio::test]
+async fn a_host_call_that_does_not_return_costs_its_worker_and_nobody_else() {
+    let (server, ann, bob) = serve(&[]);
+    let sandbox = Arc::new(ann.create(json!({"image": BASE})).await);
+    let bystander = bob.create(json!({"image": BASE})).await;
+    sandbox.write("/kept", "kept").await;
+    let pid = worker_of(&server, &sandbox).await;
+    let running = {
+        let sandbox = Arc::clone(&sandbox);
+        let request = json!({"command": "while :; do :; done", "timeout": "3s"});
+        tokio::spawn(async move { sandbox.exec(request).await })
+    };
+    while !sandbox.process_names().await.contains("sh") {}
+    // No host call is known that does not return. A debugger that holds the thread looks the same from outside.
+    let held = stuck_thread::hold(busiest_guest_thread(pid).await);
+    let ended = running.await.expect("the request is answered");
+    assert_eq!(ended.status, 408, "{ended:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while workers_of(server.pid()).contains(&pid) {
+        assert!(Instant::now() < deadline, "a worker with a stuck thread lives on");
+        assert_eq!(bystander.output("echo fine").await, "fine\n");
+    }
+    assert!(held.join().expect("the debugger"), "the thread was held to its end");
+    // The log of a worker comes a little later.
+    while !server.log().contains("a process that was killed does not end") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(sandbox.output("cat /kept").await, "kept");
+}
+
+/// The thread of a worker that has executed most of a busy loop so far.
+async fn busiest_guest_thread(pid: u32) -> i32 {
+    let used = || -> Vec<(u64, i32)> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        let of_thread = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let fields = stat.rsplit_once(')')?.1;
+            let ticks = fields.split_whitespace().nth(11)?.parse().ok()?;
+            let id = task.file_name().to_str()?.parse().ok()?;
+            stat.contains("(wisp-guest").then_some((ticks, id))
+        };
+        tasks.flatten().filter_map(of_thread).collect()
+    };
+    let before = used();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let grown = used().into_iter().map(|(ticks, id)| {
+        let before = before.iter().find(|(_, other)| *other == id);
+        (ticks - before.map_or(0, |(ticks, _)| *ticks), id)
+    });
+    grown.max().expect("a guest thread").1
+}
+
+#[tokio::test]
+async fn a_workers_address_space_is_bounded_by_what_its_sandboxes_may_use() {
+    let (server, ann, _) = serve(&[]);
+    let limit = |pid: u32| -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max data size"));
+        let soft = line.and_then(|line| line.split_whitespace().next()).expect("a limit");
+        soft.parse().expect("bytes")
+    };
+    let shape = json!({"image": BASE, "memory_mb": 64, "disk_mb": 16});
+    let first = ann.create(shape.clone()).await;
+    let pid = worker_of(&server, &first).await;
+    let with_one = limit(pid);
+    // The engine reserves some of it at its start.
+    assert!(with_one < 8 << 30, "{with_one}");
+    let second = ann.create(shape).await;
+    assert_eq!(worker_of(&server, &second).await, pid);
+    let with_two = limit(pid);
+    assert!(with_two > with_one + (120 << 20), "{with_two} after {with_one}");
+}
+
+#[tokio::test]
+async fn a_worker_in_which_nothing_runs_makes_room_for_another_tenant() {
+    let (server, ann, bob) = serve(&[("WISP_LIMITS_MAX_WORKERS", "1")]);
+    let first = ann.create(json!({"image": BASE})).await;
+    let second = bob.create(json!({"image": BASE})).await;
+    worker_of(&server, &first).await;
+    // Whether nothing runs in it is asked twice a second.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while second.exec(json!({"command": "true"})).await.status != 200 {
+        assert!(Instant::now() < deadline, "an idle worker does not make room");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What runs in the background has no request, but runs.
+    let left = second.run("sleep 60 >/dev/null 2>&1 &").await;
+    assert_eq!(left.exit_code, 0);
+    for _ in 0..15 {
+        let refused = first.exec(json!({"command": "true"})).await;
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.body.contains("every worker"), "{refused:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(second.process_names().await.contains("sleep"));
+    second.api.delete(&second.path).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while first.exec(json!({"command": "true"})).await.status != 200 {
+        assert!(Instant::now() < deadline, "no room after the sandbox was removed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(first.output("cat /worker-test").await, "here\n");
 }
 
 #[tokio::test]
