@@ -1,5 +1,6 @@
 //! Many sandboxes of several tenants for a long time, honest and hostile ones side by side, while clients stall and go
-//! away, the disk fills up and the database is locked. Every answer is checked; in the end nothing may be left.
+//! away, the disk fills up, the database is locked, workers are killed and stopped, the server is stopped for a moment,
+//! and the clock jumps. Every answer is checked; in the end nothing may be left.
 //!
 //! `SOAK_SECONDS` says for how long; 45 seconds when absent. With 1800 and more the growth of private memory after
 //! the first quarter is held to 1 MiB in ten minutes.
@@ -26,10 +27,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use rustix::process::{Pid, Signal};
 use scene::{STORE, create_key};
 use serde_json::json;
 use server_support::api::{Answer, Api, Sandbox, answer};
+use server_support::moved_clock;
 use server_support::server::Server;
+use server_support::workers::workers_of;
 
 const TENANTS: usize = 4;
 /// Of each tenant.
@@ -45,6 +49,10 @@ const KEPT_KIB: u64 = 96 << 10;
 const LEFT: usize = 24;
 /// How long what is left may take to go.
 const SETTLING: Duration = Duration::from_secs(40);
+/// How far the clock jumps, seconds: less than sandboxes have to live.
+const JUMPS: [i64; 4] = [600, -600, 1200, 0];
+/// How long the server is stopped: less than a worker has to answer.
+const STOPPED: Duration = Duration::from_millis(700);
 /// From here on the growth of memory is held to a bound.
 const LONG: Duration = Duration::from_secs(1800);
 /// Growth in ten minutes, KiB.
@@ -83,6 +91,10 @@ struct Soak {
     honest: AtomicU64,
     hostile: AtomicU64,
     refused: AtomicU64,
+    /// Workers that were killed or stopped.
+    killed: AtomicU64,
+    /// Requests that a lost worker has ended.
+    lost: AtomicU64,
 }
 
 impl Soak {
@@ -150,10 +162,14 @@ fn four_tenants_soak_and_nothing_is_left() {
     let keys: Vec<String> = (0..TENANTS)
         .map(|tenant| create_key(&data, "soak", "read,api", &format!("tenant-{tenant}")))
         .collect();
-    let server = STORE.serve(&[
+    let clock = tempfile::tempdir().expect("a directory");
+    let moved = moved_clock::settings(clock.path());
+    let mut settings = vec![
         ("WISP_DATA_DIR", data.to_str().expect("a path in UTF-8")),
         ("WISP_LIMITS_BODY_TIMEOUT", "2s"),
-    ]);
+    ];
+    settings.extend(moved.iter().map(|(name, value)| (*name, value.as_str())));
+    let server = STORE.serve(&settings);
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -163,7 +179,12 @@ fn four_tenants_soak_and_nothing_is_left() {
         for key in &keys {
             warm_up(&Api::new(server.url(), Some(key))).await;
         }
-        run(&server, &disk, &data, &keys).await
+        let places = Places {
+            disk: &disk,
+            data: &data,
+            clock: clock.path(),
+        };
+        run(&server, &places, &keys).await
     });
     drop(tokio);
     growth.check();
@@ -212,7 +233,14 @@ fn uses(pid: u32) -> [usize; 3] {
     [private, process::descriptors(pid), process::threads(pid)]
 }
 
-async fn run(server: &Server, disk: &Disk, data: &Path, keys: &[String]) -> Growth {
+/// Where faults are made.
+struct Places<'a> {
+    disk: &'a Disk,
+    data: &'a Path,
+    clock: &'a Path,
+}
+
+async fn run(server: &Server, places: &Places<'_>, keys: &[String]) -> Growth {
     let time = soak_time();
     let fresh = uses(server.pid());
     let soak = Arc::new(Soak {
@@ -221,6 +249,8 @@ async fn run(server: &Server, disk: &Disk, data: &Path, keys: &[String]) -> Grow
         honest: AtomicU64::new(0),
         hostile: AtomicU64::new(0),
         refused: AtomicU64::new(0),
+        killed: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
     });
     let mut clients = Vec::new();
     for (tenant, key) in keys.iter().enumerate() {
@@ -235,15 +265,17 @@ async fn run(server: &Server, disk: &Disk, data: &Path, keys: &[String]) -> Grow
         let api = Api::new(server.url(), Some(key));
         clients.push(tokio::spawn(leaving(Arc::clone(&soak), api)));
     }
-    let memory = faults(&soak, server, disk, data).await;
+    let memory = faults(&soak, server, places).await;
     for client in clients {
         client.await.expect("a client meets nothing wrong");
     }
     println!(
-        "{time:?}: {} honest rounds, {} attacks, {} refused for want of room",
+        "{time:?}: {} honest rounds, {} attacks, {} refused for want of room, {} workers killed with {} requests",
         soak.honest.load(Ordering::Relaxed),
         soak.hostile.load(Ordering::Relaxed),
-        soak.refused.load(Ordering::Relaxed)
+        soak.refused.load(Ordering::Relaxed),
+        soak.killed.load(Ordering::Relaxed),
+        soak.lost.load(Ordering::Relaxed)
     );
     let settled = Instant::now();
     let mut left = uses(server.pid());
@@ -273,8 +305,9 @@ fn slope(values: &[(f64, f64)]) -> f64 {
     if below == 0.0 { 0.0 } else { above / below * 600.0 }
 }
 
-/// Fills the disk and locks the database from time to time; tells the private memory of each second.
-async fn faults(soak: &Soak, server: &Server, disk: &Disk, data: &Path) -> Vec<(f64, f64)> {
+/// Makes faults from time to time; tells the private memory of each second.
+async fn faults(soak: &Soak, server: &Server, places: &Places<'_>) -> Vec<(f64, f64)> {
+    let Places { disk, data, clock } = places;
     let began = Instant::now();
     let mut memory = Vec::new();
     for second in 1u64.. {
@@ -296,9 +329,42 @@ async fn faults(soak: &Soak, server: &Server, disk: &Disk, data: &Path) -> Vec<(
         if second % 20 == 12 {
             lock_database(data).await;
         }
+        if second % 10 == 3 {
+            strike(soak, server, second / 10);
+        }
+        if second % 25 == 17 {
+            signal(server.pid(), Signal::STOP);
+            tokio::time::sleep(STOPPED).await;
+            signal(server.pid(), Signal::CONT);
+        }
+        if second % 10 == 9 {
+            let jump = usize::try_from(second / 10).unwrap_or_default();
+            moved_clock::set(clock, JUMPS[jump % JUMPS.len()]);
+        }
     }
     disk.empty();
     memory
+}
+
+/// Kills or stops a worker: one that is stopped is found out by its heartbeat.
+fn strike(soak: &Soak, server: &Server, number: u64) {
+    let workers = workers_of(server.pid());
+    let Some(worker) = workers.get(usize::try_from(number).unwrap_or_default() % workers.len().max(1)) else {
+        return;
+    };
+    soak.killed.fetch_add(1, Ordering::SeqCst);
+    let how = if number.is_multiple_of(2) {
+        Signal::KILL
+    } else {
+        Signal::STOP
+    };
+    signal(*worker, how);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process number");
+    // A worker may have ended meanwhile.
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// Holds the database for a fifth of a second: requests that need it wait.
@@ -317,7 +383,7 @@ async fn lock_database(data: &Path) {
 /// A sandbox, made again for as long as the disk is full.
 async fn sandbox(soak: &Soak, api: &Api, image: &str) -> Option<Sandbox> {
     while soak.goes_on() {
-        let body = json!({"image": image, "memory_mb": 192, "disk_mb": 8}).to_string();
+        let body = json!({"image": image, "memory_mb": 192, "disk_mb": 8, "ttl": "2h"}).to_string();
         let created = api.post("/sandboxes", body).await;
         if created.status == 201 {
             return Some(Sandbox {
@@ -333,11 +399,24 @@ async fn sandbox(soak: &Soak, api: &Api, image: &str) -> Option<Sandbox> {
 
 /// Whether a request was refused for a reason this program has made.
 fn excused(soak: &Soak, answer: &Answer) -> bool {
+    if is_lost(soak, answer) {
+        return true;
+    }
     let excused = answer.status == 507 || matches!(answer.status, 429 | 503);
     if excused {
         soak.refused.fetch_add(1, Ordering::Relaxed);
     }
     excused
+}
+
+/// Whether a request went with a worker that this program has killed.
+fn is_lost(soak: &Soak, answer: &Answer) -> bool {
+    let lost =
+        answer.status == 500 && answer.body.contains("\"worker_lost\"") && soak.killed.load(Ordering::SeqCst) > 0;
+    if lost {
+        soak.lost.fetch_add(1, Ordering::Relaxed);
+    }
+    lost
 }
 
 /// Uses its sandbox as somebody would who has work to do. What was acknowledged must be there.
@@ -377,7 +456,10 @@ async fn honest(soak: Arc<Soak>, api: Api, number: usize) {
         } else {
             assert!(excused(&soak, &ran), "{ran:?}");
         }
-        let read = api.get(&format!("{}/files?path=/tmp/word", own.path)).await;
+        let mut read = api.get(&format!("{}/files?path=/tmp/word", own.path)).await;
+        while is_lost(&soak, &read) {
+            read = api.get(&format!("{}/files?path=/tmp/word", own.path)).await;
+        }
         assert_eq!((read.status, read.body.as_str()), (200, word.as_str()), "{read:?}");
         soak.honest.fetch_add(1, Ordering::Relaxed);
         if round % 40 == 0 {
