@@ -7,8 +7,6 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod duration;
-#[cfg(test)]
-mod fuzzing;
 pub mod image;
 pub mod kernel;
 pub mod provider;
@@ -16,3 +14,7 @@ pub mod sandbox;
 pub mod store;
 pub mod vfs;
 pub mod worker;
+
+/// Where the fuzz targets find their corpora and leave what they find.
+#[cfg(test)]
+const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");

@@ -4,12 +4,12 @@ use axum::extract::FromRequestParts as _;
 use axum::http::{Request, Uri};
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::exec::{ExecBody, understood};
 use super::extract::{Query, check_path, parse_json, parse_mode};
 use super::text::{Decoder, lossy};
 use crate::duration::GoDuration;
-use crate::fuzzing::{fuzz, kind_of, outcome};
 
 /// The request of a command, as `POST /exec` and the first message of a WebSocket have it.
 #[test]
@@ -23,26 +23,28 @@ fn fuzz_json() {
         b"{", b"}", b"[", b"]", b"\"", b"\\", b"\\ud800", b"\\u0000", b":", b",", b"null", b"true", b"1e999", b"-0",
         b"command", b"args", b"mode", b"env", b"timeout", b"stdin", b"workdir",
     ];
-    fuzz("json", &seeds, words, |input| match parse_json::<ExecBody>(input) {
-        Ok(body) => match understood(body, None) {
-            Ok(request) => {
-                let workdir = request.workdir.as_deref();
-                assert!(workdir.is_none_or(|path| path.starts_with('/') && !path.contains('\0')));
-                outcome(&(
-                    0,
-                    request.env.len().min(5),
-                    request.timeout.is_some(),
-                    workdir.is_some(),
-                ))
-            }
+    fuzz(crate::FUZZ, "json", &seeds, words, |input| {
+        match parse_json::<ExecBody>(input) {
+            Ok(body) => match understood(body, None) {
+                Ok(request) => {
+                    let workdir = request.workdir.as_deref();
+                    assert!(workdir.is_none_or(|path| path.starts_with('/') && !path.contains('\0')));
+                    outcome(&(
+                        0,
+                        request.env.len().min(5),
+                        request.timeout.is_some(),
+                        workdir.is_some(),
+                    ))
+                }
+                Err(error) => {
+                    assert!(error.status().is_client_error(), "{:?}", error.message());
+                    outcome(&(1, kind_of(&error.message())))
+                }
+            },
             Err(error) => {
-                assert!(error.status().is_client_error(), "{:?}", error.message());
-                outcome(&(1, kind_of(&error.message())))
+                assert_eq!(error.status(), 400, "{:?}", error.message());
+                outcome(&(2, kind_of(&error.message())))
             }
-        },
-        Err(error) => {
-            assert_eq!(error.status(), 400, "{:?}", error.message());
-            outcome(&(2, kind_of(&error.message())))
         }
     });
 }
@@ -52,6 +54,7 @@ fn fuzz_json() {
 fn fuzz_json_values() {
     let words: &[&[u8]] = &[b"[", b"]", b"{\"a\":", b"}", b"\"", b"\\\"", b"1e308", b"null"];
     fuzz(
+        crate::FUZZ,
         "json_values",
         &[b"[{\"a\":[1,2.5,\"x\"]}]".to_vec()],
         words,
@@ -93,7 +96,7 @@ fn fuzz_duration() {
     ];
     let seeds = seeds.map(|seed| seed.as_bytes().to_vec());
     let words: &[&[u8]] = &[b"h", b"m", b"s", b"ms", b"us", b"ns", b".", b"-", b"+", b"9", b"0"];
-    fuzz("duration", &seeds, words, |input| {
+    fuzz(crate::FUZZ, "duration", &seeds, words, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return 0 };
         match GoDuration::parse(text) {
             Ok(duration) => {
@@ -115,7 +118,7 @@ fn fuzz_query() {
         b"pattern=/**/x&&a=&=b".to_vec(),
     ];
     let words: &[&[u8]] = &[b"%", b"%2F", b"%00", b"%ff", b"&", b"=", b"path", b"..", b"/", b"+"];
-    fuzz("query", &seeds, words, |input| {
+    fuzz(crate::FUZZ, "query", &seeds, words, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return 0 };
         let Ok(uri) = format!("/x?{text}").parse::<Uri>() else {
             return 1;
@@ -164,7 +167,7 @@ fn fuzz_ndjson() {
         b"\\",
         b"\x1b[2J",
     ];
-    fuzz("ndjson", &seeds, words, |input| {
+    fuzz(crate::FUZZ, "ndjson", &seeds, words, |input| {
         let (sizes, bytes) = input.split_at(input.len().min(4));
         let mut decoder = Decoder::default();
         let mut text = String::new();

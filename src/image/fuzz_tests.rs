@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use wasmparser::Validator;
+use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::layer;
 use super::manifest::Manifest;
 use super::module::{self, State};
-use crate::fuzzing::{fuzz, kind_of, outcome};
 use crate::kernel::{check_module, new_engine};
 use crate::vfs::{Fs, Limits};
 
@@ -37,7 +37,7 @@ fn fuzz_module_rewriting() {
         b"memory",
         b"\xff\xff\xff\xff\x0f",
     ];
-    fuzz("module_rewriting", &[MODULE.to_vec()], words, |input| {
+    fuzz(crate::FUZZ, "module_rewriting", &[MODULE.to_vec()], words, |input| {
         let valid = Validator::new().validate_all(input).is_ok();
         let stripped = module::strip(input);
         let exposed = module::expose_globals(input);
@@ -72,6 +72,7 @@ fn fuzz_module_rewriting() {
 fn fuzz_module_check() {
     let engine = new_engine().expect("an engine");
     fuzz(
+        crate::FUZZ,
         "module_check",
         &[MODULE.to_vec()],
         &[b"\x01", b"\x0b", b"\x41\0\x0b"],
@@ -96,7 +97,7 @@ fn fuzz_image_layer() {
     fs.symlink(b"d", crate::vfs::ROOT, b"/l").unwrap();
     let seed = layer::pack_tree(&fs, "/").expect("packed");
     let words: &[&[u8]] = &[b"../", b"/", b"ustar\0", b"5", b"2", b"0", b"77777777777"];
-    fuzz("image_layer", &[seed], words, |input| {
+    fuzz(crate::FUZZ, "image_layer", &[seed], words, |input| {
         let fs = Fs::new(Limits {
             max_bytes: 1 << 30,
             max_inodes: 100,
@@ -122,7 +123,7 @@ fn fuzz_image_layer() {
 fn fuzz_manifest() {
     let seed = include_bytes!("../../wasm-images/base/image.toml").to_vec();
     let words: &[&[u8]] = &[b"[", b"]", b"=", b"\"", b"name", b"path", b"..", b"/", b"\n", b"sha256"];
-    fuzz("manifest", &[seed], words, |input| {
+    fuzz(crate::FUZZ, "manifest", &[seed], words, |input| {
         let Ok(text) = std::str::from_utf8(input) else {
             return 0;
         };

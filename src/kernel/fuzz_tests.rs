@@ -1,7 +1,8 @@
 //! Mutated requests of guests, through the parser that reads them.
 
+use wisp_fuzzing::{fuzz, outcome};
+
 use super::spawn::SpawnRequest;
-use crate::fuzzing::{fuzz, outcome};
 
 /// The wire form of `docs/abi.md`.
 fn encode(request: &SpawnRequest) -> Vec<u8> {
@@ -54,27 +55,33 @@ fn fuzz_spawn_request() {
         b"PATH=",
         b"/",
     ];
-    fuzz("spawn_request", &[encode(&seed), encode(&empty)], words, |input| {
-        let request = match SpawnRequest::parse(input) {
-            Ok(request) => request,
-            Err(errno) => return outcome(&i32::from(errno)),
-        };
-        let strings = || {
-            let fixed = [&request.path, &request.cwd];
-            fixed.into_iter().chain(&request.argv).chain(&request.environment)
-        };
-        assert!(request.cwd.starts_with(b"/"));
-        assert!(!request.argv.is_empty());
-        assert!(strings().all(|string| !string.contains(&0)));
-        assert!(strings().map(Vec::len).sum::<usize>() <= input.len());
-        let again = encode(&request);
-        assert!(input.starts_with(&again), "the parser read something else");
-        outcome(&(
-            request.argv.len().min(8),
-            request.environment.len().min(8),
-            request.descriptors.len().min(8),
-            request.new_group,
-            request.path.is_empty(),
-        ))
-    });
+    fuzz(
+        crate::FUZZ,
+        "spawn_request",
+        &[encode(&seed), encode(&empty)],
+        words,
+        |input| {
+            let request = match SpawnRequest::parse(input) {
+                Ok(request) => request,
+                Err(errno) => return outcome(&i32::from(errno)),
+            };
+            let strings = || {
+                let fixed = [&request.path, &request.cwd];
+                fixed.into_iter().chain(&request.argv).chain(&request.environment)
+            };
+            assert!(request.cwd.starts_with(b"/"));
+            assert!(!request.argv.is_empty());
+            assert!(strings().all(|string| !string.contains(&0)));
+            assert!(strings().map(Vec::len).sum::<usize>() <= input.len());
+            let again = encode(&request);
+            assert!(input.starts_with(&again), "the parser read something else");
+            outcome(&(
+                request.argv.len().min(8),
+                request.environment.len().min(8),
+                request.descriptors.len().min(8),
+                request.new_group,
+                request.path.is_empty(),
+            ))
+        },
+    );
 }

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use wisp_fuzzing::{Draw, fuzz, outcome};
+
 use super::*;
-use crate::fuzzing::{Draw, fuzz, outcome};
 
 fn kind(error: &PathError) -> String {
     format!("{error:?}")
@@ -78,7 +79,7 @@ fn fuzz_path_resolution() {
         b"dangling",
         b"\0",
     ];
-    fuzz("path_resolution", &seeds, words, |input| {
+    fuzz(crate::FUZZ, "path_resolution", &seeds, words, |input| {
         let started = Instant::now();
         let found = fs.lookup(dir, input, true);
         assert!(started.elapsed() < LONGEST, "{:?}", started.elapsed());
@@ -250,9 +251,9 @@ fn carry_out(fs: &mut Fs, open: &mut Vec<Handle>, calls: &mut Calls<'_>) -> Opti
 fn fuzz_vfs_calls() {
     let mut draw = Draw::new(11);
     let seeds: Vec<Vec<u8>> = (0..20)
-        .map(|_| (0..120).map(|_| (draw.next() >> 40) as u8).collect())
+        .map(|_| (0..120).map(|_| (draw.next_number() >> 40) as u8).collect())
         .collect();
-    fuzz("vfs_calls", &seeds, &[], |input| {
+    fuzz(crate::FUZZ, "vfs_calls", &seeds, &[], |input| {
         let mut fs = Fs::new(Limits {
             max_bytes: 300_000,
             max_inodes: 12,

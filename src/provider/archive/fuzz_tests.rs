@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::*;
-use crate::fuzzing::{fuzz, kind_of, outcome};
 
 /// An archive with a file, a directory and links.
 fn seed() -> Vec<u8> {
@@ -60,7 +60,7 @@ fn fuzz_tar_reader() {
         b"12 size=99\n",
         b"77777777777",
     ];
-    fuzz("tar_reader", &[seed()], words, |input| {
+    fuzz(crate::FUZZ, "tar_reader", &[seed()], words, |input| {
         let bytes = with_checksums(input);
         let pieces: Vec<_> = bytes
             .chunks(900)

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use wisp_fuzzing::{fuzz, kind_of, outcome};
+
 use super::*;
-use crate::fuzzing::{fuzz, kind_of, outcome};
 use crate::vfs::{OpenOptions, ROOT};
 
 /// As in `journal.rs`.
@@ -91,7 +92,7 @@ fn fuzz_journal_items() {
         b"\x01\0\0\0\0\0\0\0",
     ];
     let layer = next_layer();
-    fuzz("journal_items", &seeds, words, |input| {
+    fuzz(crate::FUZZ, "journal_items", &seeds, words, |input| {
         // No slot is read, so there need be no file.
         let slots = ChunkFile::recovering(PathBuf::new());
         let mut replay = Replay::new(&image, layer, &slots);
@@ -118,13 +119,19 @@ fn fuzz_journal_file() {
         fsync: false,
     };
     let path = place.directory.join(JOURNAL);
-    fuzz("journal_file", &[seed], &[&[0; 4], &[1], &[0xff; 4]], |input| {
-        fs::write(&path, with_checksums(input)).unwrap();
-        match Durable::recover(&image, ROOMY, place.clone()) {
-            Ok(files) => outcome(&(true, files.fs().usage().inodes.min(12))),
-            Err(error) => outcome(&kind_of(&error)),
-        }
-    });
+    fuzz(
+        crate::FUZZ,
+        "journal_file",
+        &[seed],
+        &[&[0; 4], &[1], &[0xff; 4]],
+        |input| {
+            fs::write(&path, with_checksums(input)).unwrap();
+            match Durable::recover(&image, ROOMY, place.clone()) {
+                Ok(files) => outcome(&(true, files.fs().usage().inodes.min(12))),
+                Err(error) => outcome(&kind_of(&error)),
+            }
+        },
+    );
 }
 
 /// The bytes as a journal whose checksums are right as far as its lengths make sense.

@@ -2,12 +2,12 @@
 //!
 //! Coverage-guided fuzzers need a nightly compiler, which this project does not (`docs/decisions/0170`). This one keeps
 //! every input that makes its target end in a way not seen before, and mutates those further: the target tells by a
-//! number what came of an input ([`outcome`]). The seeds are files of `fuzz/corpus/TARGET/`; an input that once failed
-//! is one of them, so every run repeats it first.
+//! number what came of an input ([`outcome`]). The seeds are files of `corpus/TARGET/` in a directory of the caller; an
+//! input that once failed is one of them, so every run repeats it first.
 //!
 //! `cargo test fuzz_` runs each target for [`QUICK`]. `FUZZ_SECONDS=3600` runs each for an hour and prints how many
-//! inputs it had; `FUZZ_SEED` changes the way. An input that fails is written to `fuzz/finds/`, where git ignores
-//! it: move it to `fuzz/corpus/TARGET/` with the fix.
+//! inputs it had; `FUZZ_SEED` changes the way. An input that fails is written to `finds/` beside
+//! the corpus, where git ignores it: move it to `corpus/TARGET/` with the fix.
 
 #![allow(clippy::print_stdout, reason = "the number of executions is the result")]
 
@@ -28,30 +28,30 @@ const MAX_INPUT: usize = 16 << 10;
 const BATCH: u64 = 64;
 
 /// What came of an input, as a number that is the same for the same kind of end.
-pub(crate) fn outcome(what: &impl Hash) -> u64 {
+pub fn outcome(what: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
 }
 
 /// The kind of an error: its text without what differs from input to input.
-pub(crate) fn kind_of(error: &dyn std::fmt::Display) -> String {
+pub fn kind_of(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let plain = text.chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ');
     plain.take(40).collect()
 }
 
 /// Numbers that seem random and are the same every time (xorshift64*).
-pub(crate) struct Draw(u64);
+pub struct Draw(u64);
 
 impl Draw {
     /// Begins at a seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -59,26 +59,36 @@ impl Draw {
     }
 
     /// A number below `end`, 0 if there is none.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 16).map_or(0, |number| number % end.max(1))
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next_number() >> 16).map_or(0, |number| number % end.max(1))
     }
 
     /// One of some values.
-    pub(crate) fn one_of<'a, T>(&mut self, values: &'a [T]) -> &'a T {
+    pub fn one_of<'a, T>(&mut self, values: &'a [T]) -> &'a T {
         &values[self.below(values.len())]
     }
 }
 
 /// Feeds mutated inputs to `target`, which panics when something is wrong and otherwise tells what came of the input.
 ///
-/// `seeds` are tried beside those of the corpus; `words` are pieces of the input's language that a mutation puts in.
-pub(crate) fn fuzz(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], mut target: impl FnMut(&[u8]) -> u64) {
+/// `directory` holds `corpus/NAME/` and gets `finds/`; `seeds` are tried beside those of the corpus; `words` are pieces of the input's language that a mutation puts in.
+pub fn fuzz(
+    directory: impl AsRef<Path>,
+    name: &str,
+    seeds: &[Vec<u8>],
+    words: &[&[u8]],
+    mut target: impl FnMut(&[u8]) -> u64,
+) {
+    let directory = directory.as_ref();
     let time = match env::var("FUZZ_SECONDS") {
         Ok(seconds) => Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number")),
         Err(_) => QUICK,
     };
     let seed = env::var("FUZZ_SEED").map_or(1, |seed| seed.parse().expect("FUZZ_SEED is a number"));
-    let mut kept: Vec<Vec<u8>> = corpus(name).into_iter().chain(seeds.iter().cloned()).collect();
+    let mut kept: Vec<Vec<u8>> = corpus(directory, name)
+        .into_iter()
+        .chain(seeds.iter().cloned())
+        .collect();
     kept.push(Vec::new());
     let mut seen = HashSet::new();
     let mut executions = 0u64;
@@ -91,7 +101,7 @@ pub(crate) fn fuzz(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], mut target: i
                 println!(
                     "fuzz {name}: an input of {} bytes fails: {}",
                     input.len(),
-                    keep_find(name, input)
+                    keep_find(directory, name, input)
                 );
                 resume_unwind(panic)
             }
@@ -117,13 +127,9 @@ pub(crate) fn fuzz(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], mut target: i
     );
 }
 
-fn directory(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind)
-}
-
 /// The files of a target's corpus, in the order of their names.
-fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let files = fs::read_dir(directory("corpus").join(name))
+fn corpus(directory: &Path, name: &str) -> Vec<Vec<u8>> {
+    let files = fs::read_dir(directory.join("corpus").join(name))
         .into_iter()
         .flatten()
         .flatten();
@@ -136,9 +142,10 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Writes an input that fails, and tells where.
-fn keep_find(name: &str, input: &[u8]) -> String {
-    let path = directory("finds").join(format!("{name}-{:016x}", outcome(&input)));
-    match fs::create_dir_all(directory("finds")).and_then(|()| fs::write(&path, input)) {
+fn keep_find(directory: &Path, name: &str, input: &[u8]) -> String {
+    let finds = directory.join("finds");
+    let path = finds.join(format!("{name}-{:016x}", outcome(&input)));
+    match fs::create_dir_all(&finds).and_then(|()| fs::write(&path, input)) {
         Ok(()) => path.display().to_string(),
         Err(error) => format!("{error}: {}", input.escape_ascii()),
     }
@@ -166,8 +173,8 @@ fn mutated(draw: &mut Draw, kept: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
         let at = draw.below(input.len() + 1);
         match draw.below(11) {
             0 if at < input.len() => input[at] ^= 1 << draw.below(8),
-            1 if at < input.len() => input[at] = (draw.next() >> 32) as u8,
-            2 => input.insert(at, (draw.next() >> 32) as u8),
+            1 if at < input.len() => input[at] = (draw.next_number() >> 32) as u8,
+            2 => input.insert(at, (draw.next_number() >> 32) as u8),
             3 if at < input.len() => drop(input.remove(at)),
             4 => {
                 // A part twice.
@@ -217,21 +224,19 @@ fn mutated(draw: &mut Draw, kept: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
 
 #[test]
 fn a_failure_that_needs_three_steps_is_found() {
+    let directory = tempfile::tempdir().unwrap();
     let found = catch_unwind(|| {
         let words: &[&[u8]] = &[b"magic"];
         let time = Instant::now();
         // Without a limit of its own the loop ends after `QUICK`; a failure is found long before.
-        fuzz("self_test", &[b"seed".to_vec()], words, |input| {
+        fuzz(directory.path(), "self_test", &[b"seed".to_vec()], words, |input| {
             let steps = [input.starts_with(b"m"), input.contains(&0xff), input.len() > 20];
             let reached = steps.iter().take_while(|step| **step).count();
             assert!(reached < 3 || time.elapsed() > Duration::from_secs(3600), "found");
             outcome(&reached)
         });
     });
-    let finds = fs::read_dir(directory("finds")).into_iter().flatten().flatten();
-    for find in finds.filter(|find| find.file_name().to_string_lossy().starts_with("self_test-")) {
-        // Other tests may remove it as well.
-        let _ = fs::remove_file(find.path());
-    }
     assert!(found.is_err(), "the loop does not find what it should");
+    let finds = fs::read_dir(directory.path().join("finds")).unwrap();
+    assert_eq!(finds.count(), 1, "the input that fails is kept");
 }
