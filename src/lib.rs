@@ -1,7 +1,7 @@
 //! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
 //!
 //! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`worker`] → [`provider`] → [`image`] → [`kernel`] →
-//! [`vfs`]).
+//! [`vfs`]). The file system is a crate of its own, `wisp-vfs`.
 
 pub mod api;
 pub mod cli;
@@ -12,8 +12,9 @@ pub mod kernel;
 pub mod provider;
 pub mod sandbox;
 pub mod store;
-pub mod vfs;
 pub mod worker;
+
+pub use wisp_vfs as vfs;
 
 /// Where the fuzz targets find their corpora and leave what they find.
 #[cfg(test)]

@@ -645,7 +645,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vfs::file_data::ChunkData;
+    use crate::file_data::ChunkData;
 
     #[derive(Debug, Clone)]
     enum Op {

@@ -40,3 +40,7 @@ pub use leaving::{discard, free_on_this_thread};
 pub use node::{FileKind, Ino, ROOT, Stat, Tree};
 pub use path::{MAX_NAME, MAX_PATH, MAX_SYMLINKS};
 pub use walk::{WalkEntry, WalkLimits};
+
+/// Where the fuzz targets find their corpora and leave what they find.
+#[cfg(test)]
+const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz");

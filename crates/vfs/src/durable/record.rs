@@ -11,10 +11,10 @@ use imbl::ordmap::DiffItem;
 
 use super::journal::RecordWriter;
 use super::{DurableError, RecoverError};
-use crate::vfs::chunk_file::Recovery;
-use crate::vfs::file_data::{CHUNK, Chunk, ChunkData, FileData, INLINE, MAX_FILE_SIZE, extend};
-use crate::vfs::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, Tree};
-use crate::vfs::path::{MAX_NAME, MAX_PATH};
+use crate::chunk_file::Recovery;
+use crate::file_data::{CHUNK, Chunk, ChunkData, FileData, INLINE, MAX_FILE_SIZE, extend};
+use crate::node::{Content, Directory, Entries, Entry, FileKind, Ino, Name, Node, Tree};
+use crate::path::{MAX_NAME, MAX_PATH};
 
 /// The next unused inode number.
 const NEXT: u8 = 1;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::vfs::{FileKind, NodeKind, OpenOptions, PathError, ROOT, TimeChange};
+use crate::{FileKind, NodeKind, OpenOptions, PathError, ROOT, TimeChange};
 
 const ROOMY: Limits = Limits {
     max_bytes: 1 << 40,
@@ -288,7 +288,7 @@ fn an_open_file_without_a_name_is_not_kept() {
     back.fs().check_account();
     assert_eq!(
         back.fs().lookup(ROOT, b"/unlinked", true),
-        Err(crate::vfs::Error::NotFound.into())
+        Err(crate::Error::NotFound.into())
     );
     assert_eq!(super::super::tests::contents(&unnamed), bytes(2 * MIB, 1));
     files.fs().give_name(&unnamed, ROOT, b"/a").unwrap();
@@ -308,12 +308,9 @@ fn a_file_takes_the_place_of_another_when_it_is_named() {
     let open = fs.open(ROOT, b"/old", &CREATE).unwrap();
     let new = fs.open_unnamed(0o640).unwrap();
     new.write_at(0, b"new").unwrap();
-    assert_eq!(fs.give_name(&new, ROOT, b"/dir"), Err(crate::vfs::Error::IsDir.into()));
+    assert_eq!(fs.give_name(&new, ROOT, b"/dir"), Err(crate::Error::IsDir.into()));
     fs.give_name(&new, ROOT, b"/old").unwrap();
-    assert_eq!(
-        fs.give_name(&new, ROOT, b"/other"),
-        Err(crate::vfs::Error::Exists.into())
-    );
+    assert_eq!(fs.give_name(&new, ROOT, b"/other"), Err(crate::Error::Exists.into()));
     assert_eq!((get(&fs, "/old"), new.stat().unwrap().nlink), (b"new".to_vec(), 1));
     assert_eq!(super::super::tests::contents(&open), b"old");
     drop((open, new));
@@ -749,10 +746,7 @@ fn a_full_disk_is_in_memory_only_up_to_a_bound_even_when_written_over_during_a_s
     drop(frozen);
     // Nothing was acknowledged, so a crash here gives it all back.
     let back = setting.now().recover().unwrap();
-    assert_eq!(
-        back.fs().lookup(ROOT, b"/a", true),
-        Err(crate::vfs::Error::NotFound.into())
-    );
+    assert_eq!(back.fs().lookup(ROOT, b"/a", true), Err(crate::Error::NotFound.into()));
     drop(back);
     files.sync().unwrap();
     // What is so small that it stays.

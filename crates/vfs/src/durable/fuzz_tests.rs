@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::*;
-use crate::vfs::{OpenOptions, ROOT};
+use crate::{OpenOptions, ROOT};
 
 /// As in `journal.rs`.
 const FRAME_HEADER: usize = 17;
