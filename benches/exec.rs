@@ -1,7 +1,10 @@
 //! What a caller waits for: creating a sandbox and running small commands, in process and over HTTP.
 //!
-//! `cargo bench --bench exec` watches our own changes; `wisp bench` compares with others. The images must be installed
+//! `cargo bench --bench exec` watches our own changes; `wisp-bench` compares with others. The images must be installed
 //! (`wisp images pull python:3.12`); the first run does it.
+
+#[path = "../crates/bench/src/in_process.rs"]
+mod in_process;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,12 +14,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime as Tokio;
 use wisp::api::{self, ApiKeys, AppState};
-use wisp::cli::bench::InProcess;
 use wisp::config::Config;
 use wisp::image::ImageStore;
 use wisp::provider::{Command, Provider};
 use wisp::sandbox::{Providers, SandboxManager};
 use wisp::store::Store;
+
+use in_process::InProcess;
 
 const IMAGE: &str = "python:3.12";
 const SANDBOX: &str = "bench";

@@ -1,6 +1,5 @@
 //! The command line.
 
-pub mod bench;
 mod client;
 mod completions;
 mod config;
@@ -64,8 +63,6 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Tell what this machine lacks, and what to do about it.
     Doctor(doctor::DoctorArgs),
-    /// Measure wisp on this machine, beside native Python, Docker and others.
-    Bench(bench::BenchArgs),
     /// Print a shell's completions for wisp.
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write all of them into a directory.
@@ -293,7 +290,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
         Command::Config(command) => command.run()?,
         Command::Doctor(args) => args.run().await?,
-        Command::Bench(args) => args.run().await.map(|()| ExitCode::SUCCESS)?,
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::CompileModule(args) => compile_module(&args),

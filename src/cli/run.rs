@@ -11,10 +11,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::serve::guest_threads;
 use super::{ProgramArgs, RunArgs};
 use crate::image::ImageStore;
-use crate::kernel::Runtime;
+use crate::kernel::{Runtime, guest_threads};
 use crate::provider::wasm::WasmProvider;
 use crate::provider::{Command, ExecEvent, ExecSpec, Network, OutputStream, Provider as _, SandboxSpec, Stdin};
 

@@ -13,7 +13,7 @@ use super::ServeArgs;
 use crate::api::{self, ApiKeys, AppState};
 use crate::config::{Config, Isolation, Limits};
 use crate::image::{CompileLimits, ImageStore};
-use crate::kernel::Runtime;
+use crate::kernel::{Runtime, guest_threads};
 use crate::provider::docker::DockerProvider;
 use crate::provider::wasm::{Images, WasmProvider};
 use crate::provider::{Provider, ProviderError};
@@ -79,11 +79,6 @@ pub(super) fn compile_limits(limits: &Limits) -> CompileLimits {
         memory_mb: limits.compile_memory_mb,
         timeout: limits.compile_timeout.0,
     }
-}
-
-/// As many as the machine has processors: guests do nothing but compute.
-pub(super) fn guest_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn announce(address: SocketAddr, started: Instant) {

@@ -222,6 +222,12 @@ fn instantiate_pre(linker: &Linker<Process>, module: &Module) -> wasmtime::Resul
     linker.instantiate_pre(module)
 }
 
+/// How many threads guests get: one for each processor, because they do nothing but compute.
+#[must_use]
+pub fn guest_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// An engine as every runtime has it, without the threads: enough to compile with.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The server that is measured: `wisp serve` of this very program, as a process of its own.
+//! The server that is measured: this program as `wisp serve`, a process of its own.
 
 use std::collections::VecDeque;
 use std::fs::DirBuilder;

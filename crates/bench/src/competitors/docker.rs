@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::{Ran, Runner, process};
-use crate::cli::bench::error::BenchError;
+use crate::error::BenchError;
 
 /// Label of every container made here, with the number of this process.
 const LABEL: &str = "wisp.bench";

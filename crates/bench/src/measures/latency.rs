@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Measure, Setting, in_process_name, progress};
-use crate::cli::bench::competitors::{ANSWER, BASE, InScript, PRINT_42, Runner, Wisp};
-use crate::cli::bench::effort::Effort;
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::in_process::InProcess;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::statistics::{Series, count, milliseconds};
-use crate::provider::Command;
+use crate::competitors::{ANSWER, BASE, InScript, PRINT_42, Runner, Wisp};
+use crate::effort::Effort;
+use crate::error::BenchError;
+use crate::in_process::InProcess;
+use crate::report::Section;
+use crate::statistics::{Series, count, milliseconds};
+use wisp::provider::Command;
 
 pub(super) async fn measure(setting: &Setting<'_>) -> Section {
     let effort = setting.effort;

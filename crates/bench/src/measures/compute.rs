@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::Competitor;
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::programs::{PROGRAMS, Program};
-use crate::cli::bench::report::Section;
-use crate::cli::bench::statistics::{geometric_mean, milliseconds};
+use crate::competitors::Competitor;
+use crate::error::BenchError;
+use crate::programs::{PROGRAMS, Program};
+use crate::report::Section;
+use crate::statistics::{geometric_mean, milliseconds};
 
 /// Column of the geometric mean of a competitor's times over native Python's.
 const RATIO: &str = "x native";

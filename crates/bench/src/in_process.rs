@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::serve::guest_threads;
-use crate::image::ImageStore;
-use crate::kernel::Runtime;
-use crate::provider::wasm::WasmProvider;
-use crate::provider::{Command, ExecEvent, ExecSpec, Network, OutputStream, Provider as _, SandboxSpec, Stdin};
+use wisp::image::ImageStore;
+use wisp::kernel::{Runtime, guest_threads};
+use wisp::provider::wasm::WasmProvider;
+use wisp::provider::{Command, ExecEvent, ExecSpec, Network, OutputStream, Provider as _, SandboxSpec, Stdin};
 
 /// Longer than anything measured.
 const TIMEOUT: Duration = Duration::from_secs(60);

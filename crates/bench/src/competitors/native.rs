@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::{Ran, Runner, process};
-use crate::cli::bench::error::BenchError;
+use crate::error::BenchError;
 
 /// An interpreter on this machine.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::{ANSWER, Runner};
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::statistics::count;
+use crate::competitors::{ANSWER, Runner};
+use crate::error::BenchError;
+use crate::report::Section;
+use crate::statistics::count;
 
 /// How many clients ask at once.
 const CLIENTS: [usize; 6] = [1, 2, 4, 8, 16, 32];

@@ -1,28 +1,39 @@
 //! What wisp promises about speed, as ratios to what else runs on the same machine in the same minute: times alone would
-//! say more about the machine than about wisp. `wisp bench` measures; this is a development build, and the machine may be
+//! say more about the machine than about wisp. `wisp-bench` measures; this is a development build, and the machine may be
 //! busy, so each ratio leaves a factor of about three to what an idle machine shows.
 
-#[path = "server_support/mod.rs"]
-mod server_support;
+#[path = "../../../tests/server_support/engine.rs"]
+mod engine;
+#[path = "../../../tests/server_support/python.rs"]
+#[allow(dead_code, reason = "needs no packages of Python's")]
+mod python;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use server_support::images::{self, PYTHON, PYTHON_3_13};
-use server_support::{engine, python};
+/// The seed page's image.
+const PYTHON: &str = "python:3.12";
+/// The Python that is built from source.
+const PYTHON_3_13: &str = "python:3.13";
 
 /// Tests that measure take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What `wisp bench --quick` finds out with these arguments.
+/// Installs an image unless it is there. It takes minutes on a new machine.
+fn install(image: &str) {
+    let mut pull = Command::new(env!("CARGO_BIN_EXE_wisp-bench"));
+    python::run(pull.args(["images", "pull", image]).stdin(Stdio::null()));
+}
+
+/// What `wisp-bench --quick` finds out with these arguments.
 fn bench(only: &str, prepare: impl FnOnce(&mut Command)) -> Value {
-    images::install();
+    install(PYTHON);
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().expect("a directory");
     let (json, svg) = (directory.path().join("bench.json"), directory.path().join("bench.svg"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wisp"));
-    command.args(["bench", "--quick", "--only", only, "--json"]).arg(&json);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wisp-bench"));
+    command.args(["--quick", "--only", only, "--json"]).arg(&json);
     if only.contains("latency") {
         command.arg("--svg").arg(&svg);
     }
@@ -73,7 +84,7 @@ fn python_starts_many_times_faster_than_in_a_container() {
     if !engine::available() {
         return;
     }
-    images::install_python_3_13();
+    install(PYTHON_3_13);
     let json = bench("latency,lifecycle", |_| {});
     let ours = format!("wisp {PYTHON}");
     let latency = |who: &str| figure(&json, "latency", who, "p50 ms");

@@ -132,7 +132,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A report with a fast, a slow and an absent competitor.
-    pub(in crate::cli::bench) fn example() -> Report {
+    pub(crate) fn example() -> Report {
         let mut latency = Section::new(
             "latency",
             "How long one takes",

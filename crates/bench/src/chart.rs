@@ -107,8 +107,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::example;
     use super::*;
+    use crate::report::tests::example;
 
     fn widths(svg: &str) -> Vec<f64> {
         svg.lines()

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
 use super::{Ran, Runner};
-use crate::cli::bench::error::BenchError;
+use crate::error::BenchError;
 
 /// The program that runs in the peer's Python.
 const DRIVER: &str = include_str!("peer.py");
@@ -114,7 +114,7 @@ impl Peer {
     /// Memory that is its process's alone, bytes.
     pub fn private_dirty(&self) -> Result<u64, BenchError> {
         let pid = self.process.id().unwrap_or_default();
-        crate::cli::bench::machine::private_dirty(pid).map_err(BenchError::io("the peer's memory"))
+        crate::machine::private_dirty(pid).map_err(BenchError::io("the peer's memory"))
     }
 
     /// Makes a sandbox that runs nothing, and tells how long that took.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::{ANSWER, PRINT_42, peer, shell_command};
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::server::Server;
-use crate::cli::bench::statistics::{Series, count, milliseconds};
+use crate::competitors::{ANSWER, PRINT_42, peer, shell_command};
+use crate::error::BenchError;
+use crate::report::Section;
+use crate::server::Server;
+use crate::statistics::{Series, count, milliseconds};
 
 /// What each start took: until it was ready, the first program, the second one.
 type Start = [Duration; 3];

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{BASE, Ran, Runner};
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::server::{Sandbox, Server};
+use crate::error::BenchError;
+use crate::server::{Sandbox, Server};
 
 /// Sandboxes of one image, used in turn, so that many clients do not share one.
 pub struct Wisp {

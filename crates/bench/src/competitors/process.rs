@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::process::Command;
 
 use super::Ran;
-use crate::cli::bench::error::BenchError;
+use crate::error::BenchError;
 
 /// How much of what a failed program says is told.
 const STDERR_CHARACTERS: usize = 300;

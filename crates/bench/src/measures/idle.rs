@@ -7,11 +7,11 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::BASE;
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::server::Server;
-use crate::cli::bench::statistics::count;
+use crate::competitors::BASE;
+use crate::error::BenchError;
+use crate::report::Section;
+use crate::server::Server;
+use crate::statistics::count;
 
 /// Clients that create them.
 const CLIENTS: usize = 8;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use super::error::BenchError;
 use super::server::Server;
-use crate::image::{ImageState, ImageStore};
+use ::wisp::image::{ImageState, ImageStore};
 use docker::Docker;
 use native::Native;
 use peer::Peer;

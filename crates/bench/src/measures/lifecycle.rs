@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::{Measure, Setting, in_process_name, progress};
-use crate::cli::bench::competitors::BASE;
-use crate::cli::bench::competitors::docker::Docker;
-use crate::cli::bench::competitors::peer::Peer;
-use crate::cli::bench::effort::Effort;
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::in_process::InProcess;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::server::Server;
-use crate::cli::bench::statistics::{Series, count, milliseconds};
+use crate::competitors::BASE;
+use crate::competitors::docker::Docker;
+use crate::competitors::peer::Peer;
+use crate::effort::Effort;
+use crate::error::BenchError;
+use crate::in_process::InProcess;
+use crate::report::Section;
+use crate::server::Server;
+use crate::statistics::{Series, count, milliseconds};
 
 /// What one creation and one destruction took.
 type Pair = (Duration, Duration);

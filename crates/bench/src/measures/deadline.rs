@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::BASE;
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::server::Server;
-use crate::cli::bench::statistics::{Series, count, milliseconds};
+use crate::competitors::BASE;
+use crate::error::BenchError;
+use crate::report::Section;
+use crate::server::Server;
+use crate::statistics::{Series, count, milliseconds};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 const BUSY: &str = "while True: pass";

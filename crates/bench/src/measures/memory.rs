@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::{Measure, Setting, progress};
-use crate::cli::bench::competitors::docker::Docker;
-use crate::cli::bench::competitors::{ANSWER, BASE, PRINT_42, Runner, peer};
-use crate::cli::bench::error::BenchError;
-use crate::cli::bench::machine::private_dirty;
-use crate::cli::bench::report::Section;
-use crate::cli::bench::server::Server;
-use crate::cli::bench::statistics::count;
+use crate::competitors::docker::Docker;
+use crate::competitors::{ANSWER, BASE, PRINT_42, Runner, peer};
+use crate::error::BenchError;
+use crate::machine::private_dirty;
+use crate::report::Section;
+use crate::server::Server;
+use crate::statistics::count;
 
 /// How long the programs of a peer live, and when they are looked at: a peer does not say that one has begun.
 const PEER_LIVES: Duration = Duration::from_secs(8);

@@ -116,8 +116,8 @@ fn wrapped(prose: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::example;
     use super::*;
+    use crate::report::tests::example;
 
     #[test]
     fn columns_line_up_and_an_absent_competitor_says_why() {

