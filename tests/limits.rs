@@ -433,6 +433,7 @@ fn searching(cwd: String, path: String) -> ExecRequest {
         stdin: Input::default(),
         output: Arc::new(Capture::default()),
         cpu_time: None,
+        fuel: None,
         simple_command: None,
     }
 }

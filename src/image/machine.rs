@@ -125,6 +125,7 @@ impl Machine {
             stdin: Input::default(),
             output: output.clone(),
             cpu_time: None,
+            fuel: None,
             simple_command: None,
         };
         let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();

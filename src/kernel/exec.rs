@@ -12,6 +12,7 @@ use super::console::{Console, MAX_WAITING, OutputSink, Stream};
 use super::cpu_time::CpuTime;
 use super::descriptor::{InputBytes, Kind, OpenFile};
 use super::errno::Errno;
+use super::fuel::Fuel;
 use super::input::Input;
 use super::process::{self, Entry, ImageInfo};
 use super::spawn::{PROCESS_BYTES, Parentage, SpawnRequest, Start};
@@ -23,6 +24,8 @@ use crate::vfs::{FileKind, PathError, ROOT};
 const BACKGROUND_GRACE: Duration = Duration::from_millis(100);
 /// How long the answer to a killed exec waits for its processes to be gone. They end at their next tick.
 const KILL_GRACE: Duration = Duration::from_millis(30);
+/// How an exec ends whose limit is used up.
+const KILLED: ExitStatus = ExitStatus::Killed(signal::KILL as u8);
 /// Permission bits new files of an exec do not get.
 const UMASK: u32 = 0o022;
 
@@ -42,6 +45,8 @@ pub struct ExecRequest {
     pub output: Arc<dyn OutputSink>,
     /// Processor time that it and everything it starts may use; `None` for any amount.
     pub cpu_time: Option<Duration>,
+    /// Units of fuel that it and everything it starts may use; `None` to count none. Needs a runtime that counts fuel.
+    pub fuel: Option<u64>,
     /// Started in place of the program if that is a shell, which would start it.
     pub simple_command: Option<SimpleCommand>,
 }
@@ -71,6 +76,9 @@ pub enum ExecError {
         /// One line.
         message: String,
     },
+    /// The runtime does not count fuel.
+    #[error("fuel is not counted here")]
+    FuelNotCounted,
     /// The sandbox has as many processes, or as much memory in use, as it may.
     #[error("{0}")]
     LimitReached(&'static str),
@@ -87,6 +95,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// Processor time of all it started, until now.
     pub cpu_time: Duration,
+    /// Units of fuel that all it started had used when its command ended, if they are counted; at most what it was given.
+    pub fuel_used: Option<u64>,
     /// Which limit ended it.
     pub limit: Option<LimitHit>,
 }
@@ -98,6 +108,8 @@ pub enum LimitHit {
     ExecCpuTime,
     /// [`Limits::cpu_time`](super::Limits::cpu_time).
     SandboxCpuTime,
+    /// [`ExecRequest::fuel`].
+    ExecFuel,
 }
 
 /// A running exec. Dropping it before its command has ended kills everything it started.
@@ -108,6 +120,7 @@ pub struct Exec {
     group: Pid,
     started: Instant,
     cpu_time: Arc<CpuTime>,
+    fuel: Option<Arc<Fuel>>,
     console: std::sync::Weak<Console>,
     console_closed: Arc<Notify>,
     start: oneshot::Receiver<Result<(), ExecError>>,
@@ -134,13 +147,16 @@ impl Kernel {
     /// Starts a command. Its program is found by the new process itself: [`Exec::started`] tells whether there is one.
     ///
     /// # Errors
-    /// [`ExecError::LimitReached`]
+    /// [`ExecError::LimitReached`], [`ExecError::FuelNotCounted`]
     pub fn exec(self: &Arc<Self>, mut request: ExecRequest) -> Result<Exec, ExecError> {
         let started = Instant::now();
         let name = request.argv.first().cloned().unwrap_or_default();
         let failed = |errno| exec_error(&name, errno);
         if self.cpu_time.is_used_up() {
             return Err(ExecError::LimitReached("the sandbox has used up its cpu_time"));
+        }
+        if request.fuel.is_some() && !self.runtime.counts_fuel() {
+            return Err(ExecError::FuelNotCounted);
         }
         let slot = self.budget.process_slot().map_err(|_| failed(Errno::Again))?;
         let charge = self.budget.charge(PROCESS_BYTES).map_err(|_| failed(Errno::Nomem))?;
@@ -158,7 +174,8 @@ impl Kernel {
         let (on_start, start) = oneshot::channel();
         let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
         let cpu_time = Arc::new(CpuTime::new(request.cpu_time));
-        let parentage = Parentage::of_exec(id, Arc::clone(&cpu_time), on_exit);
+        let fuel = request.fuel.map(|limit| Arc::new(Fuel::new(limit)));
+        let parentage = Parentage::of_exec(id, Arc::clone(&cpu_time), fuel.clone(), on_exit);
         let (control, on_exit) = self.new_control(parentage, 0, Arc::new(ImageInfo::default()));
         self.table.insert(Arc::clone(&control), slot, on_exit).map_err(failed)?;
         let weak_console = Arc::downgrade(&console);
@@ -189,6 +206,7 @@ impl Kernel {
             group,
             started,
             cpu_time,
+            fuel,
             console: weak_console,
             console_closed,
             start,
@@ -321,7 +339,7 @@ impl ExecError {
     fn status(&self) -> ExitStatus {
         match self {
             Self::NotRunnable { exit_code, .. } => ExitStatus::Exited(*exit_code),
-            Self::NoSuchDirectory(_) | Self::LimitReached(_) => ExitStatus::Exited(126),
+            Self::NoSuchDirectory(_) | Self::FuelNotCounted | Self::LimitReached(_) => ExitStatus::Exited(126),
         }
     }
 }
@@ -359,13 +377,18 @@ impl Exec {
         self.ended = true;
         let (status, timed_out) = match result {
             // The sender is dropped unused only if the guest threads are gone.
-            Ok(status) => (status.unwrap_or(ExitStatus::Killed(9)), false),
+            Ok(status) => (status.unwrap_or(KILLED), false),
             Err(_) => {
                 self.kernel.table.kill_exec(self.id);
                 let _ = tokio::time::timeout(KILL_GRACE, self.kernel.table.exec_ended(self.id)).await;
-                (ExitStatus::Killed(9), true)
+                (KILLED, true)
             }
         };
+        // Now, so that what it has left in the background does not change the answer.
+        let (fuel_used, out_of_fuel) = self.fuel.as_ref().map(|fuel| fuel.used()).unzip();
+        let out_of_fuel = out_of_fuel.unwrap_or(false);
+        // It may have ended by itself between using it up and the next place where its code looks.
+        let status = if out_of_fuel { KILLED } else { status };
         // Whoever still holds the console may have something to say, but cannot keep the answer for long.
         if self.console.strong_count() > 0 {
             let grace = if timed_out { Duration::ZERO } else { BACKGROUND_GRACE };
@@ -374,9 +397,10 @@ impl Exec {
         if let Some(console) = self.console.upgrade() {
             console.detach();
         }
-        let killed = status == ExitStatus::Killed(signal::KILL as u8);
-        let limit = if !killed || timed_out {
+        let limit = if status != KILLED || timed_out {
             None
+        } else if out_of_fuel {
+            Some(LimitHit::ExecFuel)
         } else if self.cpu_time.is_used_up() {
             Some(LimitHit::ExecCpuTime)
         } else if self.kernel.cpu_time.is_used_up() {
@@ -389,6 +413,7 @@ impl Exec {
             timed_out,
             duration: self.started.elapsed(),
             cpu_time: Duration::from_nanos(self.cpu_time.used_ns()),
+            fuel_used,
             limit,
         }
     }

@@ -1,13 +1,15 @@
 //! A process: one store and instance, and all that its host functions may reach.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
-use wasmtime::{Caller, Func, Instance, Memory, Store, Trap};
+use wasmtime::{AsContextMut as _, Caller, Engine, Func, Instance, Memory, Store, Trap, UpdateDeadline};
 
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
+use super::fuel;
 use super::limiter::MemoryLimiter;
 use super::memory::GuestMemory;
 use super::pool::Slot;
@@ -114,6 +116,8 @@ pub struct Process {
     pub limiter: MemoryLimiter,
     /// Its slot of the pool; without one its memory is its own.
     pub slot: Option<Slot>,
+    /// Units of fuel that its store had when they were last looked at, if they are counted.
+    pub fuel_seen: u64,
     /// What replaces it, set by `exec` before it ends itself.
     pub replacement: Option<Box<Start>>,
 }
@@ -131,6 +135,11 @@ pub enum Ended {
     #[error("replaced by another program")]
     Replaced,
 }
+
+/// A program that was loaded without the code that counts fuel.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no code of this program that counts fuel")]
+struct NoFuelCode;
 
 /// Where a new instance is entered.
 #[derive(Debug, Clone, Copy)]
@@ -214,9 +223,37 @@ pub fn answer(result: Result<(), Errno>) -> i32 {
     }
 }
 
+/// The store of a process. What fuel it has used is charged at the latest when it is dropped.
+pub struct ProcessStore(Store<Process>);
+
+impl Deref for ProcessStore {
+    type Target = Store<Process>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for ProcessStore {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for ProcessStore {
+    fn drop(&mut self) {
+        fuel::charge(&mut self.0.as_context_mut());
+    }
+}
+
 /// A store for `process`, interrupted at every tick so that others get their turn.
-pub fn new_store(mut process: Process) -> Store<Process> {
+pub fn new_store(mut process: Process) -> ProcessStore {
     let kernel = Arc::clone(&process.kernel);
+    if process.control.exec_fuel.is_some()
+        && let Some(engine) = kernel.runtime.fuel_engine()
+    {
+        return new_fuel_store(engine, process);
+    }
     let mut engine = kernel.runtime.engine();
     if process.program.pooled.is_some()
         && let Some((slot, of_pool)) = kernel.runtime.claim_slot()
@@ -224,28 +261,49 @@ pub fn new_store(mut process: Process) -> Store<Process> {
         process.slot = Some(slot);
         engine = of_pool;
     }
+    let mut store = limited_store(engine, process);
+    store.epoch_deadline_async_yield_and_update(1);
+    ProcessStore(store)
+}
+
+/// A store for a process whose fuel is counted.
+fn new_fuel_store(engine: &Engine, process: Process) -> ProcessStore {
+    let mut store = limited_store(engine, process);
+    store.epoch_deadline_callback(|mut store| {
+        // What it is given cannot change here: see `fuel`.
+        fuel::charge(&mut store);
+        Ok(UpdateDeadline::Yield(1))
+    });
+    // Neither fails on an engine that counts fuel.
+    let _ = store.fuel_async_yield_interval(Some(fuel::YIELD_INTERVAL));
+    fuel::settle(&mut store);
+    ProcessStore(store)
+}
+
+fn limited_store(engine: &Engine, process: Process) -> Store<Process> {
     let mut store = Store::new(engine, process);
     store.limiter(|process| &mut process.limiter);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_async_yield_and_update(1);
     store
 }
 
 /// Makes the instance of a process.
 pub async fn instantiate(store: &mut Store<Process>) -> wasmtime::Result<Instance> {
     let program = Arc::clone(&store.data().program);
-    let pooled = program.pooled.as_ref().filter(|_| store.data().slot.is_some());
-    let instance = pooled
-        .unwrap_or(&program.instance)
-        .instantiate_async(&mut *store)
-        .await?;
+    let process = store.data();
+    let instance = match (&process.control.exec_fuel, &process.slot) {
+        (Some(_), _) => program.fuel.as_ref().ok_or(NoFuelCode)?,
+        (None, Some(_)) => program.pooled.as_ref().unwrap_or(&program.instance),
+        (None, None) => &program.instance,
+    };
+    let instance = instance.instantiate_async(&mut *store).await?;
     let memory = instance.get_memory(&mut *store, "memory");
     store.data_mut().memory = memory;
     Ok(instance)
 }
 
 /// Runs a process, and whatever it replaces itself by, to its end on the calling task.
-pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entry: Entry) -> ExitStatus {
+pub async fn run(mut store: ProcessStore, instance: Option<Instance>, mut entry: Entry) -> ExitStatus {
     let mut instance = instance;
     loop {
         let result = enter(&mut store, instance.take(), entry).await;
@@ -278,7 +336,7 @@ pub async fn run(mut store: Store<Process>, instance: Option<Instance>, mut entr
 }
 
 /// Drops the store of a process.
-async fn reclaim(store: Store<Process>) {
+async fn reclaim(store: ProcessStore) {
     let (kernel, control) = (Arc::clone(&store.data().kernel), Arc::clone(&store.data().control));
     let memory = control.memory_bytes.load(Ordering::Relaxed);
     kernel.runtime.reclaim(memory, store).await;
@@ -294,6 +352,8 @@ pub(super) async fn enter(
         None => instantiate(store).await?,
     };
     note_stack(store).await?;
+    // Others may have used some since the store was made.
+    fuel::settle(&mut *store);
     match entry {
         Entry::Fork(argument) => {
             let function = instance.get_typed_func::<u32, ()>(&mut *store, "wisp_fork_entry")?;
@@ -318,6 +378,10 @@ pub(super) async fn enter(
 
 /// Says on the process's standard error what it died of, and how that counts.
 pub(super) fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
+    // The answer of its exec says so: it is the exec that has none left.
+    if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
+        return ExitStatus::Killed(signal::KILL as u8);
+    }
     let process = store.data();
     let limit = process.kernel.budget.limits().memory_bytes >> 20;
     let out_of_memory = process.limiter.refused();

@@ -53,6 +53,8 @@ pub struct CompiledModule {
     on_demand: Module,
     /// For processes with a slot of the pool; without it none has one.
     pooled: Option<Module>,
+    /// With code that counts fuel, where that is counted.
+    fuel: Option<Module>,
 }
 
 /// A program, ready to be instantiated.
@@ -63,6 +65,8 @@ pub struct Program {
     pub(super) instance: InstancePre<Process>,
     /// The same for processes with a slot of the pool.
     pub(super) pooled: Option<InstancePre<Process>>,
+    /// The same with code that counts fuel.
+    pub(super) fuel: Option<InstancePre<Process>>,
     /// Whether `fork` may copy it.
     pub(super) can_fork: bool,
 }
@@ -82,6 +86,7 @@ impl CompiledModule {
         Ok(Self {
             on_demand: load(engines.on_demand())?,
             pooled: engines.pooled().and_then(|engine| load(engine).ok()),
+            fuel: engines.fuel().map(&load).transpose()?,
         })
     }
 
@@ -99,11 +104,13 @@ impl Program {
             .pooled
             .as_ref()
             .map(|module| runtime.instantiate_pre_pooled(module));
+        let fuel = module.fuel.as_ref().map(|module| runtime.instantiate_pre_fuel(module));
         let can_fork = can_fork(&module.on_demand);
         Ok(Self {
             spec,
             instance,
             pooled: pooled.transpose()?,
+            fuel: fuel.transpose()?,
             can_fork,
         })
     }

@@ -51,8 +51,16 @@ pub struct Runtime {
     /// Slots for short-lived processes. Without it, as where addresses are scarce, each has memory of its own.
     pool: Option<Arc<Pool>>,
     pool_linker: Option<Linker<Process>>,
+    /// For processes whose fuel is counted.
+    fuel: Option<FuelEngine>,
     /// Set once the runtime was started.
     threads: OnceLock<Threads>,
+}
+
+/// The engine whose code counts fuel.
+struct FuelEngine {
+    engine: Engine,
+    linker: Linker<Process>,
 }
 
 /// The threads of a runtime.
@@ -68,7 +76,16 @@ impl Runtime {
     /// # Errors
     /// When the machine lacks what the engine needs, or has no threads left.
     pub fn new(threads: usize) -> Result<Arc<Self>, RuntimeError> {
-        let runtime = Self::without_threads()?;
+        Self::with_fuel(threads, false)
+    }
+
+    /// Starts the engine with `threads` guest threads. With `counts_fuel` there is one more engine, which runs the processes
+    /// of execs that have a budget of fuel; modules are loaded, and compiled, for it as well.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn with_fuel(threads: usize, counts_fuel: bool) -> Result<Arc<Self>, RuntimeError> {
+        let runtime = Self::without_threads(counts_fuel)?;
         runtime.start(threads)?;
         Ok(runtime)
     }
@@ -78,7 +95,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When the machine lacks what the engine needs.
-    pub fn without_threads() -> Result<Arc<Self>, RuntimeError> {
+    pub fn without_threads(counts_fuel: bool) -> Result<Arc<Self>, RuntimeError> {
         let engine = new_engine()?;
         let linker = new_linker(&engine)?;
         let pool = match Pool::new(config()) {
@@ -94,6 +111,7 @@ impl Runtime {
             linker,
             pool,
             pool_linker,
+            fuel: counts_fuel.then(FuelEngine::new).transpose()?,
             threads: OnceLock::new(),
         }))
     }
@@ -104,7 +122,7 @@ impl Runtime {
     /// When the machine has no threads left.
     pub fn start(&self, threads: usize) -> Result<(), RuntimeError> {
         let started = Threads {
-            ticker: Ticker::start(self.engine.clone(), self.pool.clone())?,
+            ticker: Ticker::start(self.engine.clone(), self.fuel_engine().cloned(), self.pool.clone())?,
             guests: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(threads.max(1))
                 .thread_name("wisp-guest")
@@ -129,7 +147,18 @@ impl Runtime {
         Engines {
             on_demand: self.engine.clone(),
             pooled: self.pool.as_ref().map(|pool| pool.engine().clone()),
+            fuel: self.fuel_engine().cloned(),
         }
+    }
+
+    /// Whether execs may have a budget of fuel.
+    pub fn counts_fuel(&self) -> bool {
+        self.fuel.is_some()
+    }
+
+    /// The engine for processes whose fuel is counted.
+    pub(super) fn fuel_engine(&self) -> Option<&Engine> {
+        self.fuel.as_ref().map(|fuel| &fuel.engine)
     }
 
     /// Resolves the imports of a module loaded with [`Engines::on_demand`].
@@ -140,6 +169,12 @@ impl Runtime {
     /// Resolves the imports of a module loaded with [`Engines::pooled`].
     pub(super) fn instantiate_pre_pooled(&self, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
         instantiate_pre(self.pool_linker.as_ref().unwrap_or(&self.linker), module)
+    }
+
+    /// Resolves the imports of a module loaded with [`Engines::fuel`].
+    pub(super) fn instantiate_pre_fuel(&self, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
+        let linker = self.fuel.as_ref().map_or(&self.linker, |fuel| &fuel.linker);
+        instantiate_pre(linker, module)
     }
 
     /// A slot of the pool with the engine for it, if one is free.
@@ -187,11 +222,12 @@ impl Drop for Runtime {
     }
 }
 
-/// The engines that modules are loaded with. Code compiled for one is good for the other.
+/// The engines that modules are loaded with. Code compiled for one is good for the others, but for the one that counts fuel.
 #[derive(Clone)]
 pub struct Engines {
     on_demand: Engine,
     pooled: Option<Engine>,
+    fuel: Option<Engine>,
 }
 
 impl Engines {
@@ -204,6 +240,17 @@ impl Engines {
     pub fn pooled(&self) -> Option<&Engine> {
         self.pooled.as_ref()
     }
+
+    /// For processes whose fuel is counted.
+    pub fn fuel(&self) -> Option<&Engine> {
+        self.fuel.as_ref()
+    }
+
+    /// The same engines but for the one that counts fuel.
+    #[must_use]
+    pub fn without_fuel(self) -> Self {
+        Self { fuel: None, ..self }
+    }
 }
 
 impl From<Engine> for Engines {
@@ -212,6 +259,7 @@ impl From<Engine> for Engines {
         Self {
             on_demand,
             pooled: None,
+            fuel: None,
         }
     }
 }
@@ -234,6 +282,22 @@ pub fn guest_threads() -> usize {
 /// When the machine lacks what the engine needs.
 pub fn new_engine() -> Result<Engine, RuntimeError> {
     Ok(Engine::new(&config())?)
+}
+
+/// An engine whose code counts fuel, as [`new_engine`].
+///
+/// # Errors
+/// As [`new_engine`].
+pub fn new_fuel_engine() -> Result<Engine, RuntimeError> {
+    Ok(Engine::new(config().consume_fuel(true))?)
+}
+
+impl FuelEngine {
+    fn new() -> Result<Self, RuntimeError> {
+        let engine = new_fuel_engine()?;
+        let linker = new_linker(&engine)?;
+        Ok(Self { engine, linker })
+    }
 }
 
 /// All that a module may import.
@@ -282,7 +346,7 @@ struct Ticking {
 }
 
 impl Ticker {
-    fn start(engine: Engine, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
+    fn start(engine: Engine, fuel: Option<Engine>, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
         let shared = Arc::new(TickerShared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("wisp-epoch".into()).spawn(move || {
@@ -296,6 +360,9 @@ impl Ticker {
                 } else {
                     std::thread::sleep(TICK);
                     engine.increment_epoch();
+                    if let Some(fuel) = &fuel {
+                        fuel.increment_epoch();
+                    }
                     if let Some(pool) = &pool {
                         pool.engine().increment_epoch();
                     }

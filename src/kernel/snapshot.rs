@@ -47,7 +47,7 @@ impl Kernel {
             .await?;
         let (on_exit, _exit) = oneshot::channel();
         let (control, _) = self.new_control(
-            Parentage::of_exec(0, Arc::new(CpuTime::new(None)), on_exit),
+            Parentage::of_exec(0, Arc::new(CpuTime::new(None)), None, on_exit),
             0,
             start.image(),
         );
@@ -64,13 +64,13 @@ impl Kernel {
             },
         };
         let memory = store.data().memory.ok_or_else(|| failed(Errno::Noexec))?;
-        let memory = memory.data(&store).to_vec();
+        let memory = memory.data(&*store).to_vec();
         let mut values = Vec::with_capacity(globals.len());
         for name in globals {
             let global = instance
-                .get_global(&mut store, name)
+                .get_global(&mut *store, name)
                 .ok_or_else(|| failed(Errno::Noexec))?;
-            values.push(global.get(&mut store));
+            values.push(global.get(&mut *store));
         }
         Ok(Snapshot {
             status,

@@ -7,17 +7,18 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use tokio::sync::{Notify, oneshot};
-use wasmtime::{Instance, Store};
+use wasmtime::Instance;
 
 use super::Kernel;
 use super::budget::{Charge, ProcessSlot};
 use super::cpu_time::CpuTime;
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
+use super::fuel::Fuel;
 use super::gate::Gated;
 use super::limiter::MemoryLimiter;
 use super::place;
-use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process};
+use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process, ProcessStore};
 use super::program::{FILE_PREFIX, Launch, Program};
 use super::signal::{self, Signals};
 use super::slice::Slices;
@@ -188,6 +189,7 @@ impl Start {
             memory: None,
             limiter,
             slot: None,
+            fuel_seen: 0,
             replacement: None,
         }
     }
@@ -203,6 +205,8 @@ pub struct Parentage {
     pub exec: u64,
     /// Processor time of that exec.
     pub exec_cpu_time: Arc<CpuTime>,
+    /// Fuel of that exec, if it is counted.
+    pub exec_fuel: Option<Arc<Fuel>>,
     /// Signals that stay ignored, bit n for signal n.
     pub ignored: u32,
     /// Told the status at the end, when no process waits for it.
@@ -217,18 +221,25 @@ impl Parentage {
             group: (!new_group).then(|| parent.group.load(Ordering::SeqCst)),
             exec: parent.exec,
             exec_cpu_time: Arc::clone(&parent.exec_cpu_time),
+            exec_fuel: parent.exec_fuel.clone(),
             ignored: parent.signals.ignored(),
             on_exit: None,
         }
     }
 
     /// A process nobody on the machine started.
-    pub fn of_exec(exec: u64, exec_cpu_time: Arc<CpuTime>, on_exit: oneshot::Sender<ExitStatus>) -> Self {
+    pub fn of_exec(
+        exec: u64,
+        exec_cpu_time: Arc<CpuTime>,
+        exec_fuel: Option<Arc<Fuel>>,
+        on_exit: oneshot::Sender<ExitStatus>,
+    ) -> Self {
         Self {
             parent: INIT,
             group: None,
             exec,
             exec_cpu_time,
+            exec_fuel,
             ignored: 0,
             on_exit: Some(on_exit),
         }
@@ -348,7 +359,7 @@ impl Kernel {
     pub(super) async fn fork(
         self: &Arc<Self>,
         parent: ForkParent,
-    ) -> Result<(Store<Process>, Instance, Starting), Errno> {
+    ) -> Result<(ProcessStore, Instance, Starting), Errno> {
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let image = parent.control.image();
         let held = image.bytes_with(&parent.arguments);
@@ -366,6 +377,7 @@ impl Kernel {
             memory: None,
             limiter: MemoryLimiter::new(charge, Arc::clone(&control)),
             slot: None,
+            fuel_seen: 0,
             replacement: None,
         };
         let mut store = process::new_store(child);
@@ -378,7 +390,7 @@ impl Kernel {
     pub(super) fn start_forked(
         self: &Arc<Self>,
         starting: Starting,
-        store: Store<Process>,
+        store: ProcessStore,
         instance: Instance,
         argument: u32,
     ) -> Result<Pid, Errno> {
@@ -398,6 +410,7 @@ impl Kernel {
             pid,
             exec: parentage.exec,
             exec_cpu_time: parentage.exec_cpu_time,
+            exec_fuel: parentage.exec_fuel,
             parent: AtomicU32::new(parentage.parent),
             group: AtomicU32::new(parentage.group.unwrap_or(pid)),
             signals: Arc::new(Signals::ignoring(parentage.ignored | ignored)),

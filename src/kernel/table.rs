@@ -11,6 +11,7 @@ use super::budget::ProcessSlot;
 use super::cpu_time::CpuTime;
 use super::descriptor::OpenFile;
 use super::errno::Errno;
+use super::fuel::Fuel;
 use super::signal::{self, Signals};
 use super::timer::Timer;
 
@@ -59,6 +60,8 @@ pub struct Control {
     pub exec: u64,
     /// Processor time of that exec.
     pub exec_cpu_time: Arc<CpuTime>,
+    /// Fuel of that exec, if it is counted.
+    pub exec_fuel: Option<Arc<Fuel>>,
     /// Its parent; [`INIT`] once that has ended.
     pub parent: AtomicU32,
     /// Its process group.

@@ -8,6 +8,7 @@ use wasmtime::{Caller, Extern, Instance, Linker, Store, Val};
 
 use super::descriptor::{Kind, OpenFile};
 use super::errno::Errno;
+use super::fuel::settled;
 use super::memory::GuestMemory;
 use super::pipe::Pipe;
 use super::preview1::after_signal;
@@ -58,7 +59,7 @@ fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "spawn",
         |mut caller: Caller<'_, Process>, (request, len, out): (u32, u32, u32)| {
-            Box::new(async move { answer(spawn(&mut caller, request, len, out).await) })
+            Box::new(async move { settled!(caller, answer(spawn(&mut caller, request, len, out).await)) })
         },
     )?;
     linker.func_wrap_async(
@@ -66,7 +67,7 @@ fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         "exec",
         |mut caller: Caller<'_, Process>, (request, len): (u32, u32)| {
             Box::new(async move {
-                match prepare(&mut caller, request, len).await {
+                match settled!(caller, prepare(&mut caller, request, len).await) {
                     Ok((start, _)) => {
                         caller.data_mut().replacement = Some(Box::new(start));
                         Err(wasmtime::Error::from(Ended::Replaced))
@@ -80,14 +81,14 @@ fn add_processes(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "fork",
         |mut caller: Caller<'_, Process>, (argument, keep, count, out): (u32, u32, u32, u32)| {
-            Box::new(async move { answer(fork(&mut caller, argument, keep, count, out).await) })
+            Box::new(async move { settled!(caller, answer(fork(&mut caller, argument, keep, count, out).await)) })
         },
     )?;
     linker.func_wrap_async(
         MODULE,
         "wait",
         |mut caller: Caller<'_, Process>, (pid, flags, out): (i32, u32, u32)| {
-            Box::new(async move { answer(wait(&mut caller, pid, flags, out).await) })
+            Box::new(async move { settled!(caller, answer(wait(&mut caller, pid, flags, out).await)) })
         },
     )?;
     Ok(())

@@ -181,6 +181,8 @@ pub enum LimitHit {
     ExecCpuTime,
     /// Its sandbox's [`SandboxSpec::cpu_time`].
     SandboxCpuTime,
+    /// Its own budget of fuel.
+    ExecFuel,
 }
 
 /// A running command. Dropping it kills the command and everything it started in the foreground.

@@ -183,6 +183,7 @@ impl RunningExec {
                 killed_because: outcome.limit.map(|limit| match limit {
                     LimitHit::ExecCpuTime => "its cpu_time is used up".to_owned(),
                     LimitHit::SandboxCpuTime => "the cpu_time of its sandbox is used up".to_owned(),
+                    LimitHit::ExecFuel => "its fuel is used up".to_owned(),
                 }),
             })),
             Some(ExecEvent::Failed(error)) => Err(SandboxError::of_provider(&self.sandbox.id, error)),

@@ -85,6 +85,13 @@ pub struct Machine {
     program: String,
 }
 
+/// What a run of the program may use.
+#[derive(Default)]
+struct Bounds {
+    cpu_time: Option<Duration>,
+    fuel: Option<u64>,
+}
+
 /// What a run of the program left.
 #[derive(Debug)]
 pub struct Ran {
@@ -99,15 +106,10 @@ pub struct Ran {
 impl Machine {
     /// Starts the program in `/tmp` with these arguments.
     pub fn start(&self, arguments: &[&str], output: Arc<dyn OutputSink>) -> Result<Exec, ExecError> {
-        self.start_within(arguments, output, None)
+        self.start_within(arguments, output, Bounds::default())
     }
 
-    fn start_within(
-        &self,
-        arguments: &[&str],
-        output: Arc<dyn OutputSink>,
-        cpu_time: Option<Duration>,
-    ) -> Result<Exec, ExecError> {
+    fn start_within(&self, arguments: &[&str], output: Arc<dyn OutputSink>, bounds: Bounds) -> Result<Exec, ExecError> {
         let argv = std::iter::once(self.program.as_str()).chain(arguments.iter().copied());
         self.kernel.exec(ExecRequest {
             path: self.program.clone().into_bytes(),
@@ -116,14 +118,15 @@ impl Machine {
             cwd: b"/tmp".to_vec(),
             stdin: Input::Bytes(Bytes::from_static(b"standard input")),
             output,
-            cpu_time,
+            cpu_time: bounds.cpu_time,
+            fuel: bounds.fuel,
             simple_command: None,
         })
     }
 
     /// Runs the program to its end, or for `timeout`.
     pub async fn run(&self, arguments: &[&str], timeout: Duration) -> Result<Ran, ExecError> {
-        self.run_limited(arguments, timeout, None).await
+        self.run_limited(arguments, timeout, Bounds::default()).await
     }
 
     /// As [`Machine::run`], with a limit of processor time.
@@ -133,17 +136,25 @@ impl Machine {
         timeout: Duration,
         cpu_time: Duration,
     ) -> Result<Ran, ExecError> {
-        self.run_limited(arguments, timeout, Some(cpu_time)).await
+        let bounds = Bounds {
+            cpu_time: Some(cpu_time),
+            ..Bounds::default()
+        };
+        self.run_limited(arguments, timeout, bounds).await
     }
 
-    async fn run_limited(
-        &self,
-        arguments: &[&str],
-        timeout: Duration,
-        cpu_time: Option<Duration>,
-    ) -> Result<Ran, ExecError> {
+    /// As [`Machine::run`], with a budget of fuel.
+    pub async fn run_with_fuel(&self, arguments: &[&str], timeout: Duration, fuel: u64) -> Result<Ran, ExecError> {
+        let bounds = Bounds {
+            fuel: Some(fuel),
+            ..Bounds::default()
+        };
+        self.run_limited(arguments, timeout, bounds).await
+    }
+
+    async fn run_limited(&self, arguments: &[&str], timeout: Duration, bounds: Bounds) -> Result<Ran, ExecError> {
         let output = Arc::new(Capture::default());
-        let mut exec = self.start_within(arguments, Arc::clone(&output) as _, cpu_time)?;
+        let mut exec = self.start_within(arguments, Arc::clone(&output) as _, bounds)?;
         exec.started(timeout).await?;
         let outcome = exec.wait(timeout).await;
         Ok(Ran {

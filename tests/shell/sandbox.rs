@@ -88,6 +88,7 @@ impl Sandboxes {
             stdin: Input::default(),
             output: Arc::clone(&output) as Arc<dyn OutputSink>,
             cpu_time: None,
+            fuel: None,
             simple_command: None,
         })?;
         exec.started(TIMEOUT).await?;

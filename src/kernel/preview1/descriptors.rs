@@ -8,6 +8,7 @@ use wasmtime::{Caller, Linker};
 use super::MODULE;
 use crate::kernel::descriptor::{Kind, OpenFile, RegularFile, lock};
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::memory::GuestMemory;
 use crate::kernel::process::{Process, answer, with_memory};
 use crate::kernel::slice::Slices;
@@ -76,8 +77,8 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         MODULE,
         "fd_allocate",
-        |caller: Caller<'_, Process>, (fd, offset, len): (u32, u64, u64)| {
-            Box::new(async move { answer(allocate(caller.data(), fd, offset, len).await) })
+        |mut caller: Caller<'_, Process>, (fd, offset, len): (u32, u64, u64)| {
+            Box::new(async move { settled!(caller, answer(allocate(caller.data(), fd, offset, len).await)) })
         },
     )?;
     linker.func_wrap(

@@ -4,6 +4,7 @@ use wasmtime::{Caller, Linker};
 
 use super::MODULE;
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::memory::GuestMemory;
 use crate::kernel::process::{Block, Process, answer, with_memory};
 
@@ -52,7 +53,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "random_get",
         |mut caller: Caller<'_, Process>, (address, len): (u32, u32)| {
-            Box::new(async move { answer(random(&mut caller, address, len).await) })
+            Box::new(async move { settled!(caller, answer(random(&mut caller, address, len).await)) })
         },
     )?;
     Ok(())

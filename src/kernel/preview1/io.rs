@@ -10,6 +10,7 @@ use super::{Failure, MODULE, broken_pipe, finish};
 use crate::kernel::console::MAX_PIECE;
 use crate::kernel::descriptor::{Kind, OpenFile, lock};
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::memory::{GuestMemory, IoVec};
 use crate::kernel::pipe::{ATOMIC_WRITE, PipeWriter, WouldBlock};
 use crate::kernel::process::{Ended, Process, answer, with_memory};
@@ -26,14 +27,14 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "fd_read",
         |mut caller: Caller<'_, Process>, (fd, vectors, count, out): (u32, u32, u32, u32)| {
-            Box::new(async move { answer(fd_read(&mut caller, fd, vectors, count, out).await) })
+            Box::new(async move { settled!(caller, answer(fd_read(&mut caller, fd, vectors, count, out).await)) })
         },
     )?;
     linker.func_wrap_async(
         MODULE,
         "fd_write",
         |mut caller: Caller<'_, Process>, (fd, vectors, count, out): (u32, u32, u32, u32)| {
-            Box::new(async move { finish(fd_write(&mut caller, fd, vectors, count, out).await) })
+            Box::new(async move { settled!(caller, finish(fd_write(&mut caller, fd, vectors, count, out).await)) })
         },
     )?;
     linker.func_wrap(

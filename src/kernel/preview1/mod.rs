@@ -16,6 +16,7 @@ pub use io::write_all;
 use wasmtime::{Caller, Linker};
 
 use super::errno::Errno;
+use super::fuel::settled;
 use super::process::{Ended, Process, answer};
 use super::signal::Disposition;
 
@@ -42,9 +43,9 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
             Err(_) => Ok(Errno::Inval.into()),
         }
     })?;
-    linker.func_wrap_async(MODULE, "sched_yield", |_: Caller<'_, Process>, (): ()| {
-        Box::new(async {
-            tokio::task::yield_now().await;
+    linker.func_wrap_async(MODULE, "sched_yield", |mut caller: Caller<'_, Process>, (): ()| {
+        Box::new(async move {
+            settled!(caller, tokio::task::yield_now().await);
             0i32
         })
     })?;

@@ -10,6 +10,7 @@ use crate::kernel::control_file::ControlFile;
 use crate::kernel::descriptor::{Kind, OpenFile, ProcFile};
 use crate::kernel::device::Device;
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::pipe::{Pipe, PipeReader, PipeWriter};
 use crate::kernel::place::{Base, Place};
 use crate::kernel::process::{Process, answer, with_memory};
@@ -62,7 +63,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
                     rights: base,
                     flags,
                 };
-                answer(path_open(&mut caller, request, path, len, out).await)
+                settled!(caller, answer(path_open(&mut caller, request, path, len, out).await))
             })
         },
     )?;

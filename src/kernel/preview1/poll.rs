@@ -13,6 +13,7 @@ use super::MODULE;
 use super::clock;
 use crate::kernel::descriptor::{Kind, OpenFile};
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::memory::GuestMemory;
 use crate::kernel::process::{Process, answer, with_memory};
 use crate::kernel::slice::Slices;
@@ -37,7 +38,12 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "poll_oneoff",
         |mut caller: Caller<'_, Process>, (subscriptions, events, count, out): (u32, u32, u32, u32)| {
-            Box::new(async move { answer(poll_oneoff(&mut caller, subscriptions, events, count, out).await) })
+            Box::new(async move {
+                settled!(
+                    caller,
+                    answer(poll_oneoff(&mut caller, subscriptions, events, count, out).await)
+                )
+            })
         },
     )?;
     Ok(())

@@ -8,6 +8,7 @@ use super::MODULE;
 use crate::kernel::budget::Budget;
 use crate::kernel::descriptor::{Directory, Kind, Listing, lock};
 use crate::kernel::errno::Errno;
+use crate::kernel::fuel::settled;
 use crate::kernel::process::{Process, answer, with_memory};
 use crate::kernel::procfs;
 use crate::kernel::slice::Slices;
@@ -31,7 +32,12 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         MODULE,
         "fd_readdir",
         |mut caller: Caller<'_, Process>, (fd, buffer, capacity, cookie, out): (u32, u32, u32, u64, u32)| {
-            Box::new(async move { answer(fd_readdir(&mut caller, fd, buffer, capacity, cookie, out).await) })
+            Box::new(async move {
+                settled!(
+                    caller,
+                    answer(fd_readdir(&mut caller, fd, buffer, capacity, cookie, out).await)
+                )
+            })
         },
     )?;
     Ok(())

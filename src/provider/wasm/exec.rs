@@ -55,6 +55,7 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
         stdin,
         output: Arc::new(EventSink(sender.clone())),
         cpu_time: exec.cpu_time,
+        fuel: None,
         simple_command,
     };
     let mut running = machine.kernel.exec(request).map_err(limit_reached)?;
@@ -64,7 +65,7 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
             return Ok(not_runnable(&sender, events, exit_code, &message));
         }
         Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
-        Err(error @ ExecError::LimitReached(_)) => return Err(limit_reached(error)),
+        Err(error @ (ExecError::FuelNotCounted | ExecError::LimitReached(_))) => return Err(limit_reached(error)),
     }
     if let Some((pieces, writer)) = feed {
         tokio::spawn(pass_on(pieces, writer));
@@ -97,6 +98,7 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
             limit: outcome.limit.map(|limit| match limit {
                 kernel::LimitHit::ExecCpuTime => LimitHit::ExecCpuTime,
                 kernel::LimitHit::SandboxCpuTime => LimitHit::SandboxCpuTime,
+                kernel::LimitHit::ExecFuel => LimitHit::ExecFuel,
             }),
         };
         // Nobody may be listening any more.

@@ -78,7 +78,7 @@ pub fn run(attack: &str) -> bool {
     true
 }
 
-fn size(default: usize) -> usize {
+pub fn size(default: usize) -> usize {
     std::env::args()
         .nth(2)
         .map_or(default, |text| text.parse().expect("a size"))
