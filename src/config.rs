@@ -108,6 +108,9 @@ pub struct Config {
     /// sandboxes of one tenant), `sandbox` (nobody), or `none` (there are no workers; sandboxes run in the server itself).
     /// Default `tenant`.
     pub isolation: Isolation,
+    /// Whether execs may have a budget of `fuel` (provider `wasm`). Each image is then compiled a second time, with code
+    /// that counts, when it is installed or first loaded; a worker loads both. Default false.
+    pub fuel: bool,
     /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy the
     /// whole server is, which is no business of one tenant among several. Default `admin`.
     pub metrics_scope: Scope,
@@ -138,6 +141,7 @@ impl Default for Config {
             data_dir: default_data_dir(),
             durability: Durability::default(),
             isolation: Isolation::default(),
+            fuel: false,
             metrics_scope: Scope::Admin,
             allowed_hosts: Vec::new(),
             auth: AuthConfig::default(),

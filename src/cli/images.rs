@@ -15,7 +15,7 @@ use super::serve::compile_limits;
 use super::terminal::{printable_json, printable_line};
 use crate::config::Config;
 use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Record, Step};
-use crate::kernel::{Runtime, new_engine};
+use crate::kernel::{Engines, Runtime};
 
 /// Threads for guests that prepare an image; one runs at a time.
 const GUEST_THREADS: usize = 1;
@@ -113,7 +113,9 @@ impl ImagesCommand {
             Self::Inspect { name, json: true } => print_json(&store.inspect(&name)?),
             Self::Inspect { name, json: false } => Ok(print_details(&store.inspect(&name)?)?),
             Self::Pull { names, verbose } => {
-                let runtime = Runtime::new(GUEST_THREADS).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+                let counts_fuel = Config::load(None, std::env::vars())?.fuel;
+                let runtime = Runtime::with_fuel(GUEST_THREADS, counts_fuel);
+                let runtime = runtime.map_err(|error| anyhow::anyhow!("{error:#}"))?;
                 let progress = Bar::new(verbose);
                 for name in names {
                     pull(&store, &name, &runtime, &progress)?;
@@ -139,7 +141,7 @@ fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) 
 }
 
 fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
-    let limits = Config::load(None, std::env::vars())?.limits;
+    let Config { limits, fuel, .. } = Config::load(None, std::env::vars())?;
     let store = store.with_compile_limits(compile_limits(&limits));
     let mut file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
     let size = file.metadata().with_context(|| args.file.display().to_string())?.len();
@@ -166,9 +168,9 @@ fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
         licence: args.licence,
         replace: args.replace,
     };
-    let engine = new_engine()?;
+    let engines = Engines::for_compiling(fuel)?;
     let progress = Bar::new(false);
-    let result = store.import(&new, &mut file, &engine, &progress);
+    let result = store.import(&new, &mut file, &engines, &progress);
     progress.clear();
     let record = result.with_context(|| args.file.display().to_string())?;
     Ok(print_installed(&record)?)

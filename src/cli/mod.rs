@@ -84,6 +84,9 @@ pub struct WorkerArgs {
     /// The server's process.
     #[arg(long)]
     pub parent: u32,
+    /// Load code that counts fuel as well.
+    #[arg(long)]
+    pub fuel: bool,
     /// Images to load.
     pub images: Vec<String>,
 }
@@ -97,6 +100,9 @@ pub struct CompileModuleArgs {
     /// Processor time it may use, seconds.
     #[arg(long)]
     pub cpu_seconds: u64,
+    /// Compile code that counts fuel.
+    #[arg(long)]
+    pub fuel: bool,
 }
 
 /// Arguments of `wisp serve`; each wins over the file and the environment.
@@ -302,6 +308,7 @@ fn work(args: WorkerArgs) -> ExitCode {
     let args = crate::worker::WorkerArgs {
         cache: args.cache,
         images: args.images,
+        counts_fuel: args.fuel,
         parent: args.parent,
     };
     match crate::worker::run(&args) {
@@ -316,7 +323,7 @@ fn compile_module(args: &CompileModuleArgs) -> ExitCode {
         memory_bytes: args.memory_mb.saturating_mul(1 << 20),
         cpu_seconds: args.cpu_seconds,
     };
-    match compile_in_child(limits) {
+    match compile_in_child(limits, args.fuel) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.into()),
     }

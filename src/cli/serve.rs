@@ -32,7 +32,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let store = Store::open(&data_dir.database(), config.durability)?;
     let keys = ApiKeys::load(&config.auth, store.clone()).await?;
     config.check_exposure(keys.required())?;
-    let runtime = Runtime::new(guest_threads())?;
+    let runtime = Runtime::with_fuel(guest_threads(), config.fuel)?;
     let images = Arc::new(ImageStore::open_default()?.with_compile_limits(compile_limits(&config.limits)));
     let wasm = Wasm::new(&config, &data_dir, &runtime, &images)?;
     let importer = ImageImporter::new(Arc::clone(&images), runtime, &config.limits);
@@ -139,6 +139,7 @@ impl Wasm {
             guest_threads: guest_threads(),
             fsync,
             max_workers: config.limits.max_workers,
+            counts_fuel: config.fuel,
         };
         let pool = WorkerPool::new(settings, Arc::clone(&dirs));
         let images = Arc::new(Images::new(Arc::clone(runtime), Arc::clone(store)));

@@ -34,23 +34,25 @@ pub(super) fn engine_dir(engine: &Engine) -> String {
     format!("compiled/{:016x}", hasher.finish())
 }
 
-/// Loads a module of the store. If no good code for this engine is there, `compile` makes it first; it holds the
+/// Loads a module of the store. If no good code for one of the engines is there, `compile` makes it first; it holds the
 /// store's lock, and takes seconds.
 pub(super) fn load(
     store: &PrivateDir,
     engines: &Engines,
     digest: Digest,
-    compile: impl FnOnce() -> Result<(), ImageError>,
+    compile: impl Fn(&Engine) -> Result<(), ImageError>,
 ) -> Result<CompiledModule, ImageError> {
     if let Some(module) = load_compiled(store, engines, digest)? {
         return Ok(module);
     }
     let _lock = store.lock()?;
-    // Another installer may have compiled it while this one waited.
-    if let Some(module) = load_compiled(store, engines, digest)? {
-        return Ok(module);
+    for engine in engines.compiled_for() {
+        // Another installer may have compiled it while this one waited.
+        let code = verified(store, engine, digest)?;
+        if code.is_none_or(|code| deserialize(engine, &code).is_err()) {
+            compile(engine)?;
+        }
     }
-    compile()?;
     load_compiled(store, engines, digest)?.ok_or_else(|| ImageError::Damaged(wasm_name(digest)))
 }
 
@@ -113,24 +115,25 @@ fn verified(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<Optio
     Ok(Some(file))
 }
 
-/// Loads compiled code if it is good.
+/// Loads compiled code if it is good, and there for each engine.
 pub(super) fn load_compiled(
     store: &PrivateDir,
     engines: &Engines,
     digest: Digest,
 ) -> Result<Option<CompiledModule>, ImageError> {
-    let Some(file) = verified(store, engines.on_demand(), digest)? else {
+    let Some(code) = verified(store, engines.on_demand(), digest)? else {
         return Ok(None);
     };
+    let fuel_code = match engines.fuel() {
+        Some(engine) => match verified(store, engine, digest)? {
+            None => return Ok(None),
+            found => found,
+        },
+        None => None,
+    };
     let module = CompiledModule::load(engines, |engine| {
-        let file = file.try_clone()?;
-        // SAFETY: the file was written by `compile` from `Engine::precompile_module`, as its checksum shows; it is the
-        // very file that was checked, not one opened again by name; only this user can write to the store's directory,
-        // and wisp replaces files there by renaming, never changes them.
-        #[expect(unsafe_code, reason = "wasmtime cannot check compiled code itself")]
-        unsafe {
-            Module::deserialize_open_file(engine, file)
-        }
+        let fuel_code = fuel_code.as_ref().filter(|_| engines.counts_fuel(engine));
+        deserialize(engine, fuel_code.unwrap_or(&code))
     });
     match module {
         Ok(module) => Ok(Some(module)),
@@ -138,5 +141,17 @@ pub(super) fn load_compiled(
             tracing::warn!(%error, %digest, "compiled code is of another engine; it is compiled again");
             Ok(None)
         }
+    }
+}
+
+/// Loads code that [`verified`] has checked.
+fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Module> {
+    let file = code.try_clone()?;
+    // SAFETY: the file was written by `compile` from `Engine::precompile_module`, as its checksum shows; it is the
+    // very file that was checked, not one opened again by name; only this user can write to the store's directory,
+    // and wisp replaces files there by renaming, never changes them.
+    #[expect(unsafe_code, reason = "wasmtime cannot check compiled code itself")]
+    unsafe {
+        Module::deserialize_open_file(engine, file)
     }
 }

@@ -69,15 +69,15 @@ struct Compiled {
     code: Vec<u8>,
 }
 
-/// The life of the process.
+/// The life of the process. With `counts_fuel` it compiles for the engine that counts fuel.
 ///
 /// # Errors
 /// When it cannot be limited, or its streams are not what they should be.
-pub fn run(limits: ChildLimits) -> io::Result<()> {
+pub fn run(limits: ChildLimits, counts_fuel: bool) -> io::Result<()> {
     confine(limits)?;
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
-    let verdict = match compile(wasm) {
+    let verdict = match compile(wasm, counts_fuel) {
         Ok(compiled) => {
             write_output(&compiled)?;
             Verdict::Accepted {
@@ -120,8 +120,13 @@ fn confine(limits: ChildLimits) -> io::Result<()> {
 }
 
 /// Checks and compiles.
-fn compile(wasm: Vec<u8>) -> Result<Compiled, Verdict> {
-    let engine = kernel::new_engine().map_err(|error| refused(&error))?;
+fn compile(wasm: Vec<u8>, counts_fuel: bool) -> Result<Compiled, Verdict> {
+    let engine = if counts_fuel {
+        kernel::new_fuel_engine()
+    } else {
+        kernel::new_engine()
+    };
+    let engine = engine.map_err(|error| refused(&error))?;
     // With every proposal switched on: what fails here is wrong, whatever an engine may know.
     let component = Parser::is_component(&wasm);
     if !component && !Parser::is_core_wasm(&wasm) {

@@ -57,9 +57,9 @@ impl Compiler {
         Self { program, limits }
     }
 
-    /// Checks and compiles the WebAssembly in `input`, which is read from its start. The result goes to `output`:
-    /// see [`super::compile_child`].
-    pub(super) fn compile(&self, input: &File, output: &File) -> Result<Verdict, ImageError> {
+    /// Checks and compiles the WebAssembly in `input`, which is read from its start; with `counts_fuel` for the engine
+    /// that counts fuel. The result goes to `output`: see [`super::compile_child`].
+    pub(super) fn compile(&self, input: &File, output: &File, counts_fuel: bool) -> Result<Verdict, ImageError> {
         let failed = || ImageError::io(&self.program);
         let mut input = input.try_clone().map_err(failed())?;
         input.rewind().map_err(failed())?;
@@ -69,6 +69,7 @@ impl Compiler {
             .arg("compile-module")
             .args(["--memory-mb", &self.limits.memory_mb.to_string()])
             .args(["--cpu-seconds", &cpu_seconds.to_string()])
+            .args(counts_fuel.then_some("--fuel"))
             .env_clear()
             .current_dir("/")
             .process_group(0)

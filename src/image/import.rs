@@ -16,6 +16,7 @@ use super::progress::{Progress, Step};
 use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::store::{DOCKER_PREFIXES, ImageStore, MAX_PARENTS};
 use super::{compile, load};
+use crate::kernel::Engines;
 
 /// Most names of one program.
 const MAX_PATHS: usize = 64;
@@ -176,8 +177,8 @@ impl ImageStore {
         self.parents_of(new).map(|_| ())
     }
 
-    /// Makes an image of a file of WebAssembly. The file is compiled by another process; a file that is no good leaves
-    /// nothing behind. Blocks for as long as compiling takes.
+    /// Makes an image of a file of WebAssembly. The file is compiled by another process, for each of the engines; a file
+    /// that is no good leaves nothing behind. Blocks for as long as compiling takes.
     ///
     /// # Errors
     /// As [`Self::check_new`]; [`ImageError::Refused`], [`ImageError::Unsupported`] and [`ImageError::TooExpensive`] for
@@ -186,7 +187,7 @@ impl ImageStore {
         &self,
         new: &NewImage,
         wasm: &mut File,
-        engine: &Engine,
+        engines: &Engines,
         progress: &dyn Progress,
     ) -> Result<Record, ImageError> {
         self.check_new(new)?;
@@ -195,13 +196,16 @@ impl ImageStore {
         let upload = || ImageError::io("the file");
         wasm.rewind().map_err(upload())?;
         let (source, _) = Digest::of_reader(&mut *wasm).map_err(upload())?;
-        let mut compiled = compile_file(self.dir(), self.compiler(), wasm)?;
+        let mut compiled = compile_file(self.dir(), self.compiler(), wasm, false)?;
+        // Now, and not when the image is loaded, which would keep the store's lock.
+        let compile_fuel = |_| compile_file(self.dir(), self.compiler(), wasm, true);
+        let mut fuel_code = engines.fuel().map(compile_fuel).transpose()?;
         let record = record(new, source, &compiled);
 
         let _lock = self.dir().lock()?;
         // Others may have been faster while this one compiled.
         self.check_new(new)?;
-        let result = self.adopt(new, &record, &mut compiled, engine);
+        let result = self.adopt(new, &record, &mut compiled, fuel_code.as_mut(), engines);
         // Takes back what a failure has left, and what the replaced image used.
         self.collect_garbage()?;
         result?;
@@ -215,16 +219,15 @@ impl ImageStore {
         new: &NewImage,
         record: &Record,
         compiled: &mut Compiled,
-        engine: &Engine,
+        fuel_code: Option<&mut Compiled>,
+        engines: &Engines,
     ) -> Result<(), ImageError> {
-        compiled.store(self.dir(), engine)?;
-        load::code(
-            self.dir(),
-            &engine.clone().into(),
-            record,
-            record.programs[0].digest,
-            self.compiler(),
-        )?;
+        compiled.store(self.dir(), engines.on_demand())?;
+        let digest = record.programs[0].digest;
+        if let (Some(engine), Some(compiled)) = (engines.fuel(), fuel_code) {
+            compile::put(self.dir(), engine, digest, compiled.code()?)?;
+        }
+        load::code(self.dir(), engines, record, digest, self.compiler())?;
         let mut chain = self.parents_of(new)?;
         chain.push(record.clone());
         load::tree(self, &chain).map_err(|error| {
@@ -256,25 +259,31 @@ impl ImageStore {
     }
 }
 
-/// Compiles a user's module again, for another engine. The caller holds the store's lock.
+/// Compiles a user's module again, for one of the engines. The caller holds the store's lock.
 pub(super) fn recompile(
     store: &PrivateDir,
+    engines: &Engines,
     engine: &Engine,
     digest: Digest,
     compiler: &Compiler,
 ) -> Result<(), ImageError> {
     let damaged = || ImageError::Damaged(compile::wasm_name(digest));
     let wasm = store.open_file(&compile::wasm_name(digest))?.ok_or_else(damaged)?;
-    let mut compiled = compile_file(store, compiler, &wasm)?;
+    let mut compiled = compile_file(store, compiler, &wasm, engines.counts_fuel(engine))?;
     if compiled.digest != digest {
         return Err(damaged());
     }
     compile::put(store, engine, digest, compiled.code()?)
 }
 
-fn compile_file(store: &PrivateDir, compiler: &Compiler, wasm: &File) -> Result<Compiled, ImageError> {
+fn compile_file(
+    store: &PrivateDir,
+    compiler: &Compiler,
+    wasm: &File,
+    counts_fuel: bool,
+) -> Result<Compiled, ImageError> {
     let mut output = store.unnamed_file()?;
-    let (kind, memory_bytes) = match compiler.compile(wasm, &output)? {
+    let (kind, memory_bytes) = match compiler.compile(wasm, &output, counts_fuel)? {
         Verdict::Accepted { kind, memory_bytes } => (kind, memory_bytes),
         Verdict::Refused { reason } => return Err(ImageError::Refused(reason)),
         Verdict::Unsupported { reason } => return Err(ImageError::Unsupported(reason)),

@@ -65,7 +65,7 @@ impl Loader {
     }
 
     /// Loads an installed image, by name or alias. Takes a few ms, and seconds when a module has to be compiled because
-    /// the engine is another than at installation; call it where blocking is allowed.
+    /// the engine is another than at installation, or one more; call it where blocking is allowed.
     ///
     /// # Errors
     /// When it or a parent is not installed, or the store is damaged.
@@ -121,7 +121,7 @@ impl Loader {
     }
 }
 
-/// The code of one of an image's programs; compiled first if the engine is another than at installation.
+/// The code of one of an image's programs, for each engine; compiled first where it is missing.
 pub(super) fn code(
     store: &PrivateDir,
     engines: &Engines,
@@ -129,11 +129,11 @@ pub(super) fn code(
     digest: Digest,
     compiler: &Compiler,
 ) -> Result<CompiledModule, ImageError> {
-    compile::load(store, engines, digest, || {
-        let engine = engines.on_demand();
-        tracing::info!(image = record.name, %digest, "compiling a module for this version of the engine");
+    compile::load(store, engines, digest, |engine| {
+        let counts_fuel = engines.counts_fuel(engine);
+        tracing::info!(image = record.name, %digest, counts_fuel, "compiling a module for this engine");
         if record.own {
-            import::recompile(store, engine, digest, compiler)
+            import::recompile(store, engines, engine, digest, compiler)
         } else {
             compile::compile(store, engine, digest)
         }

@@ -91,7 +91,7 @@ impl Machine {
             image: task.image.to_owned(),
             reason,
         };
-        let module = compile::load_compiled(store, &runtime.engines(), task.module)?;
+        let module = compile::load_compiled(store, &runtime.engines().without_fuel(), task.module)?;
         let module = module.ok_or_else(|| ImageError::Damaged(compile::wasm_name(task.module)))?;
         let digest = task.module.to_string();
         let contents = file_contents(&digest);

@@ -29,7 +29,7 @@ use super::recipe::{self, Recipe};
 use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::source::{self, Files};
 use super::{compile, layer, load, module, preinit, setup, soundness};
-use crate::kernel::{Launch, Runtime};
+use crate::kernel::{Engines, Launch, Runtime};
 
 /// Most images on top of each other.
 pub(super) const MAX_PARENTS: usize = 16;
@@ -336,6 +336,8 @@ impl ImageStore {
         progress: &dyn Progress,
     ) -> Result<Record, ImageError> {
         let manifest = &recipe.manifest;
+        // What is run once, here, has no budget.
+        let engines = runtime.engines().without_fuel();
         let files = source::fetch(recipe, &self.dir, progress)?;
         let built = match &manifest.build {
             Some(command) => {
@@ -384,7 +386,7 @@ impl ImageStore {
         if let Some(setup) = &manifest.setup {
             let wasm = inputs.module(&setup.module)?;
             let module = self.store_module(&wasm)?;
-            self.compile(&manifest.name, &setup.module, module, runtime, progress)?;
+            self.compile(&manifest.name, &setup.module, module, &engines, progress)?;
             progress.step(&manifest.name, Step::Prepare, &setup.module);
             let task = Task {
                 arguments: recipe.arguments(&setup.arguments)?,
@@ -405,7 +407,7 @@ impl ImageStore {
                     let plan = preinit::plan(recipe, program, preinit, &wasm)?;
                     let (instrumented, globals) = preinit::instrument(&program.module, &wasm)?;
                     let module = self.store_module(&instrumented)?;
-                    self.compile(&manifest.name, &program.module, module, runtime, progress)?;
+                    self.compile(&manifest.name, &program.module, module, &engines, progress)?;
                     progress.step(&manifest.name, Step::Prepare, &program.module);
                     let task = Task {
                         arguments: plan.arguments,
@@ -467,7 +469,7 @@ impl ImageStore {
     ) -> Result<(), ImageError> {
         for program in &record.programs {
             let what = program.paths.first().map_or("", String::as_str);
-            self.compile(&record.name, what, program.digest, runtime, progress)?;
+            self.compile(&record.name, what, program.digest, &runtime.engines(), progress)?;
         }
         Ok(())
     }
@@ -477,14 +479,16 @@ impl ImageStore {
         image: &str,
         what: &str,
         digest: Digest,
-        runtime: &Arc<Runtime>,
+        engines: &Engines,
         progress: &dyn Progress,
     ) -> Result<(), ImageError> {
-        if compile::is_compiled(&self.dir, runtime.engine(), digest)? {
-            return Ok(());
+        for engine in engines.compiled_for() {
+            if !compile::is_compiled(&self.dir, engine, digest)? {
+                progress.step(image, Step::Compile, what);
+                compile::compile(&self.dir, engine, digest)?;
+            }
         }
-        progress.step(image, Step::Compile, what);
-        compile::compile(&self.dir, runtime.engine(), digest)
+        Ok(())
     }
 
     fn store_module(&self, wasm: &[u8]) -> Result<Digest, ImageError> {
@@ -704,7 +708,7 @@ fn info_of_recipe(recipe: &Recipe) -> ImageInfo {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 
     use super::*;
     use crate::image::{Loader, LogProgress};
@@ -891,6 +895,38 @@ mod tests {
             place.loader().load("base").unwrap();
             assert_eq!(std::fs::read(place.compiled()).unwrap().len(), good.len());
         }
+    }
+
+    #[test]
+    fn code_that_counts_fuel_is_there_only_where_fuel_is_counted() {
+        let place = Place::new();
+        let record = place.install("base").unwrap();
+        let engines = || place.store().dir().list("compiled").unwrap();
+        place.loader().load("base").unwrap();
+        assert_eq!(engines().len(), 1);
+        // An image from before is compiled when it is loaded; again when that code is damaged.
+        let with_fuel = Runtime::with_fuel(1, true).unwrap();
+        let fuel_code = compile::engine_dir(with_fuel.engines().fuel().unwrap());
+        let fuel_code = format!("{fuel_code}/{}.cwasm", record.programs[0].digest);
+        let fuel_code = place.store().dir().path(&fuel_code);
+        let load = || Loader::new(place.store(), with_fuel.engines()).load("base").unwrap();
+        let (before, plain) = (
+            std::fs::read(place.compiled()).unwrap(),
+            std::fs::metadata(place.compiled()),
+        );
+        load();
+        let good = std::fs::read(&fuel_code).unwrap();
+        assert_ne!(good, before);
+        std::fs::write(&fuel_code, &before).unwrap();
+        load();
+        assert_eq!(std::fs::read(&fuel_code).unwrap(), good);
+        let untouched = std::fs::metadata(place.compiled()).unwrap().ino() == plain.unwrap().ino();
+        assert!(untouched, "the other code was good");
+        // It goes with its image, and installing makes both.
+        place.store().remove("base").unwrap();
+        assert!(!fuel_code.exists());
+        place.store().install("base", &with_fuel, &LogProgress).unwrap();
+        assert!(fuel_code.exists() && place.compiled().exists());
     }
 
     #[test]

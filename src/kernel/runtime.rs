@@ -231,6 +231,18 @@ pub struct Engines {
 }
 
 impl Engines {
+    /// Engines to compile with; nothing runs on them.
+    ///
+    /// # Errors
+    /// When the machine lacks what an engine needs.
+    pub fn for_compiling(counts_fuel: bool) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            on_demand: new_engine()?,
+            pooled: None,
+            fuel: counts_fuel.then(new_fuel_engine).transpose()?,
+        })
+    }
+
     /// For processes with memory of their own.
     pub fn on_demand(&self) -> &Engine {
         &self.on_demand
@@ -251,16 +263,15 @@ impl Engines {
     pub fn without_fuel(self) -> Self {
         Self { fuel: None, ..self }
     }
-}
 
-impl From<Engine> for Engines {
-    /// One engine, without a pool.
-    fn from(on_demand: Engine) -> Self {
-        Self {
-            on_demand,
-            pooled: None,
-            fuel: None,
-        }
+    /// The engines that code is compiled for, each for itself.
+    pub fn compiled_for(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.on_demand).chain(&self.fuel)
+    }
+
+    /// Whether this one of the engines counts fuel.
+    pub fn counts_fuel(&self, engine: &Engine) -> bool {
+        self.fuel.as_ref().is_some_and(|fuel| Engine::same(fuel, engine))
     }
 }
 

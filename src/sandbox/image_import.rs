@@ -69,7 +69,7 @@ pub struct ImageImporter {
 }
 
 impl ImageImporter {
-    /// Into `store`, for the engine of `runtime`, within `limits`.
+    /// Into `store`, for the engines of `runtime`, within `limits`.
     #[must_use]
     pub fn new(store: Arc<ImageStore>, runtime: Arc<Runtime>, limits: &Limits) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl ImageImporter {
         let _turn = turn.map_err(|_| ImportError::Busy)?;
         let (store, runtime) = (Arc::clone(&self.store), Arc::clone(&self.runtime));
         blocking(move || {
-            let record = store.import(&new, &mut file, runtime.engine(), &LogProgress)?;
+            let record = store.import(&new, &mut file, &runtime.engines(), &LogProgress)?;
             store.inspect(&record.name).map(description)
         })
         .await

@@ -34,6 +34,8 @@ pub struct WorkerArgs {
     pub cache: PathBuf,
     /// Names of the images to load.
     pub images: Vec<String>,
+    /// Whether execs may have a budget of fuel.
+    pub counts_fuel: bool,
     /// The server's process.
     pub parent: u32,
 }
@@ -66,7 +68,7 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     confine::prefer_to_be_killed();
     vfs::free_on_this_thread(true);
     let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let runtime = Runtime::without_threads(false)?;
+    let runtime = Runtime::without_threads(args.counts_fuel)?;
     let store = Arc::new(ImageStore::open(&args.cache, &args.cache.join("no-recipes")).map_err(images)?);
     let preloaded = PreloadedImages::load(&runtime, &store, &args.images);
     drop(store);

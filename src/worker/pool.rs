@@ -56,6 +56,8 @@ pub struct WorkerSettings {
     pub fsync: bool,
     /// Most workers at once, beside the one that waits; a further one takes the place of one in which nothing runs.
     pub max_workers: usize,
+    /// Whether execs may have a budget of fuel.
+    pub counts_fuel: bool,
 }
 
 /// All workers. Dropping it kills them.
@@ -411,6 +413,7 @@ impl WorkerPool {
             .arg(std::process::id().to_string())
             .arg("--cache")
             .arg(&self.settings.cache)
+            .args(self.settings.counts_fuel.then_some("--fuel"))
             .args(images)
             .env_clear()
             .current_dir("/")
