@@ -41,6 +41,12 @@ pub struct ExecBody {
     /// up they are killed. No limit when absent.
     #[schema(value_type = Option<GoDuration>)]
     cpu_time: Option<GoDuration>,
+    /// Units of fuel that it and everything it starts may use, what stays in the background included: about one for each
+    /// WebAssembly instruction. When they are used up, all are killed (137). A program that depends on no clock and no
+    /// random numbers uses the same each time, on any machine. 1 to 2^53; fuel is not counted when absent. Needs a server
+    /// whose configuration says `fuel = true`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64)]
+    fuel: Option<u64>,
     /// Answer line by line, as the output comes.
     stream: Option<bool>,
     /// What it reads on standard input.
@@ -136,6 +142,7 @@ pub(super) fn understood(body: ExecBody, held: Option<Permit>) -> Result<ExecReq
         workdir: body.workdir,
         timeout: body.timeout.map(|timeout| timeout.0),
         cpu_time: body.cpu_time.map(|cpu_time| cpu_time.0),
+        fuel: body.fuel,
         stdin: Stdin::Bytes(body.stdin.map(Bytes::from).unwrap_or_default()),
         held,
     })

@@ -40,6 +40,8 @@ pub struct ExecAnswer {
     pub duration: GoDuration,
     /// Processor time that it and everything it started used until its end; absent when it is not measured.
     pub cpu_time: Option<GoDuration>,
+    /// Units of fuel that it and everything it started used until its end; absent when they are not counted.
+    pub fuel_used: Option<u64>,
     /// Whether output beyond the server's limit was dropped; absent when not.
     #[schema(required = false)]
     truncated: bool,
@@ -66,6 +68,7 @@ impl From<CollectedExec> for ExecAnswer {
             stderr,
             duration: collected.exit.outcome.duration.into(),
             cpu_time: collected.exit.outcome.cpu_time.map(GoDuration::from),
+            fuel_used: collected.exit.outcome.fuel_used,
             truncated: collected.truncated,
             _held: collected.held,
         }
@@ -153,6 +156,9 @@ impl Encoder {
                 if let Some(cpu_time) = answer.cpu_time {
                     json.extend_from_slice(format!(",\"cpu_time\":\"{cpu_time}\"").as_bytes());
                 }
+                if let Some(fuel_used) = answer.fuel_used {
+                    json.extend_from_slice(format!(",\"fuel_used\":{fuel_used}").as_bytes());
+                }
                 if answer.truncated {
                     json.extend_from_slice(b",\"truncated\":true");
                 }
@@ -225,6 +231,7 @@ mod tests {
             stderr: stderr.to_vec(),
             duration: Duration::from_micros(1900).into(),
             cpu_time: None,
+            fuel_used: None,
             truncated,
             _held: HeldOutput::nothing(),
         }

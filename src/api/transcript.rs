@@ -56,6 +56,9 @@ pub struct End {
     /// Processor time that it and everything it started used until its end; absent when it is not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_time: Option<GoDuration>,
+    /// Units of fuel that it and everything it started used until its end; absent when they are not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel_used: Option<u64>,
     /// Whether it was killed because it passed its timeout.
     timed_out: bool,
     /// Who killed the command, or what failed, when it did not end by itself.
@@ -119,6 +122,7 @@ impl Transcript {
             exit_code: LOST,
             duration: self.running.elapsed().into(),
             cpu_time: None,
+            fuel_used: None,
             timed_out: false,
             error: Some(ApiError::from(error).message().to_owned()),
         }
@@ -131,6 +135,7 @@ impl From<ExecExit> for End {
             exit_code: exit.outcome.exit_code,
             duration: exit.outcome.duration.into(),
             cpu_time: exit.outcome.cpu_time.map(GoDuration::from),
+            fuel_used: exit.outcome.fuel_used,
             timed_out: exit.outcome.timed_out,
             error: exit.killed_because,
         }

@@ -147,6 +147,8 @@ struct ExecBody<'a> {
     workdir: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -171,6 +173,7 @@ enum ExecLine {
         exit_code: i32,
         timed_out: bool,
         error: Option<String>,
+        fuel_used: Option<u64>,
     },
     Refused(Refusal),
 }
@@ -358,6 +361,7 @@ pub async fn exec(args: &ExecArgs) -> Result<ExitCode, ClientError> {
         env: as_map(&args.env),
         workdir: args.workdir.as_deref(),
         timeout: args.timeout.map(|timeout| timeout.to_string()),
+        fuel: args.fuel,
     };
     let client = Client::new(&args.server)?;
     let path = format!("/sandboxes/{}/exec", component(&args.id)?);
@@ -404,12 +408,16 @@ fn show(line: &[u8]) -> Result<Option<ExitCode>, ClientError> {
             exit_code,
             timed_out,
             error,
+            fuel_used,
         } => {
             if timed_out {
                 writeln!(std::io::stderr(), "wisp: the command timed out")?;
             }
             if let Some(error) = error {
                 writeln!(std::io::stderr(), "wisp: {}", terminal::printable(&error))?;
+            }
+            if let Some(units) = fuel_used {
+                writeln!(std::io::stderr(), "wisp: {units} units of fuel used")?;
             }
             // A status a process cannot have is a failure all the same.
             Ok(Some(ExitCode::from(u8::try_from(exit_code).unwrap_or(1))))

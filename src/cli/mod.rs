@@ -215,6 +215,9 @@ pub struct ExecArgs {
     /// Timeout, such as 30s.
     #[arg(long, value_parser = parse_duration)]
     pub timeout: Option<GoDuration>,
+    /// Units of fuel it may use; how many it used is told at the end.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub fuel: Option<u64>,
     /// Environment, NAME=VALUE; may be repeated.
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_assignment)]
     pub env: Vec<(String, String)>,

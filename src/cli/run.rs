@@ -50,6 +50,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         workdir: args.workdir,
         timeout: args.timeout.map_or(NO_TIMEOUT, |timeout| timeout.0),
         cpu_time: None,
+        fuel: None,
         stdin,
     };
     let mut running = provider.exec(ID, exec).await?;

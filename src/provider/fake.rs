@@ -196,6 +196,7 @@ fn ended(exit_code: i32) -> ExecEvent {
         timed_out: false,
         duration: Duration::from_micros(1900),
         cpu_time: None,
+        fuel_used: None,
         limit: None,
     })
 }
@@ -563,6 +564,7 @@ fn sleeping(exec: ExecSpec, counted: Counted) -> Execution {
             timed_out: signal.is_err(),
             duration: started.elapsed(),
             cpu_time: None,
+            fuel_used: None,
             limit: None,
         };
         let _ = sender.send(ExecEvent::Exit(outcome)).await;

@@ -71,6 +71,8 @@ pub struct ExecSpec {
     pub timeout: Duration,
     /// Processor time of everything it starts, what stays in the background included; `None` for no limit.
     pub cpu_time: Option<Duration>,
+    /// Units of fuel of everything it starts, what stays in the background included; `None` to count none.
+    pub fuel: Option<u64>,
     /// What it reads on descriptor 0.
     pub stdin: Stdin,
 }
@@ -170,6 +172,8 @@ pub struct ExecOutcome {
     pub duration: Duration,
     /// Processor time of everything it started, until its end; `None` when it is not measured.
     pub cpu_time: Option<Duration>,
+    /// Units of fuel that everything it started used, until its end; `None` when they are not counted.
+    pub fuel_used: Option<u64>,
     /// The limit that ended it, if one did.
     pub limit: Option<LimitHit>,
 }
@@ -181,7 +185,7 @@ pub enum LimitHit {
     ExecCpuTime,
     /// Its sandbox's [`SandboxSpec::cpu_time`].
     SandboxCpuTime,
-    /// Its own budget of fuel.
+    /// Its own [`ExecSpec::fuel`].
     ExecFuel,
 }
 

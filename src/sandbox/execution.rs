@@ -172,7 +172,7 @@ impl RunningExec {
             () = tokio::time::sleep_until(self.give_up) => {
                 tracing::error!(sandbox = %self.sandbox.id, "the provider did not enforce a command's timeout");
                 let duration = self.started.elapsed();
-                let outcome = ExecOutcome { exit_code: TIMED_OUT, timed_out: true, duration, cpu_time: None, limit: None };
+                let outcome = ExecOutcome { exit_code: TIMED_OUT, timed_out: true, duration, cpu_time: None, fuel_used: None, limit: None };
                 return Ok(ExecItem::Exit(ExecExit { outcome, killed_because: None }));
             }
         };
@@ -220,6 +220,7 @@ impl RunningExec {
             timed_out: false,
             duration: self.started.elapsed(),
             cpu_time: None,
+            fuel_used: None,
             limit: None,
         };
         ExecExit {

@@ -16,6 +16,9 @@ const MAX_ENV_BYTES: usize = 256 << 10;
 /// Longest image or provider name, bytes.
 const MAX_NAME_BYTES: usize = 256;
 
+/// Largest budget of fuel, units: all whole numbers up to it are exact in every client's JSON (RFC 8259, section 6).
+const MAX_FUEL: u64 = 1 << 53;
+
 /// A sandbox as asked for. What is `None` takes the server's default.
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
@@ -58,6 +61,8 @@ pub struct ExecRequest {
     pub timeout: Option<Duration>,
     /// Limit of processor time; none when `None`.
     pub cpu_time: Option<Duration>,
+    /// Budget of fuel, units; not counted when `None`.
+    pub fuel: Option<u64>,
     /// Standard input.
     pub stdin: Stdin,
     /// What the memory of this request is charged to until the command ends.
@@ -134,6 +139,7 @@ impl ExecRequest {
             workdir: self.workdir,
             timeout,
             cpu_time: cpu_time(self.cpu_time)?,
+            fuel: fuel(self.fuel)?,
             stdin: self.stdin,
         })
     }
@@ -143,6 +149,16 @@ impl ExecRequest {
 fn cpu_time(asked: Option<Duration>) -> Result<Option<Duration>, SandboxError> {
     match asked {
         Some(Duration::ZERO) => Err(SandboxError::Invalid("cpu_time must be longer than 0s".to_owned())),
+        asked => Ok(asked),
+    }
+}
+
+/// A budget of fuel.
+fn fuel(asked: Option<u64>) -> Result<Option<u64>, SandboxError> {
+    match asked {
+        Some(units) if !(1..=MAX_FUEL).contains(&units) => {
+            Err(SandboxError::Invalid(format!("fuel must be from 1 to {MAX_FUEL}")))
+        }
         asked => Ok(asked),
     }
 }

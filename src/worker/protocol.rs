@@ -261,6 +261,8 @@ pub struct WireExec {
     pub timeout: Duration,
     /// Processor time it may use.
     pub cpu_time: Option<Duration>,
+    /// Units of fuel it may use.
+    pub fuel: Option<u64>,
     /// All it reads; `None` when that comes as the call's input.
     pub stdin: Option<Bytes>,
 }

@@ -320,6 +320,7 @@ impl Provider for WorkerProvider {
                 workdir: exec.workdir,
                 timeout: exec.timeout,
                 cpu_time: exec.cpu_time,
+                fuel: exec.fuel,
                 stdin,
             }),
         };

@@ -227,6 +227,7 @@ async fn execute(
         workdir: exec.workdir,
         timeout: exec.timeout,
         cpu_time: exec.cpu_time,
+        fuel: exec.fuel,
         stdin,
     };
     let Execution {

@@ -13,6 +13,28 @@ async fn run(api: &Api, image: &str, command: &str) -> Answer {
 }
 
 #[tokio::test]
+async fn fuel_of_a_posted_module_is_counted() {
+    let store = Store::new();
+    let server = store.serve(&[("WISP_FUEL", "true")]);
+    let api = Api::new(server.url(), None);
+    let created = api
+        .post("/images?name=nothing:1&parent=none", Parts::default().encode())
+        .await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let count = async || {
+        let sandbox = api.create(json!({"image": "nothing:1"})).await;
+        let request = json!({"command": "/usr/bin/nothing", "mode": "argv", "fuel": 1000});
+        sandbox.exec(request).await.json()["fuel_used"].clone()
+    };
+    let first = count().await;
+    assert!(first.as_u64().is_some_and(|units| (1..100).contains(&units)), "{first}");
+    assert_eq!(count().await, first);
+    // Nothing had to be compiled again.
+    let log = server.log();
+    assert!(!log.contains("compiling a module"), "{log}");
+}
+
+#[tokio::test]
 async fn a_posted_module_is_a_program_of_its_image_at_once() {
     let store = Store::new();
     let server = store.serve(&[]);

@@ -10,6 +10,7 @@ mod copy;
 mod cpython;
 mod durability;
 mod files;
+mod fuel;
 mod full_disk;
 mod interactive;
 mod isolation;

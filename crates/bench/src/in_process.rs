@@ -68,6 +68,7 @@ impl InProcess {
             workdir: None,
             timeout: TIMEOUT,
             cpu_time: None,
+            fuel: None,
             stdin: Stdin::default(),
         };
         let mut running = self.provider.exec(id, exec).await?;

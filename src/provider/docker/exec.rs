@@ -163,6 +163,7 @@ fn too_long(program: &str) -> Execution {
         timed_out: false,
         duration: Duration::ZERO,
         cpu_time: None,
+        fuel_used: None,
         limit: None,
     }));
     Execution {
@@ -226,6 +227,7 @@ impl Running {
             timed_out: matches!(stop, Stop::TimedOut),
             duration: self.started.elapsed(),
             cpu_time: None,
+            fuel_used: None,
             limit: None,
         };
         // Nobody may be listening any more.

@@ -112,6 +112,7 @@ impl Provider for DockerProvider {
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
         refuse_cpu_time(exec.cpu_time)?;
+        refuse_fuel(exec.fuel)?;
         exec::start(&self.engine, &container::name(id), exec).await
     }
 
@@ -176,6 +177,16 @@ fn refuse_cpu_time(cpu_time: Option<std::time::Duration>) -> Result<(), Provider
         None => Ok(()),
         Some(_) => Err(ProviderError::Unsupported(
             "the provider docker does not limit cpu_time; leave it out, or use the provider wasm".to_owned(),
+        )),
+    }
+}
+
+/// What runs in containers is machine code, which counts nothing.
+fn refuse_fuel(fuel: Option<u64>) -> Result<(), ProviderError> {
+    match fuel {
+        None => Ok(()),
+        Some(_) => Err(ProviderError::Unsupported(
+            "the provider docker does not count fuel; leave fuel out, or use the provider wasm".to_owned(),
         )),
     }
 }

@@ -55,17 +55,18 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
         stdin,
         output: Arc::new(EventSink(sender.clone())),
         cpu_time: exec.cpu_time,
-        fuel: None,
+        fuel: exec.fuel,
         simple_command,
     };
-    let mut running = machine.kernel.exec(request).map_err(limit_reached)?;
+    let mut running = machine.kernel.exec(request).map_err(not_started)?;
     match running.started(exec.timeout).await {
         Ok(()) => {}
         Err(ExecError::NotRunnable { exit_code, message }) => {
-            return Ok(not_runnable(&sender, events, exit_code, &message));
+            let fuel_used = exec.fuel.map(|_| 0);
+            return Ok(not_runnable(&sender, events, exit_code, fuel_used, &message));
         }
         Err(error @ ExecError::NoSuchDirectory(_)) => return Err(ProviderError::Invalid(error.to_string())),
-        Err(error @ (ExecError::FuelNotCounted | ExecError::LimitReached(_))) => return Err(limit_reached(error)),
+        Err(error) => return Err(not_started(error)),
     }
     if let Some((pieces, writer)) = feed {
         tokio::spawn(pass_on(pieces, writer));
@@ -95,6 +96,7 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
             timed_out: outcome.timed_out,
             duration: outcome.duration,
             cpu_time: Some(outcome.cpu_time),
+            fuel_used: outcome.fuel_used,
             limit: outcome.limit.map(|limit| match limit {
                 kernel::LimitHit::ExecCpuTime => LimitHit::ExecCpuTime,
                 kernel::LimitHit::SandboxCpuTime => LimitHit::SandboxCpuTime,
@@ -109,6 +111,17 @@ pub async fn start(machine: &Machine, exec: ExecSpec) -> Result<Execution, Provi
         control,
         cancel: Box::new(CancelOnDrop(task.abort_handle())),
     })
+}
+
+/// Why a command that could be run is not.
+fn not_started(error: ExecError) -> ProviderError {
+    match error {
+        ExecError::FuelNotCounted => ProviderError::Unsupported(
+            "this server does not count fuel; leave fuel out, or have the server's configuration say `fuel = true`"
+                .to_owned(),
+        ),
+        error => limit_reached(error),
+    }
 }
 
 fn limit_reached(error: ExecError) -> ProviderError {
@@ -174,6 +187,7 @@ fn not_runnable(
     sender: &mpsc::Sender<ExecEvent>,
     events: mpsc::Receiver<ExecEvent>,
     exit_code: u8,
+    fuel_used: Option<u64>,
     message: &str,
 ) -> Execution {
     let exit = ExecOutcome {
@@ -181,6 +195,7 @@ fn not_runnable(
         timed_out: false,
         duration: std::time::Duration::ZERO,
         cpu_time: None,
+        fuel_used,
         limit: None,
     };
     // The queue is empty and has room for both.

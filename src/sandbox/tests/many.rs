@@ -34,6 +34,7 @@ async fn a_thousand_sandboxes_of_32_clients_leave_nothing_behind() {
                         workdir: None,
                         timeout: None,
                         cpu_time: None,
+                        fuel: None,
                         stdin: Stdin::default(),
                         held: None,
                     };

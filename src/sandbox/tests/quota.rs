@@ -143,6 +143,7 @@ async fn times_are_held_by_the_quota() {
         workdir: None,
         timeout,
         cpu_time: None,
+        fuel: None,
         stdin: Stdin::default(),
         held: None,
     };

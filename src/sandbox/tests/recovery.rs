@@ -13,6 +13,7 @@ fn exec() -> ExecRequest {
         workdir: None,
         timeout: None,
         cpu_time: None,
+        fuel: None,
         stdin: crate::provider::Stdin::default(),
         held: None,
     }
