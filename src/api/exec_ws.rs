@@ -58,7 +58,7 @@ const CONTROL_INTERVAL: Duration = Duration::from_millis(100);
 /// A message of the client after the first.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Input {
+pub(super) struct Input {
     /// Text for standard input.
     stdin: Option<String>,
     /// Bytes for standard input.
@@ -68,6 +68,30 @@ struct Input {
     eof: bool,
     /// For the command and what it started in the foreground.
     signal: Option<Signal>,
+}
+
+impl Input {
+    /// The input of one message, and the bytes it has for standard input.
+    pub(super) fn parse(text: &[u8]) -> Result<(Self, Option<Vec<u8>>), ApiError> {
+        let mut input: Self = parse_json(text)?;
+        let bytes = match (input.stdin.take(), input.stdin_base64.take()) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_request("give either stdin or stdin_base64, not both"));
+            }
+            (Some(text), None) => Some(text.into_bytes()),
+            (None, Some(encoded)) => {
+                let bad = |error| ApiError::bad_request(format!("stdin_base64 is not standard base64: {error}"));
+                Some(STANDARD.decode(encoded).map_err(bad)?)
+            }
+            (None, None) if !input.eof && input.signal.is_none() => {
+                return Err(ApiError::bad_request(
+                    "a message must have stdin, stdin_base64, eof or signal",
+                ));
+            }
+            (None, None) => None,
+        };
+        Ok((input, bytes))
+    }
 }
 
 /// The last message of a command.
@@ -395,21 +419,7 @@ impl Feed {
         if text.len() > self.max_bytes {
             return Err(refused(Fault::TooLong));
         }
-        let input: Input = parse_json(text)?;
-        let bytes = match (input.stdin, input.stdin_base64) {
-            (Some(_), Some(_)) => {
-                return Err(ApiError::bad_request("give either stdin or stdin_base64, not both").into());
-            }
-            (Some(text), None) => Some(text.into_bytes()),
-            (None, Some(encoded)) => {
-                let bad = |error| ApiError::bad_request(format!("stdin_base64 is not standard base64: {error}"));
-                Some(STANDARD.decode(encoded).map_err(bad)?)
-            }
-            (None, None) if !input.eof && input.signal.is_none() => {
-                return Err(ApiError::bad_request("a message must have stdin, stdin_base64, eof or signal").into());
-            }
-            (None, None) => None,
-        };
+        let (input, bytes) = Input::parse(text)?;
         if let Some(bytes) = bytes {
             if self.ended {
                 return Err(ApiError::bad_request("standard input has ended already").into());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::exec::{ExecBody, understood};
+use super::exec_ws::Input;
 use super::extract::{Query, check_path, parse_json, parse_mode};
 use super::text::{Decoder, lossy};
 use crate::duration::GoDuration;
@@ -44,6 +45,48 @@ fn fuzz_json() {
             Err(error) => {
                 assert_eq!(error.status(), 400, "{:?}", error.message());
                 outcome(&(2, kind_of(&error.message())))
+            }
+        }
+    });
+}
+
+/// A message of a WebSocket after the first.
+#[test]
+fn fuzz_ws_input() {
+    let seeds = [
+        json!({"stdin": "text\u{0}"}),
+        json!({"stdin_base64": "AAECAw=="}),
+        json!({"eof": true}),
+        json!({"signal": "INT"}),
+    ];
+    let seeds = seeds.map(|seed| seed.to_string().into_bytes());
+    let words: &[&[u8]] = &[
+        b"stdin",
+        b"stdin_base64",
+        b"eof",
+        b"signal",
+        b"KILL",
+        b"TERM",
+        b"true",
+        b"null",
+        b"\"",
+        b"=",
+        b"/",
+        b"\\u0000",
+        b",",
+        b":",
+        b"{",
+        b"}",
+    ];
+    fuzz(crate::FUZZ, "ws_input", &seeds, words, |text| {
+        match Input::parse(text) {
+            Ok((_, bytes)) => {
+                assert!(bytes.as_ref().is_none_or(|bytes| bytes.len() <= text.len()));
+                outcome(&(0, bytes.map(|bytes| bytes.len().min(9))))
+            }
+            Err(error) => {
+                assert_eq!(error.status(), 400, "{:?}", error.message());
+                outcome(&(1, kind_of(&error.message())))
             }
         }
     });

@@ -13,6 +13,8 @@ mod child;
 mod confine;
 mod connection;
 mod dirs;
+#[cfg(test)]
+mod fuzz_tests;
 mod memory_bound;
 mod outbox;
 mod pool;

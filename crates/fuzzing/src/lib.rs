@@ -6,8 +6,8 @@
 //! input that once failed is one of them, so every run repeats it first.
 //!
 //! `cargo test fuzz_` runs each target for [`QUICK`]. `FUZZ_SECONDS=3600` runs each for an hour and prints how many
-//! inputs it had; `FUZZ_SEED` changes the way. An input that fails is written to `finds/` beside
-//! the corpus, where git ignores it: move it to `corpus/TARGET/` with the fix.
+//! inputs it had; `FUZZ_EXECUTIONS=10000000` ends it sooner, after so many; `FUZZ_SEED` changes the way. An input that
+//! fails is written to `finds/` beside the corpus, where git ignores it: move it to `corpus/TARGET/` with the fix.
 
 #![allow(clippy::print_stdout, reason = "the number of executions is the result")]
 
@@ -84,6 +84,8 @@ pub fn fuzz(
         Ok(seconds) => Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number")),
         Err(_) => QUICK,
     };
+    let enough =
+        env::var("FUZZ_EXECUTIONS").map_or(u64::MAX, |count| count.parse().expect("FUZZ_EXECUTIONS is a number"));
     let seed = env::var("FUZZ_SEED").map_or(1, |seed| seed.parse().expect("FUZZ_SEED is a number"));
     let mut kept: Vec<Vec<u8>> = corpus(directory, name)
         .into_iter()
@@ -112,7 +114,9 @@ pub fn fuzz(
     }
     let started = Instant::now();
     let mut draw = Draw::new(seed);
-    while started.elapsed() < time {
+    let mut made = 0;
+    while started.elapsed() < time && made < enough {
+        made += BATCH;
         for _ in 0..BATCH {
             let input = mutated(&mut draw, &kept, words);
             if try_one(&input) && kept.len() < MAX_KEPT {
