@@ -332,7 +332,8 @@ fn attempts(targets: &Targets, is_free: bool) -> Vec<(String, bool)> {
         ),
     );
     // Programs and processes.
-    note("start a program", Command::new("/bin/true").spawn().is_ok());
+    // Children are waited for: a process that is traced would stop when it is told of their end.
+    note("start a program", Command::new("/bin/true").status().is_ok());
     let program = CString::new("/bin/true").expect("no NUL");
     let path = program.as_ptr() as usize;
     note("execve", succeeds_as(libc::SYS_execve, [path, 0, 0, 0, 0, 0]));
@@ -342,6 +343,11 @@ fn attempts(targets: &Targets, is_free: bool) -> Vec<(String, bool)> {
     let forked = unsafe { libc::fork() };
     if forked == 0 {
         std::process::exit(0);
+    }
+    if forked > 0 {
+        let mut status = 0;
+        // SAFETY: `status` is a place for it.
+        unsafe { libc::waitpid(forked, &raw mut status, 0) };
     }
     note("fork", forked > 0);
     let parent = parent.cast_unsigned() as usize;
