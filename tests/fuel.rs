@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use guest_support::build;
 use guest_support::machine::{DISK, Image, Machine, Ran};
 use wisp::kernel::{ExecError, ExitStatus, LimitHit, Limits, Runtime};
+use wisp::vfs::ROOT;
 
 /// Far more than any of these programs needs.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -142,6 +143,21 @@ async fn exec_stops_at_the_same_place_each_time() {
         let more = assert_stopped(&machine(1), &[program], 2 * SOME).await;
         assert!(more.stdout.len() > first.stdout.len(), "{program}");
     }
+}
+
+#[tokio::test]
+async fn what_a_child_used_is_gone_when_its_parent_goes_on() {
+    let reached = |machine: &Machine| machine.kernel.fs().stat_at(ROOT, b"/tmp/reached", true).is_ok();
+    let program = ["child-before-work"];
+    let needed = count(&program, 1).await;
+    let complete = machine(1);
+    run(&complete, &program, needed).await;
+    assert!(reached(&complete));
+    // Less is missing than the child used: a parent that does not know of that would come to its end.
+    let missing = count(&["work"], 1).await / 2;
+    let cut_off = machine(1);
+    assert_stopped(&cut_off, &program, needed - missing).await;
+    assert!(!reached(&cut_off));
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::process::Process;
 
-/// Units after which compiled code writes its count to the store: some tens of microseconds. It is what is not charged, at
-/// most, of a process that is killed while it computes.
-pub const YIELD_INTERVAL: u64 = 100_000;
+/// Units after which compiled code writes its count to the store, and lets others run: less than a tick. It is what is not
+/// charged, at most, of a process that is killed while it computes.
+pub const YIELD_INTERVAL: u64 = 1_000_000;
 
 /// The fuel of an exec.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use guests::{
-    ANY, IGNORE, SIGKILL, Start, Status, call, close, fork, kill, pipe, read, sigaction, sleep, wait, write,
+    ANY, IGNORE, ROOT, SIGKILL, Start, Status, call, close, fork, kill, mkdir, pipe, read, sigaction, sleep, wait, write,
 };
 
 use crate::costly::size;
@@ -39,6 +39,14 @@ pub fn run(name: &str) -> bool {
                 work();
                 call!(preview1::sched_yield()).expect("yielding");
             }
+        }
+        "child-before-work" => {
+            finish(Start::role("work"));
+            for _ in 0..20 {
+                work();
+            }
+            // A call that does not wait: nothing looks at the fuel before it.
+            mkdir(ROOT, "tmp/reached").expect("a directory");
         }
         "fill-and-copy" => fill_and_copy(size(1) << 20),
         "say-for-ever" => {
