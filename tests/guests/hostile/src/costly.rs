@@ -303,7 +303,13 @@ fn pid_sweep() {
 /// Reads everything of `/proc`, again and again.
 fn proc_spam() {
     loop {
-        for path in ["proc/self/stat", "proc/meminfo", "proc/self/cmdline", "proc/mounts", "proc/loadavg"] {
+        for path in [
+            "proc/self/stat",
+            "proc/meminfo",
+            "proc/self/cmdline",
+            "proc/mounts",
+            "proc/loadavg",
+        ] {
             if let Ok(fd) = open(ROOT, path, 0, READ, 0) {
                 _ = read(fd, 4096);
                 _ = close(fd);
@@ -362,7 +368,9 @@ fn orphans() {
     let dir = scratch();
     let mut held = 0;
     loop {
-        let Ok(file) = open(dir, "orphan", CREATE, READ | WRITE, 0) else { break };
+        let Ok(file) = open(dir, "orphan", CREATE, READ | WRITE, 0) else {
+            break;
+        };
         let written = write(file, &vec![1; 1 << 20]);
         _ = unlink(dir, "orphan");
         if written != Ok(1 << 20) {
@@ -478,7 +486,12 @@ fn big_vectors() {
     for count in [1024, 1025, 1 << 16, 1 << 20, u32::MAX] {
         let vectors = vec![Vector::of(&byte); count.min(1 << 16) as usize];
         let mut written = 0u32;
-        _ = call!(preview1::fd_write(file, address(vectors.as_ptr()), count, address(&raw mut written)));
+        _ = call!(preview1::fd_write(
+            file,
+            address(vectors.as_ptr()),
+            count,
+            address(&raw mut written)
+        ));
     }
     // All of memory, many times over.
     let whole = Vector {
@@ -488,7 +501,13 @@ fn big_vectors() {
     let vectors = vec![whole; 1024];
     loop {
         let mut written = 0u32;
-        _ = call!(preview1::fd_pwrite(file, address(vectors.as_ptr()), 1024, 0, address(&raw mut written)));
+        _ = call!(preview1::fd_pwrite(
+            file,
+            address(vectors.as_ptr()),
+            1024,
+            0,
+            address(&raw mut written)
+        ));
     }
 }
 
@@ -503,7 +522,17 @@ fn huge_lengths() {
             call!(preview1::fd_readdir(ROOT, at, len, 0, at)),
             call!(preview1::path_readlink(ROOT, at, len, at, len, at)),
             call!(preview1::path_symlink(at, len, ROOT, at, len)),
-            call!(preview1::path_open(ROOT, FOLLOW, at, len, u32::MAX, u64::MAX, u64::MAX, u32::MAX, at)),
+            call!(preview1::path_open(
+                ROOT,
+                FOLLOW,
+                at,
+                len,
+                u32::MAX,
+                u64::MAX,
+                u64::MAX,
+                u32::MAX,
+                at
+            )),
             call!(wisp::spawn(at, len, at)),
             call!(wisp::exec(at, len)),
             call!(wisp::fork(0, at, len, at)),

@@ -135,7 +135,11 @@ impl Style {
 
 /// `^X` and `M-X` notation.
 fn visible(byte: u8) -> Vec<u8> {
-    let (mut text, low) = if byte >= 128 { (b"M-".to_vec(), byte - 128) } else { (Vec::new(), byte) };
+    let (mut text, low) = if byte >= 128 {
+        (b"M-".to_vec(), byte - 128)
+    } else {
+        (Vec::new(), byte)
+    };
     match low {
         0..=31 => text.extend([b'^', low + 64]),
         127 => text.extend(b"^?"),
@@ -156,13 +160,22 @@ mod tests {
 
     #[test]
     fn blank_lines_are_squeezed_before_they_are_numbered() {
-        let mut style = Style { number: true, squeeze: true, ..Style::default() };
+        let mut style = Style {
+            number: true,
+            squeeze: true,
+            ..Style::default()
+        };
         assert_eq!(shown(&mut style, b"a\n\n\n\nb\n"), "     1\ta\n     2\t\n     3\tb\n");
     }
 
     #[test]
     fn invisible_bytes_are_shown() {
-        let mut style = Style { nonprinting: true, tabs: true, ends: true, ..Style::default() };
+        let mut style = Style {
+            nonprinting: true,
+            tabs: true,
+            ends: true,
+            ..Style::default()
+        };
         assert_eq!(shown(&mut style, b"a\t\x01\x7f\xe9\n"), "a^I^A^?M-i$\n");
     }
 }

@@ -66,14 +66,22 @@ pub fn main(args: &[String]) -> i32 {
         Some(directory) => directory.to_owned(),
         None if parsed.operands.is_empty() => return fail("cp", "missing file operand", 1),
         None if parsed.operands.len() == 1 => {
-            return fail("cp", format_args!("missing destination file operand after '{}'", parsed.operands[0]), 1);
+            return fail(
+                "cp",
+                format_args!("missing destination file operand after '{}'", parsed.operands[0]),
+                1,
+            );
         }
         None => parsed.operands.pop().unwrap_or_default(),
     };
     let target_path = Path::new(&target);
     let into = parsed.has("t") || !parsed.has("T") && target_path.is_dir();
     if !into && (parsed.operands.len() > 1 || target.ends_with('/') && !parsed.has("R") && !parsed.has("r")) {
-        let reason = if target_path.exists() { "Not a directory" } else { "No such file or directory" };
+        let reason = if target_path.exists() {
+            "Not a directory"
+        } else {
+            "No such file or directory"
+        };
         return fail("cp", format_args!("target '{target}': {reason}"), 1);
     }
     let mut job = job(&parsed);
@@ -92,7 +100,11 @@ pub fn main(args: &[String]) -> i32 {
             && let Some(parent) = destination.parent()
             && let Err(error) = fs::create_dir_all(parent)
         {
-            job.complain(format_args!("cannot make directory '{}': {}", parent.display(), reason(&error)));
+            job.complain(format_args!(
+                "cannot make directory '{}': {}",
+                parent.display(),
+                reason(&error)
+            ));
             continue;
         }
         let follow = job.follow_operands;
@@ -104,8 +116,14 @@ pub fn main(args: &[String]) -> i32 {
 fn job(parsed: &Parsed) -> Job {
     let archive = parsed.has("a");
     let recursive = archive || parsed.has("R") || parsed.has("r");
-    let preserved = parsed.options.iter().filter(|(key, _)| key == "preserve").map(|(_, value)| value.as_str());
-    let preserved: Vec<&str> = preserved.flat_map(|value| if value.is_empty() { "mode,timestamps" } else { value }.split(',')).collect();
+    let preserved = parsed
+        .options
+        .iter()
+        .filter(|(key, _)| key == "preserve")
+        .map(|(_, value)| value.as_str());
+    let preserved: Vec<&str> = preserved
+        .flat_map(|value| if value.is_empty() { "mode,timestamps" } else { value }.split(','))
+        .collect();
     let keeps = |what: &str| archive || parsed.has("p") || preserved.contains(&what) || preserved.contains(&"all");
     let never = archive || parsed.has("P") || parsed.has("d");
     Job {
@@ -142,7 +160,10 @@ impl Job {
             if self.recursive {
                 self.copy_directory(source, destination, &stat);
             } else {
-                self.complain(format_args!("-r not specified; omitting directory '{}'", source.display()));
+                self.complain(format_args!(
+                    "-r not specified; omitting directory '{}'",
+                    source.display()
+                ));
             }
             return;
         }
@@ -160,12 +181,18 @@ impl Job {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !destination.is_dir() {
                     let (to, from) = (destination.display(), source.display());
-                    return self.complain(format_args!("cannot overwrite non-directory '{to}' with directory '{from}'"));
+                    return self.complain(format_args!(
+                        "cannot overwrite non-directory '{to}' with directory '{from}'"
+                    ));
                 }
                 false
             }
             Err(error) => {
-                return self.complain(format_args!("cannot create directory '{}': {}", destination.display(), reason(&error)));
+                return self.complain(format_args!(
+                    "cannot create directory '{}': {}",
+                    destination.display(),
+                    reason(&error)
+                ));
             }
             Ok(()) => true,
         };
@@ -186,7 +213,11 @@ impl Job {
         if (made || self.keep_mode)
             && let Err(error) = self.set_attributes(destination, stat, made)
         {
-            self.complain(format_args!("preserving attributes of '{}': {}", destination.display(), reason(&error)));
+            self.complain(format_args!(
+                "preserving attributes of '{}': {}",
+                destination.display(),
+                reason(&error)
+            ));
         }
     }
 
@@ -233,7 +264,11 @@ impl Job {
     }
 
     fn copy_contents(&self, source: &Path, destination: &Path, stat: &Stat, new: bool) -> io::Result<()> {
-        let mut output = File::options().write(true).create(true).truncate(!self.attributes_only).open(destination)?;
+        let mut output = File::options()
+            .write(true)
+            .create(true)
+            .truncate(!self.attributes_only)
+            .open(destination)?;
         if !self.attributes_only {
             io::copy(&mut File::open(source)?, &mut output)?;
             output.flush()?;
@@ -250,7 +285,9 @@ impl Job {
         }
         if self.keep_times {
             let moment = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
-            let times = FileTimes::new().set_accessed(moment(stat.atime)).set_modified(moment(stat.mtime));
+            let times = FileTimes::new()
+                .set_accessed(moment(stat.atime))
+                .set_modified(moment(stat.mtime));
             File::open(destination)?.set_times(times)?;
         }
         Ok(())
@@ -263,10 +300,17 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
 
 /// Whether `path` lies in `directory` or is it.
 fn is_inside(path: &Path, directory: &Path) -> bool {
-    let Ok(directory) = fs::canonicalize(directory) else { return false };
+    let Ok(directory) = fs::canonicalize(directory) else {
+        return false;
+    };
     let existing = path.ancestors().find_map(|ancestor| {
-        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        let ancestor = if ancestor.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            ancestor
+        };
         fs::canonicalize(ancestor).ok()
     });
-    existing.is_some_and(|path| path.starts_with(&directory) && path != directory) || path.canonicalize().is_ok_and(|path| path == directory)
+    existing.is_some_and(|path| path.starts_with(&directory) && path != directory)
+        || path.canonicalize().is_ok_and(|path| path == directory)
 }

@@ -78,7 +78,10 @@ fn describe(path: &Path) -> (String, &'static str) {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        let program = line.split_whitespace().find(|word| !word.ends_with("/env")).unwrap_or_default();
+        let program = line
+            .split_whitespace()
+            .find(|word| !word.ends_with("/env"))
+            .unwrap_or_default();
         let kind = match program.rsplit('/').next().unwrap_or_default() {
             "sh" | "dash" => "POSIX shell script".to_owned(),
             "bash" => "Bourne-Again shell script".to_owned(),

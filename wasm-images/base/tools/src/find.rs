@@ -83,16 +83,35 @@ enum Node {
     List(usize, usize),
     Not(usize),
     Const(bool),
-    Name { glob: String, fold: bool },
-    Path { glob: String, fold: bool },
-    LinkName { glob: String, fold: bool },
+    Name {
+        glob: String,
+        fold: bool,
+    },
+    Path {
+        glob: String,
+        fold: bool,
+    },
+    LinkName {
+        glob: String,
+        fold: bool,
+    },
     Regex(Box<Matcher>),
     Type(String),
     /// The type of what a link leads to; a broken link is of type `l`.
     TargetType(String),
-    Size { unit: u64, compare: Compare },
-    Age { time: Time, unit: u64, compare: Compare },
-    Newer { time: Time, than: u64 },
+    Size {
+        unit: u64,
+        compare: Compare,
+    },
+    Age {
+        time: Time,
+        unit: u64,
+        compare: Compare,
+    },
+    Newer {
+        time: Time,
+        than: u64,
+    },
     Permission(Permission),
     Links(Compare),
     Inode(Compare),
@@ -388,7 +407,11 @@ impl Parser<'_> {
                 if types.is_empty() || !types.chars().all(|c| "fdlpbcs,".contains(c)) {
                     return Err(format!("Unknown argument to {word}: {types}"));
                 }
-                if word == "-xtype" { Node::TargetType(types) } else { Node::Type(types) }
+                if word == "-xtype" {
+                    Node::TargetType(types)
+                } else {
+                    Node::Type(types)
+                }
             }
             "-size" => self.size()?,
             "-mtime" => Node::Age {

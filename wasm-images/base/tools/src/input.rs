@@ -24,5 +24,8 @@ pub fn read_all(name: &str) -> io::Result<Vec<u8>> {
 
 /// The lines of a text, without their newlines.
 pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.strip_suffix(b"\n").or((!text.is_empty()).then_some(text)).into_iter().flat_map(|text| text.split(|b| *b == b'\n'))
+    text.strip_suffix(b"\n")
+        .or((!text.is_empty()).then_some(text))
+        .into_iter()
+        .flat_map(|text| text.split(|b| *b == b'\n'))
 }

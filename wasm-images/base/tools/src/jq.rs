@@ -195,7 +195,12 @@ fn parse_long(name: &str, words: &mut VecDeque<&str>, rest: &mut Rest, options: 
     if let Some((_, letter)) = letters.iter().find(|(long, _)| *long == name) {
         return parse_letter(*letter, words, options);
     }
-    let mut next = || words.pop_front().map(str::to_owned).ok_or_else(|| format!("--{name} takes more arguments"));
+    let mut next = || {
+        words
+            .pop_front()
+            .map(str::to_owned)
+            .ok_or_else(|| format!("--{name} takes more arguments"))
+    };
     match name {
         "tab" => options.indent = Some("\t".to_owned()),
         "indent" => {
@@ -265,8 +270,15 @@ fn read_file(name: &str) -> Result<Vec<u8>, String> {
 fn inputs(text: &[u8], options: &Options) -> Vec<Result<Val, String>> {
     match (options.raw_input, options.slurp) {
         (true, true) => vec![Ok(Val::utf8_str(text.to_vec()))],
-        (true, false) => input::lines(text).map(|line| Ok(Val::utf8_str(line.to_vec()))).collect(),
-        (false, true) => vec![values(text).into_iter().collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().collect())],
+        (true, false) => input::lines(text)
+            .map(|line| Ok(Val::utf8_str(line.to_vec())))
+            .collect(),
+        (false, true) => vec![
+            values(text)
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .map(|all| all.into_iter().collect()),
+        ],
         (false, false) => values(text),
     }
 }
@@ -290,9 +302,18 @@ fn json(text: &str) -> Result<Val, String> {
 /// Compiles the program and runs it on every input.
 fn execute(code: &str, inputs: Vec<Result<Val, String>>, options: &Options) -> Result<i32, String> {
     let ours = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
-    let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(ours);
-    let input_functions = jaq_std::input::funs::<Data>().into_vec().into_iter().map(jaq_core::native::run::<Data>);
-    let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs()).chain(input_functions);
+    let definitions = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs())
+        .chain(ours);
+    let input_functions = jaq_std::input::funs::<Data>()
+        .into_vec()
+        .into_iter()
+        .map(jaq_core::native::run::<Data>);
+    let functions = jaq_core::funs()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs())
+        .chain(input_functions);
     let arena = Arena::default();
     let modules = Loader::new(definitions).load(&arena, File { code, path: () });
     let modules = modules.map_err(|_| format!("syntax error in: {code}"))?;
@@ -304,19 +325,44 @@ fn execute(code: &str, inputs: Vec<Result<Val, String>>, options: &Options) -> R
         .compile(modules)
         .map_err(|errors| undefined(&errors))?;
 
-    let named: Val = Val::obj(options.variables.iter().map(|(n, v)| (Val::utf8_str(n.clone()), v.clone())).collect());
-    let environment: Val = Val::obj(std::env::vars().map(|(n, v)| (Val::utf8_str(n), Val::utf8_str(v))).collect());
+    let named: Val = Val::obj(
+        options
+            .variables
+            .iter()
+            .map(|(n, v)| (Val::utf8_str(n.clone()), v.clone()))
+            .collect(),
+    );
+    let environment: Val = Val::obj(
+        std::env::vars()
+            .map(|(n, v)| (Val::utf8_str(n), Val::utf8_str(v)))
+            .collect(),
+    );
     let positional: Val = options.positional.iter().cloned().collect();
     let arguments = [("positional", positional), ("named", named)];
-    let arguments = Val::obj(arguments.into_iter().map(|(n, v)| (Val::utf8_str(n.to_owned()), v)).collect());
-    let variables: Vec<Val> =
-        options.variables.iter().map(|(_, value)| value.clone()).chain([environment, arguments]).collect();
+    let arguments = Val::obj(
+        arguments
+            .into_iter()
+            .map(|(n, v)| (Val::utf8_str(n.to_owned()), v))
+            .collect(),
+    );
+    let variables: Vec<Val> = options
+        .variables
+        .iter()
+        .map(|(_, value)| value.clone())
+        .chain([environment, arguments])
+        .collect();
 
     let inputs = RcIter::new(inputs.into_iter());
-    let globals = Globals { lut: &filter.lut, inputs: &inputs };
+    let globals = Globals {
+        lut: &filter.lut,
+        inputs: &inputs,
+    };
     let null = std::iter::once(Ok(Val::Null));
-    let values: Box<dyn Iterator<Item = Result<Val, String>>> =
-        if options.null_input { Box::new(null) } else { Box::new(&inputs) };
+    let values: Box<dyn Iterator<Item = Result<Val, String>>> = if options.null_input {
+        Box::new(null)
+    } else {
+        Box::new(&inputs)
+    };
     let printer = Printer::new(options);
     let mut out = stdout();
     let (mut status, mut last) = (0, None);
@@ -362,7 +408,9 @@ fn execute(code: &str, inputs: Vec<Result<Val, String>>, options: &Options) -> R
 /// Names what a program uses and nothing defines.
 fn undefined(errors: &jaq_core::load::Errors<&str, (), Vec<jaq_core::compile::Error<&str>>>) -> String {
     let all = errors.iter().flat_map(|(_, errors)| errors);
-    let texts: Vec<String> = all.map(|(name, kind)| format!("{name} is not defined ({})", kind.as_str())).collect();
+    let texts: Vec<String> = all
+        .map(|(name, kind)| format!("{name} is not defined ({})", kind.as_str()))
+        .collect();
     texts.join("\n")
 }
 
@@ -375,11 +423,23 @@ struct Printer {
 
 impl Printer {
     fn new(options: &Options) -> Self {
-        let styles = if options.color { Styles::ansi() } else { Styles::default() };
-        let form =
-            Pp { indent: options.indent.clone(), sort_keys: options.sort_keys, styles, sep_space: options.indent.is_some() };
+        let styles = if options.color {
+            Styles::ansi()
+        } else {
+            Styles::default()
+        };
+        let form = Pp {
+            indent: options.indent.clone(),
+            sort_keys: options.sort_keys,
+            styles,
+            sep_space: options.indent.is_some(),
+        };
         let end = if options.join_output { "" } else { "\n" };
-        Self { form, raw: options.raw_output || options.join_output, end }
+        Self {
+            form,
+            raw: options.raw_output || options.join_output,
+            end,
+        }
     }
 
     fn print(&self, out: &mut impl Write, value: &Val) -> io::Result<()> {

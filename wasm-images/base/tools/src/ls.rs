@@ -37,7 +37,9 @@ const SPEC: Spec = Spec {
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
     match SPEC.parse(args.get(1..).unwrap_or_default()) {
-        Ok(parsed) if ["l", "n", "o", "g", "full-time"].iter().any(|key| parsed.has(key)) => Long::new(&parsed).run(&parsed),
+        Ok(parsed) if ["l", "n", "o", "g", "full-time"].iter().any(|key| parsed.has(key)) => {
+            Long::new(&parsed).run(&parsed)
+        }
         _ => {
             // Without its messages it still works; it then prints their keys.
             let _ = uucore::locale::setup_localization("ls");
@@ -105,7 +107,9 @@ impl Long {
             _ if parsed.has("full-time") => Some("%Y-%m-%d %H:%M:%S.%N %z".to_owned()),
             _ => None,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64);
         Self {
             owners: Owners::read(),
             all: parsed.has("a") || parsed.has("f"),
@@ -143,7 +147,9 @@ impl Long {
         let mut out = stdout();
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         for operand in operands {
-            let Some(file) = self.file(operand.clone(), Path::new(&operand), 2) else { continue };
+            let Some(file) = self.file(operand.clone(), Path::new(&operand), 2) else {
+                continue;
+            };
             // A link to a directory given by name is listed as the link itself, as GNU does in a long listing.
             if file.stat.file_type() == Stat::DIRECTORY && !parsed.has("d") {
                 directories.push(operand);
@@ -159,18 +165,27 @@ impl Long {
         // Deepest last: what is found below a directory is listed right after it.
         let mut waiting: Vec<String> = directories.into_iter().rev().collect();
         while let Some(directory) = waiting.pop() {
-            let Some(entries) = self.entries(&directory) else { continue };
+            let Some(entries) = self.entries(&directory) else {
+                continue;
+            };
             if headings {
                 let _ = write!(out, "{}{directory}:\n", if first { "" } else { "\n" });
             }
             first = false;
             let total: u64 = entries.iter().map(|file| file.stat.blocks).sum();
-            let total = if self.human { human_size(total * 512) } else { (total / 2).to_string() };
+            let total = if self.human {
+                human_size(total * 512)
+            } else {
+                (total / 2).to_string()
+            };
             let _ = writeln!(out, "total {total}");
             self.print(&entries, &mut out);
             if parsed.has("R") {
                 headings = true;
-                let below = entries.iter().rev().filter(|file| file.stat.file_type() == Stat::DIRECTORY);
+                let below = entries
+                    .iter()
+                    .rev()
+                    .filter(|file| file.stat.file_type() == Stat::DIRECTORY);
                 let below = below.filter(|file| file.name != "." && file.name != "..");
                 waiting.extend(below.map(|file| format!("{}/{}", directory.trim_end_matches('/'), file.name)));
             }
@@ -186,11 +201,18 @@ impl Long {
         };
         match stat {
             Ok(stat) => {
-                let target = if stat.file_type() == Stat::SYMLINK { fs::read_link(path).ok() } else { None };
+                let target = if stat.file_type() == Stat::SYMLINK {
+                    fs::read_link(path).ok()
+                } else {
+                    None
+                };
                 Some(File { name, stat, target })
             }
             Err(error) => {
-                complain("ls", format_args!("cannot access '{}': {}", path.display(), reason(&error)));
+                complain(
+                    "ls",
+                    format_args!("cannot access '{}': {}", path.display(), reason(&error)),
+                );
                 self.status = self.status.max(status);
                 None
             }
@@ -202,20 +224,29 @@ impl Long {
         let read = match fs::read_dir(path) {
             Ok(read) => read,
             Err(error) => {
-                complain("ls", format_args!("cannot open directory '{directory}': {}", reason(&error)));
+                complain(
+                    "ls",
+                    format_args!("cannot open directory '{directory}': {}", reason(&error)),
+                );
                 self.status = 2;
                 return None;
             }
         };
-        let mut names: Vec<String> = read.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = read
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| self.all || self.almost_all || !name.starts_with('.'));
         if self.all && !self.almost_all {
             names.extend([".".to_owned(), "..".to_owned()]);
         }
-        let mut files: Vec<File> = names.into_iter().filter_map(|name| {
-            let path = path.join(&name);
-            self.file(name, &path, 1)
-        }).collect();
+        let mut files: Vec<File> = names
+            .into_iter()
+            .filter_map(|name| {
+                let path = path.join(&name);
+                self.file(name, &path, 1)
+            })
+            .collect();
         self.sort(&mut files);
         Some(files)
     }
@@ -224,7 +255,11 @@ impl Long {
         match self.order {
             Order::None => return,
             Order::Name => files.sort_by(|a, b| a.name.cmp(&b.name)),
-            Order::Time => files.sort_by(|a, b| (self.time)(&b.stat).cmp(&(self.time)(&a.stat)).then_with(|| a.name.cmp(&b.name))),
+            Order::Time => files.sort_by(|a, b| {
+                (self.time)(&b.stat)
+                    .cmp(&(self.time)(&a.stat))
+                    .then_with(|| a.name.cmp(&b.name))
+            }),
             Order::Size => files.sort_by(|a, b| b.stat.size.cmp(&a.stat.size).then_with(|| a.name.cmp(&b.name))),
             Order::Extension => files.sort_by(|a, b| (extension(&a.name), &a.name).cmp(&(extension(&b.name), &b.name))),
         }
@@ -239,14 +274,19 @@ impl Long {
     fn print(&self, files: &[File], out: &mut impl Write) {
         let rows: Vec<Vec<String>> = files.iter().map(|file| self.columns(file)).collect();
         let columns = rows.first().map_or(0, Vec::len);
-        let widths: Vec<usize> =
-            (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
         for (row, file) in rows.iter().zip(files) {
             let mut line = String::new();
             for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 // Names are flush left, numbers flush right.
                 let left = cell.parse::<f64>().is_err() && !cell.ends_with(|c: char| "KMGTPE".contains(c) && index > 1);
-                line += &if left { format!("{cell:<width$} ") } else { format!("{cell:>width$} ") };
+                line += &if left {
+                    format!("{cell:<width$} ")
+                } else {
+                    format!("{cell:>width$} ")
+                };
             }
             let _ = write!(out, "{line}{}{}", file.name, self.suffix(&file.stat));
             if let Some(target) = &file.target {
@@ -263,15 +303,27 @@ impl Long {
             columns.push(stat.ino.to_string());
         }
         if self.blocks {
-            columns.push(if self.human { human_size(stat.blocks * 512) } else { (stat.blocks / 2).to_string() });
+            columns.push(if self.human {
+                human_size(stat.blocks * 512)
+            } else {
+                (stat.blocks / 2).to_string()
+            });
         }
         columns.push(permission_letters(stat.mode));
         columns.push(stat.nlink.to_string());
         if self.show_owner {
-            columns.push(if self.numeric { stat.uid.to_string() } else { self.owners.user(stat.uid) });
+            columns.push(if self.numeric {
+                stat.uid.to_string()
+            } else {
+                self.owners.user(stat.uid)
+            });
         }
         if self.show_group {
-            columns.push(if self.numeric { stat.gid.to_string() } else { self.owners.group(stat.gid) });
+            columns.push(if self.numeric {
+                stat.gid.to_string()
+            } else {
+                self.owners.group(stat.gid)
+            });
         }
         columns.push(match stat.file_type() {
             Stat::CHARACTER_DEVICE | Stat::BLOCK_DEVICE => format!("{}, {}", stat.rdev >> 8, stat.rdev & 0xff),

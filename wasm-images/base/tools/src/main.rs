@@ -27,8 +27,8 @@ mod launch;
 mod listing;
 mod ls;
 mod matcher;
-mod mkfifo;
 mod mkdir;
+mod mkfifo;
 mod mktemp;
 mod mode;
 mod pager;
@@ -58,7 +58,11 @@ fn main() {
     let mut name = base_name(args.first());
     if let Err(error) = wisp_sys::enter_working_directory() {
         // Going on at "/" would make `rm -r *` mean another directory's files.
-        let status = cli::fail(&name, format_args!("cannot enter the working directory: {}", cli::reason(&error)), 1);
+        let status = cli::fail(
+            &name,
+            format_args!("cannot enter the working directory: {}", cli::reason(&error)),
+            1,
+        );
         std::process::exit(status);
     }
     if name == "tools" {

@@ -10,14 +10,22 @@ use crate::mode;
 
 const SPEC: Spec = Spec {
     short: "m:pvZ",
-    long: &[("mode", "m", Takes::Value), ("parents", "p", Takes::Nothing), ("verbose", "v", Takes::Nothing)],
+    long: &[
+        ("mode", "m", Takes::Value),
+        ("parents", "p", Takes::Nothing),
+        ("verbose", "v", Takes::Nothing),
+    ],
     permute: true,
 };
 
 /// Runs the program.
 pub fn main(args: &[String]) -> i32 {
-    let Ok(parsed) = SPEC.parse(args.get(1..).unwrap_or_default()) else { return plain(args) };
-    let Some(text) = parsed.value("m") else { return plain(args) };
+    let Ok(parsed) = SPEC.parse(args.get(1..).unwrap_or_default()) else {
+        return plain(args);
+    };
+    let Some(text) = parsed.value("m") else {
+        return plain(args);
+    };
     let Some(mode) = mode::parse(text) else {
         return fail("mkdir", format_args!("invalid mode '{text}'"), 1);
     };
@@ -25,7 +33,12 @@ pub fn main(args: &[String]) -> i32 {
     let existed = |operand: &&String| Path::new(operand).exists();
     let fresh: Vec<&String> = parsed.operands.iter().filter(|operand| !existed(operand)).collect();
     let mut without: Vec<String> = vec!["mkdir".to_owned()];
-    without.extend(["p", "v"].iter().filter(|flag| parsed.has(flag)).map(|flag| format!("-{flag}")));
+    without.extend(
+        ["p", "v"]
+            .iter()
+            .filter(|flag| parsed.has(flag))
+            .map(|flag| format!("-{flag}")),
+    );
     without.push("--".to_owned());
     without.extend(parsed.operands.iter().cloned());
     let mut status = plain(&without);
@@ -35,7 +48,11 @@ pub fn main(args: &[String]) -> i32 {
             && stat.file_type() == Stat::DIRECTORY
             && let Err(error) = wisp_sys::chmod(path, false, mode.apply(0o777, true, 0))
         {
-            status = fail("mkdir", format_args!("cannot set permissions '{operand}': {}", reason(&error)), 1);
+            status = fail(
+                "mkdir",
+                format_args!("cannot set permissions '{operand}': {}", reason(&error)),
+                1,
+            );
         }
     }
     status

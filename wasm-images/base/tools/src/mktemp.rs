@@ -68,7 +68,11 @@ pub fn main(args: &[String]) -> i32 {
             Err(error) => {
                 let what = if parsed.has("d") { "directory" } else { "file" };
                 let template = PathBuf::from(&directory).join(&template);
-                let message = format!("failed to create {what} via template '{}': {}", template.display(), reason(&error));
+                let message = format!(
+                    "failed to create {what} via template '{}': {}",
+                    template.display(),
+                    reason(&error)
+                );
                 return fail("mktemp", message, 1);
             }
         }

@@ -20,7 +20,12 @@ pub fn main(args: &[String]) -> i32 {
     if parsed.operands.is_empty() {
         parsed.operands.push("-".to_owned());
     }
-    let separator = parsed.value("s").filter(|text| !text.is_empty()).unwrap_or("\n").as_bytes().to_vec();
+    let separator = parsed
+        .value("s")
+        .filter(|text| !text.is_empty())
+        .unwrap_or("\n")
+        .as_bytes()
+        .to_vec();
     let mut out = stdout();
     let mut status = 0;
     for name in &parsed.operands {
