@@ -367,10 +367,7 @@ fn fifos() {
 fn orphans() {
     let dir = scratch();
     let mut held = 0;
-    loop {
-        let Ok(file) = open(dir, "orphan", CREATE, READ | WRITE, 0) else {
-            break;
-        };
+    while let Ok(file) = open(dir, "orphan", CREATE, READ | WRITE, 0) {
         let written = write(file, &vec![1; 1 << 20]);
         _ = unlink(dir, "orphan");
         if written != Ok(1 << 20) {
@@ -514,7 +511,7 @@ fn big_vectors() {
 /// Lengths and counts that no memory has.
 fn huge_lengths() {
     let out = [0u8; 64];
-    let at = address(&out);
+    let at = address(&raw const out);
     for len in [1u32 << 31, u32::MAX, u32::MAX - 7] {
         for answer in [
             call!(preview1::random_get(at, len)),

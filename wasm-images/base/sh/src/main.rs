@@ -2,9 +2,7 @@
 
 mod builtins;
 mod error_message;
-mod format;
 mod input;
-mod invocation;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,9 +14,9 @@ use brush_builtins::{BuiltinSet, ShellBuilderExt};
 use brush_core::openfiles::OpenFile;
 use brush_core::sys::process::block_on;
 use brush_core::{ProfileLoadBehavior, RcLoadBehavior, Shell, ShellFd};
+use wisp_sh::invocation::{self, Invocation, Request, Source};
 
 use crate::error_message::BashMessages;
-use crate::invocation::{Invocation, Request, Source};
 
 /// The shell with our own parts.
 type Extensions = brush_core::extensions::ShellExtensionsImpl<BashMessages>;

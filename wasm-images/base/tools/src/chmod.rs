@@ -80,7 +80,7 @@ pub fn main(args: &[String]) -> i32 {
         change(&root, true);
         if recursive {
             let below = walk::tree(&root, |path, error| {
-                complain("chmod", format_args!("{}: {}", path.display(), reason(error)))
+                complain("chmod", format_args!("{}: {}", path.display(), reason(error)));
             });
             below.iter().skip(1).for_each(|path| change(path, false));
         }

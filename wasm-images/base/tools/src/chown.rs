@@ -47,7 +47,7 @@ pub fn main(args: &[String]) -> i32 {
         let mut paths = vec![PathBuf::from(operand)];
         if parsed.has("R") {
             paths = walk::tree(&paths[0], |path, error| {
-                complain(name, format_args!("{}: {}", path.display(), reason(error)))
+                complain(name, format_args!("{}: {}", path.display(), reason(error)));
             });
         }
         for (index, path) in paths.iter().enumerate() {

@@ -25,6 +25,7 @@ fn open(name: &str) -> io::Result<Box<dyn Read>> {
 }
 
 /// Runs the program.
+#[allow(clippy::unbuffered_bytes, reason = "`open` buffers")]
 pub fn main(args: &[String]) -> i32 {
     let parsed = match SPEC.parse(args.get(1..).unwrap_or_default()) {
         Ok(parsed) if parsed.operands.is_empty() => return fail("cmp", "missing operand", 2),

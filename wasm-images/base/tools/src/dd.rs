@@ -110,7 +110,7 @@ impl Plan {
                 "seek" | "oseek" => seek = (size(value)?, value.ends_with('B')),
                 "conv" => plan.conversions.extend(words()),
                 "iflag" | "oflag" => plan.flags.extend(words()),
-                "status" => plan.status = value.to_owned(),
+                "status" => value.clone_into(&mut plan.status),
                 "cbs" => {}
                 _ => return Err(format!("unrecognized operand '{operand}'")),
             }

@@ -128,9 +128,9 @@ pub fn main(args: &[String]) -> i32 {
         let (text, media) = describe(Path::new(name));
         let shown = if parsed.has("i") { media } else { &text };
         if parsed.has("b") {
-            println!("{shown}")
+            println!("{shown}");
         } else {
-            println!("{name}: {shown}")
+            println!("{name}: {shown}");
         }
     }
     0

@@ -169,7 +169,7 @@ impl Long {
                 continue;
             };
             if headings {
-                let _ = write!(out, "{}{directory}:\n", if first { "" } else { "\n" });
+                let _ = writeln!(out, "{}{directory}:", if first { "" } else { "\n" });
             }
             first = false;
             let total: u64 = entries.iter().map(|file| file.stat.blocks).sum();

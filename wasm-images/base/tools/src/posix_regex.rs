@@ -271,7 +271,7 @@ impl Translator {
                     }
                 }
                 '-' if !first && self.peek(0).is_some_and(|next| next != ']') && range_can_follow(&set) => {
-                    set.push('-')
+                    set.push('-');
                 }
                 other => push_set_member(&mut set, other),
             }

@@ -41,7 +41,7 @@ pub fn main(args: &[String]) -> i32 {
         _ => DEFAULT.to_owned(),
     };
     if parsed.has("f") && !parsed.has("c") {
-        format = "  File: \"%n\"\n    Type: tmpfs\nBlock size: 4096\n".to_owned();
+        "  File: \"%n\"\n    Type: tmpfs\nBlock size: 4096\n".clone_into(&mut format);
     }
     let owners = Owners::read();
     let mut out = stdout();

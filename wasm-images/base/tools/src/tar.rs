@@ -194,7 +194,7 @@ impl Tar {
         for name in names {
             let mut unreadable = Vec::new();
             let mut paths = walk::tree(Path::new(name), |path, error| {
-                unreadable.push(format!("{}: {}", path.display(), reason(error)))
+                unreadable.push(format!("{}: {}", path.display(), reason(error)));
             });
             unreadable.iter().for_each(|message| self.trouble(message));
             paths.sort();
@@ -263,9 +263,9 @@ impl Tar {
             let to_stdout = self.parsed.value("f").unwrap_or("-") == "-";
             let write = |out: &mut dyn Write| out.write_all(shown).and_then(|()| out.write_all(b"\n"));
             if to_stdout {
-                write(&mut io::stderr())?
+                write(&mut io::stderr())?;
             } else {
-                write(&mut io::stdout())?
+                write(&mut io::stdout())?;
             }
         }
         match stat.file_type() {
@@ -333,13 +333,9 @@ impl Tar {
             }
             let header = entry.header().clone();
             if self.parsed.has("t") {
-                self.show(
-                    &name,
-                    &header,
-                    &entry
-                        .link_name_bytes()
-                        .map(|link| String::from_utf8_lossy(&link).into_owned()),
-                )?;
+                let link = entry.link_name_bytes();
+                let link = link.as_deref().map(String::from_utf8_lossy);
+                self.show(&name, &header, link.as_deref())?;
                 continue;
             }
             if self.parsed.has("O") {
@@ -397,7 +393,7 @@ impl Tar {
         wanted
     }
 
-    fn show(&self, name: &str, header: &Header, link: &Option<String>) -> io::Result<()> {
+    fn show(&self, name: &str, header: &Header, link: Option<&str>) -> io::Result<()> {
         let line = if self.verbose {
             let kind = header.entry_type();
             let bits = match kind {

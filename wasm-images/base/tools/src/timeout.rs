@@ -48,9 +48,8 @@ pub fn main(args: &[String]) -> i32 {
             125,
         );
     };
-    let signal = match parsed.value("s").map_or(Some(Signal::TERM), Signal::from_name) {
-        Some(signal) => signal,
-        None => return fail("timeout", "invalid signal", 125),
+    let Some(signal) = parsed.value("s").map_or(Some(Signal::TERM), Signal::from_name) else {
+        return fail("timeout", "invalid signal", 125);
     };
     let grace = match parsed.value("k").map(duration) {
         Some(None) => return fail("timeout", "invalid time interval for --kill-after", 125),

@@ -4,8 +4,7 @@ use std::io::Write;
 
 use brush_core::{Error, ExecutionContext, ExecutionResult, ShellExtensions, builtins, expansion};
 use clap::Parser;
-
-use crate::format::Formatter;
+use wisp_sh::format::Formatter;
 
 /// Write formatted text.
 #[derive(Parser)]

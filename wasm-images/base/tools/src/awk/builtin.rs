@@ -86,7 +86,7 @@ impl Interpreter<'_> {
                     (Value::text(&how).number() as usize).max(1)
                 };
                 let (result, _) = replace(&text, &regex, nth, |captures, out| {
-                    expand_groups(&replacement, captures, out)
+                    expand_groups(&replacement, captures, out);
                 });
                 Ok(Value::Text(result.into()))
             }
@@ -255,7 +255,7 @@ impl Interpreter<'_> {
             None => self.text(&record())?,
         };
         let (result, count) = replace(&text, &regex, usize::from(!all), |captures, out| {
-            expand_whole(&replacement, &captures[0], out)
+            expand_whole(&replacement, &captures[0], out);
         });
         if count > 0 {
             // A target that is no place (a literal) only counts.

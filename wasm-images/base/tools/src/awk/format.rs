@@ -17,10 +17,7 @@ struct Flags {
 }
 
 /// Formats `values`; `convfmt` turns numbers into strings for `%s`.
-///
-/// # Errors
-/// None today but a format that ends within a conversion.
-pub fn format(format: &str, values: &[Value], convfmt: &str) -> Result<String, String> {
+pub fn format(format: &str, values: &[Value], convfmt: &str) -> String {
     let mut out = String::with_capacity(format.len() + 16);
     let mut values = values.iter();
     let mut chars = format.chars().peekable();
@@ -80,7 +77,7 @@ pub fn format(format: &str, values: &[Value], convfmt: &str) -> Result<String, S
         let value = values.next().unwrap_or(&unset);
         one(&mut out, kind, &flags, value, convfmt);
     }
-    Ok(out)
+    out
 }
 
 fn one(out: &mut String, kind: char, flags: &Flags, value: &Value, convfmt: &str) {
@@ -223,7 +220,7 @@ mod tests {
     use super::*;
 
     fn formatted(text: &str, values: &[Value]) -> String {
-        format(text, values, "%.6g").unwrap()
+        format(text, values, "%.6g")
     }
 
     #[test]

@@ -952,7 +952,7 @@ impl<'p> Interpreter<'p> {
         {
             "ind_str" => keys.sort(),
             "ind_num" => keys.sort_by(|a, b| Value::text(a).number().total_cmp(&Value::text(b).number())),
-            "val_str" => keys.sort_by(|a, b| value(a).string("%.6g").cmp(&value(b).string("%.6g"))),
+            "val_str" => keys.sort_by_key(|a| value(a).string("%.6g")),
             "val_num" | "val_type" => keys.sort_by(|a, b| value(a).number().total_cmp(&value(b).number())),
             _ => {}
         }
@@ -972,7 +972,11 @@ impl<'p> Interpreter<'p> {
         for value in values {
             evaluated.push(self.evaluate(value)?);
         }
-        super::format::format(&format, &evaluated, &self.global_text(slot::CONVFMT)).map_err(Stop::Fatal)
+        Ok(super::format::format(
+            &format,
+            &evaluated,
+            &self.global_text(slot::CONVFMT),
+        ))
     }
 
     fn print(&mut self, list: &[Expression], target: Option<&Target>) -> Evaluated<()> {

@@ -146,7 +146,7 @@ pub fn number_text(number: f64, format: &str) -> String {
     if number == number.trunc() && format == "%.6g" {
         return format!("{number:.0}");
     }
-    super::format::format(format, &[Value::Number(number)], "%.6g").unwrap_or_default()
+    super::format::format(format, &[Value::Number(number)], "%.6g")
 }
 
 /// An associative array that remembers the order in which keys came.

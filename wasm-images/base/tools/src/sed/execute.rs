@@ -130,7 +130,7 @@ impl Machine<'_> {
 
     fn close(&mut self) -> io::Result<()> {
         self.finish_file()?;
-        self.written.values_mut().try_for_each(|file| file.flush())?;
+        self.written.values_mut().try_for_each(std::io::Write::flush)?;
         self.out.flush()
     }
 
@@ -409,18 +409,14 @@ impl Machine<'_> {
             Address::Line(line) => self.number == *line,
             Address::Step(first, 0) => self.number == *first,
             Address::Step(first, step) => self.number >= *first && (self.number - first).is_multiple_of(*step),
-            Address::Last => !self.look_ahead()? && self.is_last_file(),
+            // With separate files each has its last line.
+            Address::Last => !self.look_ahead()?,
             Address::Matches(pattern) => {
                 let expression = self.resolve(pattern)?;
                 expression.find(&self.space, 0).is_some()
             }
             Address::Plus(_) | Address::Multiple(_) => false,
         })
-    }
-
-    /// With separate files each has its last line.
-    fn is_last_file(&self) -> bool {
-        true
     }
 
     fn selected(&mut self, index: usize) -> io::Result<bool> {
