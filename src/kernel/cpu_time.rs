@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Processor time of many processes together, with a limit.
 ///
-/// What counts is the time that their turns on the guest threads take, host calls included. On a machine that has more to
-/// do than it has processors, that is more than they got of a processor.
+/// What counts is what guest threads use of a processor in their turns, host calls included. A turn that follows a short
+/// one counts with the time it took, which is more when others had the processor meanwhile.
 #[derive(Debug)]
 pub struct CpuTime {
     used_ns: AtomicU64,

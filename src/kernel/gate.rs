@@ -5,11 +5,17 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::stack::StackMeter;
 use super::table::Control;
 use super::{Kernel, signal};
+
+/// After a turn that took this long, the next one's processor time is asked for. The system takes a microsecond or two to
+/// tell: too much for each of the short turns of a process that waits, nothing beside those of one that computes.
+const LONG_TURN: Duration = Duration::from_micros(200);
 
 /// The virtual CPUs of one sandbox.
 ///
@@ -106,6 +112,8 @@ pub struct Gated<F> {
     ticket: Option<u64>,
     account: Arc<Control>,
     stack: StackMeter,
+    /// Its last turn was a long one, and its next is likely to be.
+    computes: bool,
 }
 
 impl<F> Gated<F> {
@@ -117,6 +125,7 @@ impl<F> Gated<F> {
             ticket: None,
             account,
             stack: StackMeter::default(),
+            computes: false,
         }
     }
 }
@@ -131,11 +140,17 @@ impl<F: Future> Future for Gated<F> {
             return Poll::Pending;
         }
         let held = Held(gate);
+        let used_before = this.computes.then(thread_time);
         let start = Instant::now();
         this.account.turn_began(start);
         let result = this.process.as_mut().poll(context);
         this.account.turn_ended();
-        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let took = start.elapsed();
+        this.computes = took >= LONG_TURN;
+        let spent = match used_before {
+            Some(before) => thread_time().saturating_sub(before),
+            None => u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        };
         drop(held);
         this.kernel.used_cpu(&this.account, spent);
         let top = this.account.stack_top.load(Ordering::Relaxed);
@@ -145,6 +160,14 @@ impl<F: Future> Future for Gated<F> {
         }
         result
     }
+}
+
+/// Processor time that the calling thread has used, nanoseconds. The time of day would count what others took of the
+/// processor meanwhile.
+fn thread_time() -> u64 {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(used.tv_nsec).unwrap_or_default()
 }
 
 impl Kernel {
@@ -173,6 +196,22 @@ impl<F> Drop for Gated<F> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.kernel.gate.forget(ticket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_a_thread_does_nothing_is_not_processor_time() {
+        let before = thread_time();
+        std::thread::sleep(Duration::from_millis(200));
+        let slept = thread_time() - before;
+        assert!(slept < 100_000_000, "{slept} ns");
+        while thread_time() - before < 20_000_000 {
+            std::hint::spin_loop();
         }
     }
 }
