@@ -8,8 +8,10 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -31,6 +33,8 @@ pub struct Server {
     /// Base URL of its API.
     url: String,
     http: Client,
+    /// A client with the key of each tenant.
+    tenants: Vec<Client>,
     process: Child,
     /// From its start until it listened.
     pub ready: Duration,
@@ -64,7 +68,19 @@ impl Drop for DataDirectory {
 impl Server {
     /// Starts a server that loads these images, and waits until it listens.
     pub async fn start(images: &[&str], max_sandboxes: usize) -> Result<Self, BenchError> {
+        Self::start_with(images, max_sandboxes, "tenant", 0).await
+    }
+
+    /// The same with this isolation, and keys for so many tenants; without keys there is one tenant.
+    pub async fn start_with(
+        images: &[&str],
+        max_sandboxes: usize,
+        isolation: &str,
+        tenants: usize,
+    ) -> Result<Self, BenchError> {
         let data = DataDirectory::new()?;
+        let keys: String = (0..tenants).map(key_of_tenant).collect();
+        std::fs::write(data.0.join("wisp.toml"), keys).map_err(BenchError::io("wisp.toml"))?;
         let program = std::env::current_exe().map_err(BenchError::io("this program"))?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -75,12 +91,15 @@ impl Server {
         }
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
-            // Where no wisp.toml of anybody's is read.
+            // Where no wisp.toml of anybody else's is read.
             .current_dir(&data.0)
             .env_remove("RUST_LOG")
             .env("WISP_DATA_DIR", &data.0)
             .env("WISP_IMAGES", images.join(","))
+            .env("WISP_ISOLATION", isolation)
             .env("WISP_LIMITS_MAX_SANDBOXES", max_sandboxes.to_string())
+            // One tenant may have all of them.
+            .env("WISP_LIMITS_TENANT_SHARE_PERCENT", "100")
             // Idle sandboxes are many, and use little of what they ask for.
             .env("WISP_LIMITS_MAX_TOTAL_MEMORY_MB", "0")
             .env("WISP_LIMITS_MAX_TOTAL_DISK_MB", "0")
@@ -104,6 +123,7 @@ impl Server {
         Ok(Self {
             url,
             http: Client::new(),
+            tenants: (0..tenants).map(client_of).collect::<Result<_, _>>()?,
             process,
             ready,
             data,
@@ -121,20 +141,26 @@ impl Server {
         Ok(own + workers.sum::<u64>())
     }
 
+    /// Creates a sandbox of one of the tenants that [`Server::start_with`] made keys for.
+    pub async fn create_for(&self, tenant: usize, image: &str) -> Result<Sandbox, BenchError> {
+        Self::create_with(&self.tenants[tenant], &self.url, "wasm", image).await
+    }
+
     /// Creates a sandbox.
     pub async fn create(&self, provider: &str, image: &str) -> Result<Sandbox, BenchError> {
+        Self::create_with(&self.http, &self.url, provider, image).await
+    }
+
+    async fn create_with(http: &Client, url: &str, provider: &str, image: &str) -> Result<Sandbox, BenchError> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let body = json!({"provider": provider, "image": image, "vcpus": processors.min(16), "ttl": "1h"});
-        let request = self
-            .http
-            .request(Method::POST, format!("{}/sandboxes", self.url))
-            .json(&body);
+        let request = http.request(Method::POST, format!("{url}/sandboxes")).json(&body);
         let (status, answer) = answer(request).await?;
         let id = answer["id"].as_str().filter(|_| status == 201);
         let id = id.ok_or_else(|| refused("creating a sandbox", status, &answer))?;
         Ok(Sandbox {
-            http: self.http.clone(),
-            url: format!("{}/sandboxes/{id}", self.url),
+            http: http.clone(),
+            url: format!("{url}/sandboxes/{id}"),
         })
     }
 }
@@ -146,6 +172,24 @@ impl Drop for Server {
             docker::remove_labelled(&format!("wisp.server={}", id.trim()));
         }
     }
+}
+
+/// The key of a tenant of a server that is measured.
+fn key_of(tenant: usize) -> String {
+    format!("wisp-bench-tenant-{tenant}")
+}
+
+fn client_of(tenant: usize) -> Result<Client, BenchError> {
+    let key = HeaderValue::from_str(&key_of(tenant)).map_err(|error| BenchError::Unexpected(error.to_string()))?;
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]);
+    Ok(Client::builder().default_headers(headers).build()?)
+}
+
+/// What the configuration says of that key.
+fn key_of_tenant(tenant: usize) -> String {
+    let digest = Sha256::digest(key_of(tenant));
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[auth.keys]]\nname = \"t{tenant}\"\ntenant = \"t{tenant}\"\nsha256 = \"{hex}\"\n")
 }
 
 async fn announced_url<R: AsyncRead + Unpin>(log: &mut Lines<BufReader<R>>) -> Result<String, BenchError> {

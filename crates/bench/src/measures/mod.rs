@@ -8,6 +8,7 @@ mod lifecycle;
 mod memory;
 mod start;
 mod throughput;
+mod wall;
 
 use std::io::Write as _;
 
@@ -36,6 +37,8 @@ pub enum Measure {
     Start,
     /// Ten computing programs against native Python.
     Compute,
+    /// Worker processes against guests in the server.
+    Wall,
 }
 
 /// What every measurement uses.
@@ -60,6 +63,7 @@ impl Measure {
             Self::Deadline => "deadline",
             Self::Start => "start",
             Self::Compute => "compute",
+            Self::Wall => "wall",
         }
     }
 
@@ -74,6 +78,7 @@ impl Measure {
             Self::Deadline => deadline::measure(setting).await,
             Self::Start => start::measure(setting).await,
             Self::Compute => compute::measure(setting).await,
+            Self::Wall => wall::measure(setting).await,
         }
     }
 }
