@@ -17,12 +17,12 @@ use crate::duration::GoDuration;
 fn fuzz_json() {
     let seeds = [
         json!({"command": "echo", "args": ["a", "b"], "mode": "argv", "env": {"A": "b"}, "timeout": "1m5.5s"}),
-        json!({"command": "x", "workdir": "/tmp", "stream": true, "stdin": "\u{1F600}\u{0}"}),
+        json!({"command": "x", "workdir": "/tmp", "fuel": 7, "stream": true, "stdin": "\u{1F600}\u{0}"}),
     ];
     let seeds = seeds.map(|seed| seed.to_string().into_bytes());
     let words: &[&[u8]] = &[
         b"{", b"}", b"[", b"]", b"\"", b"\\", b"\\ud800", b"\\u0000", b":", b",", b"null", b"true", b"1e999", b"-0",
-        b"command", b"args", b"mode", b"env", b"timeout", b"stdin", b"workdir",
+        b"command", b"args", b"mode", b"env", b"timeout", b"stdin", b"workdir", b"fuel",
     ];
     fuzz(crate::FUZZ, "json", &seeds, words, |input| {
         match parse_json::<ExecBody>(input) {

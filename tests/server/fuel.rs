@@ -105,6 +105,14 @@ async fn command_is_stopped_when_its_fuel_is_used_up() {
                 "{command}: {answer:?}"
             );
         }
+        // One that is late is late, and counted.
+        let request = json!({"command": "sleep 100", "fuel": PLENTY, "timeout": "300ms"});
+        let answer = sandbox.exec(request).await;
+        assert_eq!(answer.status, 408, "{answer:?}");
+        assert!(
+            answer.json()["fuel_used"].as_u64().is_some_and(|units| units > 0),
+            "{answer:?}"
+        );
         // The next one has its own, and one without is not counted.
         assert_eq!(exec(&sandbox, "echo $((40 + 2))", PLENTY).await.text("stdout"), "42\n");
         let answer = sandbox.exec(json!({"command": "echo $((40 + 2))"})).await;
