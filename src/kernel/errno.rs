@@ -1,48 +1,22 @@
 //! The error numbers of WASI preview1.
 
+use wisp_abi::RequestError;
+
 use crate::vfs;
 
-/// A preview1 `errno` other than success, with the numbers of the standard's `typenames.witx`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-#[expect(missing_docs, reason = "the names are the standard's own")]
-pub enum Errno {
-    TooBig = 1,
-    Acces = 2,
-    Again = 6,
-    Badf = 8,
-    Busy = 10,
-    Child = 12,
-    Exist = 20,
-    Fault = 21,
-    Fbig = 22,
-    Ilseq = 25,
-    Intr = 27,
-    Inval = 28,
-    Io = 29,
-    Isdir = 31,
-    Loop = 32,
-    Mfile = 33,
-    Mlink = 34,
-    Nametoolong = 37,
-    Noent = 44,
-    Noexec = 45,
-    Nomem = 48,
-    Nospc = 51,
-    Nosys = 52,
-    Notdir = 54,
-    Notempty = 55,
-    Notsock = 57,
-    Notsup = 58,
-    Nxio = 60,
-    Overflow = 61,
-    Perm = 63,
-    Pipe = 64,
-    Rofs = 69,
-    Spipe = 70,
-    Srch = 71,
-    Xdev = 75,
+macro_rules! define {
+    ($($name:ident $_constant:ident = $number:literal,)*) => {
+        /// A preview1 `errno` other than success, with the numbers of the standard's `typenames.witx`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u16)]
+        #[expect(missing_docs, reason = "the names are the standard's own")]
+        pub enum Errno {
+            $($name = $number,)*
+        }
+    };
 }
+
+wisp_abi::errnos!(define);
 
 impl From<Errno> for i32 {
     fn from(errno: Errno) -> Self {
@@ -69,6 +43,16 @@ impl From<vfs::Error> for Errno {
             Error::TooManyLinks => Self::Mlink,
             Error::NotSupported => Self::Notsup,
             Error::Io => Self::Io,
+        }
+    }
+}
+
+impl From<RequestError> for Errno {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::TooBig => Self::TooBig,
+            RequestError::NameTooLong => Self::Nametoolong,
+            RequestError::Invalid => Self::Inval,
         }
     }
 }

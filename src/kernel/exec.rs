@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use std::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
+use wisp_abi::SpawnRequest;
 
 use super::budget::Charge;
 use super::console::{Console, MAX_WAITING, OutputSink, Stream};
@@ -15,7 +16,7 @@ use super::errno::Errno;
 use super::fuel::Fuel;
 use super::input::Input;
 use super::process::{self, Entry, ImageInfo};
-use super::spawn::{PROCESS_BYTES, Parentage, SpawnRequest, Start};
+use super::spawn::{PROCESS_BYTES, Parentage, Start};
 use super::table::{ExitStatus, Pid};
 use super::{Kernel, place, signal};
 use crate::vfs::{FileKind, PathError, ROOT};
@@ -286,7 +287,7 @@ impl Kernel {
             argv: request.argv,
             environment: request.environment,
             descriptors: STREAMS.to_vec(),
-            new_group: true,
+            flags: SpawnRequest::NEW_GROUP,
         };
         let own = |fd: u32| streams.get(fd as usize).cloned().ok_or(Errno::Badf);
         let prepared = match self.resolve(&spawn).await {

@@ -1,35 +1,9 @@
 //! Mutated requests of guests, through the parser that reads them.
 
+use wisp_abi::SpawnRequest;
 use wisp_fuzzing::{fuzz, outcome};
 
-use super::spawn::SpawnRequest;
-
-/// The wire form of `docs/abi.md`.
-fn encode(request: &SpawnRequest) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let number = |bytes: &mut Vec<u8>, number: usize| {
-        bytes.extend(u32::try_from(number).unwrap().to_le_bytes());
-    };
-    let string = |bytes: &mut Vec<u8>, string: &[u8]| {
-        number(bytes, string.len());
-        bytes.extend(string);
-    };
-    string(&mut bytes, &request.path);
-    string(&mut bytes, &request.cwd);
-    for list in [&request.argv, &request.environment] {
-        number(&mut bytes, list.len());
-        for entry in list {
-            string(&mut bytes, entry);
-        }
-    }
-    number(&mut bytes, request.descriptors.len());
-    for (child, own) in &request.descriptors {
-        number(&mut bytes, *child as usize);
-        number(&mut bytes, *own as usize);
-    }
-    number(&mut bytes, usize::from(request.new_group));
-    bytes
-}
+use super::errno::Errno;
 
 /// What the parser accepts is absolute, free of NUL, no larger than the request, and says the same when written again.
 #[test]
@@ -40,7 +14,7 @@ fn fuzz_spawn_request() {
         argv: vec![b"sh".to_vec(), b"-c".to_vec(), b"true".to_vec()],
         environment: vec![b"PATH=/usr/bin".to_vec(), b"A=".to_vec()],
         descriptors: vec![(0, 0), (1, 1), (2, 2), (9, 4)],
-        new_group: true,
+        flags: SpawnRequest::NEW_GROUP,
     };
     let empty = SpawnRequest {
         cwd: b"/".to_vec(),
@@ -58,12 +32,12 @@ fn fuzz_spawn_request() {
     fuzz(
         crate::FUZZ,
         "spawn_request",
-        &[encode(&seed), encode(&empty)],
+        &[seed.encode(), empty.encode()],
         words,
         |input| {
             let request = match SpawnRequest::parse(input) {
                 Ok(request) => request,
-                Err(errno) => return outcome(&i32::from(errno)),
+                Err(error) => return outcome(&i32::from(Errno::from(error))),
             };
             let strings = || {
                 let fixed = [&request.path, &request.cwd];
@@ -73,13 +47,13 @@ fn fuzz_spawn_request() {
             assert!(!request.argv.is_empty());
             assert!(strings().all(|string| !string.contains(&0)));
             assert!(strings().map(Vec::len).sum::<usize>() <= input.len());
-            let again = encode(&request);
+            let again = request.encode();
             assert!(input.starts_with(&again), "the parser read something else");
             outcome(&(
                 request.argv.len().min(8),
                 request.environment.len().min(8),
                 request.descriptors.len().min(8),
-                request.new_group,
+                request.new_group(),
                 request.path.is_empty(),
             ))
         },

@@ -8,6 +8,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, oneshot};
 use wasmtime::Instance;
+use wisp_abi::{MAX_ARGUMENT_BYTES, SpawnRequest};
 
 use super::Kernel;
 use super::budget::{Charge, ProcessSlot};
@@ -26,10 +27,6 @@ use super::table::{Control, ExitStatus, INIT, Pid};
 use super::timer::Timer;
 use crate::vfs::{MAX_NAME, MAX_PATH, OpenOptions, PathError, ROOT};
 
-/// Bytes of arguments and environment together, as on Linux.
-const MAX_ARGUMENT_BYTES: usize = 2 << 20;
-/// Strings in arguments and environment together.
-const MAX_STRINGS: u32 = 1 << 16;
 /// Bytes of `PATH` that are searched; a longer one is refused.
 const MAX_SEARCH_PATH: usize = 64 << 10;
 /// Entries of `PATH` that are searched; one with more is refused.
@@ -42,113 +39,15 @@ const STRING_BYTES: u64 = 56;
 const MAX_INTERPRETERS: usize = 4;
 /// Bytes of a script read to find its interpreter, as on Linux.
 const SCRIPT_HEAD: usize = 256;
-/// Spawn request flag: the child leads a process group of its own.
-const NEW_GROUP: u32 = 1;
 
-/// What to start, as a guest or the API asks for it.
-#[derive(Debug, Default)]
-pub struct SpawnRequest {
-    /// Program file; empty to search `PATH`.
-    pub path: Vec<u8>,
-    /// Directory to start in, absolute.
-    pub cwd: Vec<u8>,
-    /// Arguments, the program's name first.
-    pub argv: Vec<Vec<u8>>,
-    /// `KEY=value`.
-    pub environment: Vec<Vec<u8>>,
-    /// Child's number, own descriptor.
-    pub descriptors: Vec<(u32, u32)>,
-    /// The child leads a process group of its own.
-    pub new_group: bool,
-}
+/// A guest's paths are the file system's.
+const _: () = assert!(wisp_abi::MAX_PATH == MAX_PATH);
 
-impl SpawnRequest {
-    /// Reads the wire form of `docs/abi.md`.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Errno> {
-        if bytes.len() > MAX_ARGUMENT_BYTES {
-            return Err(Errno::TooBig);
-        }
-        let mut reader = RequestReader {
-            rest: bytes,
-            strings: 0,
-        };
-        let path = reader.string()?;
-        let cwd = reader.string()?;
-        let argv = reader.strings()?;
-        let environment = reader.strings()?;
-        let pairs = reader.count()?;
-        let descriptors = (0..pairs)
-            .map(|_| Ok((reader.number()?, reader.number()?)))
-            .collect::<Result<_, Errno>>()?;
-        let flags = reader.number()?;
-        if path.len() > MAX_PATH || cwd.len() > MAX_PATH {
-            return Err(Errno::Nametoolong);
-        }
-        if argv.is_empty() || !cwd.starts_with(b"/") || flags & !NEW_GROUP != 0 {
-            return Err(Errno::Inval);
-        }
-        Ok(Self {
-            path,
-            cwd,
-            argv,
-            environment,
-            descriptors,
-            new_group: flags & NEW_GROUP != 0,
-        })
-    }
-
-    /// Host memory that resolving it takes: the request, and the arguments that are made of it.
-    pub(super) fn held_bytes(&self) -> u64 {
-        let strings = self.argv.iter().chain(&self.environment);
-        let bytes: u64 = strings.map(|string| string.len() as u64 + STRING_BYTES).sum();
-        2 * bytes + (self.path.len() + self.cwd.len() + 8 * self.descriptors.len()) as u64
-    }
-
-    /// The value of an environment variable.
-    fn variable(&self, name: &[u8]) -> Option<&[u8]> {
-        self.environment
-            .iter()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
-    }
-}
-
-struct RequestReader<'a> {
-    rest: &'a [u8],
-    strings: u32,
-}
-
-impl RequestReader<'_> {
-    fn number(&mut self) -> Result<u32, Errno> {
-        let (head, rest) = self.rest.split_first_chunk::<4>().ok_or(Errno::Inval)?;
-        self.rest = rest;
-        Ok(u32::from_le_bytes(*head))
-    }
-
-    fn count(&mut self) -> Result<u32, Errno> {
-        let count = self.number()?;
-        self.strings = self.strings.saturating_add(count);
-        if self.strings > MAX_STRINGS {
-            Err(Errno::TooBig)
-        } else {
-            Ok(count)
-        }
-    }
-
-    fn string(&mut self) -> Result<Vec<u8>, Errno> {
-        let len = self.number()? as usize;
-        let (string, rest) = self.rest.split_at_checked(len).ok_or(Errno::Inval)?;
-        self.rest = rest;
-        if string.contains(&0) {
-            Err(Errno::Inval)
-        } else {
-            Ok(string.to_vec())
-        }
-    }
-
-    fn strings(&mut self) -> Result<Vec<Vec<u8>>, Errno> {
-        let count = self.count()?;
-        (0..count).map(|_| self.string()).collect()
-    }
+/// Host memory that resolving a request takes: the request, and the arguments that are made of it.
+pub(super) fn held_bytes(request: &SpawnRequest) -> u64 {
+    let strings = request.argv.iter().chain(&request.environment);
+    let bytes: u64 = strings.map(|string| string.len() as u64 + STRING_BYTES).sum();
+    2 * bytes + (request.path.len() + request.cwd.len() + 8 * request.descriptors.len()) as u64
 }
 
 /// A resolved program with all its process needs, ready to become a process.
@@ -249,7 +148,7 @@ impl Parentage {
 impl Kernel {
     /// Finds the program for a request, following `#!`. Takes long if the caller wants it to, and lets others run.
     pub(super) async fn resolve(&self, request: &SpawnRequest) -> Result<Resolved, Errno> {
-        let charge = self.budget.charge(request.held_bytes()).map_err(|_| Errno::Nomem)?;
+        let charge = self.budget.charge(held_bytes(request)).map_err(|_| Errno::Nomem)?;
         let (program, executable, argv) = self.find_program(request).await?;
         Ok(Resolved {
             program,
@@ -640,18 +539,5 @@ mod tests {
         assert_eq!(candidate(&long, b"", b"xy"), None);
         assert_eq!(candidate(&long, b"b", b"x"), None);
         assert_eq!(candidate(b"/w", &long, b"x"), None);
-    }
-
-    #[test]
-    fn a_request_with_lengths_that_lie_is_refused() {
-        assert_eq!(SpawnRequest::parse(&[]).unwrap_err(), Errno::Inval);
-        assert_eq!(SpawnRequest::parse(&[255; 64]).unwrap_err(), Errno::Inval);
-        let mut bytes = Vec::new();
-        for string in ["/bin/sh", "/"] {
-            bytes.extend((string.len() as u32).to_le_bytes());
-            bytes.extend(string.as_bytes());
-        }
-        bytes.extend(u32::MAX.to_le_bytes());
-        assert_eq!(SpawnRequest::parse(&bytes).unwrap_err(), Errno::TooBig);
     }
 }

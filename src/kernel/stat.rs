@@ -1,5 +1,7 @@
 //! What `stat` tells of an open file, in both forms guests ask for: preview1's filestat and the `wisp` module's.
 
+use wisp_abi::Stat;
+
 use super::descriptor::{Kind, OpenFile};
 use super::device::Device;
 use super::errno::Errno;
@@ -7,11 +9,6 @@ use crate::vfs::{self, FileKind};
 
 /// The device number files report; there is one file system.
 const FILE_SYSTEM_DEVICE: u64 = 1;
-const S_IFIFO: u32 = 0o010_000;
-const S_IFCHR: u32 = 0o020_000;
-const S_IFDIR: u32 = 0o040_000;
-const S_IFREG: u32 = 0o100_000;
-const S_IFLNK: u32 = 0o120_000;
 
 /// Preview1's file types, with the standard's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +69,18 @@ impl FileStat {
     pub fn synthetic_directory() -> Self {
         Self {
             nlink: 2,
-            ..Self::synthetic(S_IFDIR | 0o555, 0)
+            ..Self::synthetic(Stat::DIRECTORY | 0o555, 0)
         }
     }
 
     /// A file of `/proc`. Linux reports no size either.
     pub fn synthetic_file() -> Self {
-        Self::synthetic(S_IFREG | 0o444, 0)
+        Self::synthetic(Stat::REGULAR | 0o444, 0)
     }
 
     /// A symbolic link of `/proc`.
     pub fn synthetic_link() -> Self {
-        Self::synthetic(S_IFLNK | 0o777, 0)
+        Self::synthetic(Stat::SYMLINK | 0o777, 0)
     }
 
     /// Of an open file.
@@ -92,13 +89,13 @@ impl FileStat {
             Kind::File(file) => file.handle.stat()?.into(),
             Kind::Directory(directory) => directory.handle.stat()?.into(),
             Kind::PipeReader(_) | Kind::PipeWriter(_) | Kind::Output(..) | Kind::Input(_) => {
-                Self::synthetic(S_IFIFO | 0o600, 0)
+                Self::synthetic(Stat::FIFO | 0o600, 0)
             }
             Kind::Device(Device::Null) => Self {
                 rdev: 1 << 8 | 3,
-                ..Self::synthetic(S_IFCHR | 0o666, 0)
+                ..Self::synthetic(Stat::CHARACTER_DEVICE | 0o666, 0)
             },
-            Kind::Device(_) | Kind::Control(_) => Self::synthetic(S_IFCHR | 0o666, 0),
+            Kind::Device(_) | Kind::Control(_) => Self::synthetic(Stat::CHARACTER_DEVICE | 0o666, 0),
             Kind::ProcFile(_) => Self::synthetic_file(),
             Kind::ProcDirectory(_) => Self::synthetic_directory(),
         })
@@ -106,11 +103,11 @@ impl FileStat {
 
     /// The type in preview1's terms.
     pub fn filetype(&self) -> Filetype {
-        match self.mode & 0o170_000 {
-            S_IFCHR => Filetype::CharacterDevice,
-            S_IFDIR => Filetype::Directory,
-            S_IFREG => Filetype::RegularFile,
-            S_IFLNK => Filetype::SymbolicLink,
+        match self.mode & Stat::TYPE_MASK {
+            Stat::CHARACTER_DEVICE => Filetype::CharacterDevice,
+            Stat::DIRECTORY => Filetype::Directory,
+            Stat::REGULAR => Filetype::RegularFile,
+            Stat::SYMLINK => Filetype::SymbolicLink,
             _ => Filetype::Unknown,
         }
     }
@@ -129,27 +126,23 @@ impl FileStat {
         bytes
     }
 
-    /// The `wisp` module's `Stat`: 96 bytes, layout of `docs/abi.md`.
-    pub fn to_wisp(self) -> [u8; 96] {
-        let mut bytes = [0; 96];
-        let long = [
-            FILE_SYSTEM_DEVICE,
-            self.ino,
-            self.nlink,
-            self.size,
-            self.blocks,
-            self.atime,
-            self.mtime,
-            self.ctime,
-        ];
-        for (slot, value) in bytes.chunks_exact_mut(8).zip(long) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-        let short = [self.mode, self.uid, self.gid, self.rdev];
-        for (slot, value) in bytes[64..80].chunks_exact_mut(4).zip(short) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-        bytes
+    /// The `wisp` module's `Stat`.
+    pub fn to_wisp(self) -> [u8; Stat::SIZE] {
+        let stat = Stat {
+            dev: FILE_SYSTEM_DEVICE,
+            ino: self.ino,
+            nlink: self.nlink,
+            size: self.size,
+            blocks: self.blocks,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: self.rdev,
+        };
+        stat.encode()
     }
 }
 
@@ -174,11 +167,11 @@ impl From<vfs::Stat> for FileStat {
 /// The `S_IFMT` bits of a kind of file.
 fn type_bits(kind: FileKind) -> u32 {
     match kind {
-        FileKind::Regular => S_IFREG,
-        FileKind::Directory => S_IFDIR,
-        FileKind::Symlink => S_IFLNK,
-        FileKind::CharDevice => S_IFCHR,
-        FileKind::Fifo => S_IFIFO,
+        FileKind::Regular => Stat::REGULAR,
+        FileKind::Directory => Stat::DIRECTORY,
+        FileKind::Symlink => Stat::SYMLINK,
+        FileKind::CharDevice => Stat::CHARACTER_DEVICE,
+        FileKind::Fifo => Stat::FIFO,
     }
 }
 

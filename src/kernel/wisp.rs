@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wasmtime::{Caller, Extern, Instance, Linker, Store, Val};
+use wisp_abi::{MODULE, NO_HANG, SpawnRequest, UNCHANGED, UNCHANGED_TIMER};
 
 use super::descriptor::{Kind, OpenFile};
 use super::errno::Errno;
@@ -14,21 +15,13 @@ use super::pipe::Pipe;
 use super::preview1::after_signal;
 use super::process::{Ended, Process, answer, with_memory};
 use super::slice::Slices;
-use super::spawn::{ForkParent, PROCESS_BYTES, Parentage, SpawnRequest, Start};
+use super::spawn::{ForkParent, PROCESS_BYTES, Parentage, Start};
 use super::table::{Pid, WaitFor, WaitResult};
 use super::timer::Schedule;
 use crate::vfs::{NodeKind, ROOT};
 
-/// The import module's name.
-const MODULE: &str = "wisp";
-/// `wait` flag: do not block.
-const NO_HANG: u32 = 1;
 /// How long `statfs` frees what was removed before it tells what is used.
 const STATFS_PATIENCE: Duration = Duration::from_millis(2);
-/// A number that leaves an owner or the umask as it is.
-const UNCHANGED: u32 = u32::MAX;
-/// A time that leaves the timer as it is.
-const UNCHANGED_TIMER: u64 = u64::MAX;
 /// Granularity of copying memory in a fork. Pages that equal the child's own are left alone, so that they stay shared
 /// with the program's image.
 const PAGE: usize = 4096;
@@ -120,8 +113,10 @@ fn set_group(process: &Process, pid: Pid, group: Pid) -> Result<(), Errno> {
 
 /// Reads a request and makes it ready to start, and tells whether it wants a process group of its own.
 async fn prepare(caller: &mut Caller<'_, Process>, request: u32, len: u32) -> Result<(Start, bool), Errno> {
-    let request = with_memory(caller, |memory, _| SpawnRequest::parse(memory.slice(request, len)?))?;
-    let new_group = request.new_group;
+    let request = with_memory(caller, |memory, _| {
+        Ok(SpawnRequest::parse(memory.slice(request, len)?)?)
+    })?;
+    let new_group = request.new_group();
     let kernel = Arc::clone(&caller.data().kernel);
     let resolved = kernel.resolve(&request).await?;
     let charge = kernel.budget.charge(PROCESS_BYTES).map_err(|_| Errno::Nomem)?;
@@ -438,4 +433,33 @@ fn write_numbers(memory: &mut GuestMemory<'_>, address: u32, numbers: &[u64]) ->
 fn write_words(memory: &mut GuestMemory<'_>, address: u32, words: &[u32]) -> Result<(), Errno> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     memory.write(address, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{EntityType, ImportSection, Module, TypeSection, ValType};
+    use wisp_abi::{FUNCTIONS, Kind, MODULE};
+
+    use super::super::runtime::{new_engine, new_linker};
+
+    #[test]
+    fn every_function_of_the_abi_is_linked_with_its_type() {
+        let (mut types, mut imports) = (TypeSection::new(), ImportSection::new());
+        for (index, function) in FUNCTIONS.iter().enumerate() {
+            let parameters = function.parameters.iter().map(|(_, kind)| match kind {
+                Kind::U64 => ValType::I64,
+                _ => ValType::I32,
+            });
+            types.ty().function(parameters, [ValType::I32]);
+            imports.import(MODULE, function.name, EntityType::Function(index as u32));
+        }
+        let mut module = Module::new();
+        module.section(&types).section(&imports);
+        let engine = new_engine().unwrap();
+        let module = wasmtime::Module::new(&engine, module.finish()).unwrap();
+        assert_eq!(module.imports().count(), 22);
+        if let Err(error) = new_linker(&engine).unwrap().instantiate_pre(&module) {
+            panic!("{error:#}");
+        }
+    }
 }
