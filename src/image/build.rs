@@ -68,6 +68,9 @@ fn key(recipe: &Recipe, build: &Build) -> Result<Digest, ImageError> {
         hasher.field(word.as_bytes());
     }
     hasher.field(recipe.tree_digest(&build.inputs)?.to_string().as_bytes());
+    if let Some(shared) = recipe.shared_digest()? {
+        hasher.field(shared.to_string().as_bytes());
+    }
     // Asked for in the recipe's folder, where a toolchain file may decide. A build without Rust does not mind.
     let version = Command::new("rustc")
         .arg("--version")

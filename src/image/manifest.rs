@@ -103,6 +103,10 @@ pub struct Build {
     pub command: Vec<String>,
     /// Files and directories of the recipe's folder it depends on.
     pub inputs: Vec<String>,
+    /// The same outside the recipe's folder: paths in the tree that has the folder of recipes, such as a crate that
+    /// guests and host share.
+    #[serde(default)]
+    pub shared: Vec<String>,
 }
 
 /// A module and the names it is started by.
@@ -262,6 +266,10 @@ impl Manifest {
                     is_relative(input),
                     "is not a path inside the recipe's folder",
                 )?;
+            }
+            for input in &build.shared {
+                let rule = "is not a path inside the tree that has the folder of recipes";
+                require("build.shared", input, is_relative(input), rule)?;
             }
         }
         let mut paths = HashSet::new();
@@ -497,6 +505,13 @@ mod tests {
             assert!(with(&format!("[[layer]]\ndir = \"{path}\"")).is_err(), "{path}");
             assert!(
                 with(&format!("[build]\ncommand = [\"x\"]\ninputs = [\"{path}\"]")).is_err(),
+                "{path}"
+            );
+            assert!(
+                with(&format!(
+                    "[build]\ncommand = [\"x\"]\ninputs = []\nshared = [\"{path}\"]"
+                ))
+                .is_err(),
                 "{path}"
             );
         }

@@ -82,39 +82,18 @@ impl Recipe {
 
     /// A digest over the contents, names and execute bits of the files `roots` name, sorted.
     pub(super) fn tree_digest(&self, roots: &[String]) -> Result<Digest, ImageError> {
-        let mut hasher = Hasher::default();
-        let mut pending: VecDeque<String> = roots.iter().cloned().collect();
-        let mut files = Vec::new();
-        while let Some(name) = pending.pop_front() {
-            let failed = || ImageError::io(self.path.join(&name));
-            let metadata = self.dir.symlink_metadata(&name).map_err(failed())?;
-            if !metadata.is_dir() {
-                files.push((name, metadata));
-                continue;
-            }
-            for entry in self.dir.read_dir(&name).map_err(failed())? {
-                let child = entry.map_err(failed())?.file_name();
-                let child = child.to_string_lossy();
-                if !IGNORED.contains(&child.as_ref()) {
-                    pending.push_back(format!("{name}/{child}"));
-                }
-            }
-        }
-        files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        for (name, metadata) in files {
-            hasher.field(name.as_bytes());
-            if metadata.is_symlink() {
-                let target = self
-                    .dir
-                    .read_link_contents(&name)
-                    .map_err(ImageError::io(self.path.join(&name)))?;
-                hasher.field(target.as_os_str().as_encoded_bytes());
-            } else {
-                hasher.field(&[u8::from(metadata.permissions().mode() & 0o100 != 0)]);
-                hasher.field(&self.read(&name)?);
-            }
-        }
-        Ok(hasher.finish())
+        tree_digest(&self.dir, &self.path, roots)
+    }
+
+    /// The same over what the build reads outside the folder; `None` for a build that reads nothing there.
+    pub(super) fn shared_digest(&self) -> Result<Option<Digest>, ImageError> {
+        let shared = self.manifest.build.as_ref().map(|build| build.shared.as_slice());
+        let Some(shared) = shared.filter(|shared| !shared.is_empty()) else {
+            return Ok(None);
+        };
+        let path = self.path.join("../..");
+        let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(ImageError::io(&path))?;
+        tree_digest(&dir, &path, shared).map(Some)
     }
 
     /// The digest of all the recipe says, as far as it is in its folder.
@@ -144,8 +123,46 @@ impl Recipe {
         let mut hasher = Hasher::default();
         hasher.field(manifest_text);
         hasher.field(self.tree_digest(&names)?.to_string().as_bytes());
+        if let Some(shared) = self.shared_digest()? {
+            hasher.field(shared.to_string().as_bytes());
+        }
         Ok(hasher.finish())
     }
+}
+
+/// A digest over the contents, names and execute bits of the files in `dir` that `roots` name, sorted.
+fn tree_digest(dir: &Dir, path: &Path, roots: &[String]) -> Result<Digest, ImageError> {
+    let mut hasher = Hasher::default();
+    let mut pending: VecDeque<String> = roots.iter().cloned().collect();
+    let mut files = Vec::new();
+    while let Some(name) = pending.pop_front() {
+        let failed = || ImageError::io(path.join(&name));
+        let metadata = dir.symlink_metadata(&name).map_err(failed())?;
+        if !metadata.is_dir() {
+            files.push((name, metadata));
+            continue;
+        }
+        for entry in dir.read_dir(&name).map_err(failed())? {
+            let child = entry.map_err(failed())?.file_name();
+            let child = child.to_string_lossy();
+            if !IGNORED.contains(&child.as_ref()) {
+                pending.push_back(format!("{name}/{child}"));
+            }
+        }
+    }
+    files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, metadata) in files {
+        let failed = || ImageError::io(path.join(&name));
+        hasher.field(name.as_bytes());
+        if metadata.is_symlink() {
+            let target = dir.read_link_contents(&name).map_err(failed())?;
+            hasher.field(target.as_os_str().as_encoded_bytes());
+        } else {
+            hasher.field(&[u8::from(metadata.permissions().mode() & 0o100 != 0)]);
+            hasher.field(&dir.read(&name).map_err(failed())?);
+        }
+    }
+    Ok(hasher.finish())
 }
 
 /// Where recipes are looked for: `WISP_IMAGES_DIR`; else `wasm-images` beside the executable or in

@@ -1013,6 +1013,25 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_what_builds_share_builds_again() {
+        let place = Place::new();
+        let library = place.dir.path().join("crates/shared");
+        std::fs::create_dir_all(&library).unwrap();
+        let script = "mkdir -p $WISP_OUT/built/etc && echo x >> $WISP_BUILD_DIR/runs && cp a.wasm $WISP_OUT/b.wasm";
+        let build =
+            format!("[build]\ncommand = [\"sh\", \"-c\", \"{script}\"]\ninputs = []\nshared = [\"crates/shared\"]");
+        place.recipe("base", &build);
+        for (text, runs) in [("1", "x\n"), ("1", "x\n"), ("2", "x\nx\n")] {
+            std::fs::write(library.join("lib.rs"), text).unwrap();
+            place.install("base").unwrap();
+            let found = std::fs::read_to_string(place.dir.path().join("cache/build/base/runs")).unwrap();
+            assert_eq!(found, runs);
+        }
+        std::fs::remove_dir_all(&library).unwrap();
+        assert!(place.install("base").is_err(), "what it shares is gone");
+    }
+
+    #[test]
     fn installers_at_the_same_time_do_not_disturb_each_other() {
         let place = Place::new();
         std::thread::scope(|scope| {
