@@ -42,8 +42,8 @@ imports! {
     fn chmod(path: *const u8, len: usize, follow: u32, mode: u32);
     fn fchmod(fd: u32, mode: u32);
     fn chown(path: *const u8, len: usize, follow: u32, uid: u32, gid: u32);
-    fn stat(path: *const u8, len: usize, follow: u32, out: *mut [u8; 96]);
-    fn fstat(fd: u32, out: *mut [u8; 96]);
+    fn stat(path: *const u8, len: usize, follow: u32, out: *mut [u8; wisp_abi::Stat::SIZE]);
+    fn fstat(fd: u32, out: *mut [u8; wisp_abi::Stat::SIZE]);
     fn statfs(out: *mut [u64; 4]);
     fn mkfifo(path: *const u8, len: usize, mode: u32);
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use wisp_abi::{NO_HANG, SpawnRequest};
+
 use crate::{Signal, absolute, bytes, check, imports};
 
 /// A process number; negative and zero where a call gives them a meaning.
@@ -77,8 +79,7 @@ pub fn wait(pid: Pid) -> io::Result<(Pid, ExitStatus)> {
 
 /// As [`wait`], but `None` at once when no such child has ended yet.
 pub fn try_wait(pid: Pid) -> io::Result<Option<(Pid, ExitStatus)>> {
-    const DO_NOT_BLOCK: u32 = 1;
-    let ended = wait_flags(pid, DO_NOT_BLOCK)?;
+    let ended = wait_flags(pid, NO_HANG)?;
     Ok((ended.0 != 0).then_some(ended))
 }
 
@@ -203,63 +204,41 @@ impl Command {
         }
     }
 
-    /// The layout "Spawn request" of `docs/abi.md`.
+    /// The request of `docs/abi.md`.
     fn encode(&self) -> io::Result<Vec<u8>> {
-        let mut request = Request(Vec::with_capacity(1024));
-        let slash = bytes(&self.program).contains(&b'/');
-        request.string(
-            if slash {
-                bytes(&absolute(&self.program)?).to_vec()
-            } else {
-                Vec::new()
-            }
-            .as_slice(),
-        );
+        let path = if bytes(&self.program).contains(&b'/') {
+            bytes(&absolute(&self.program)?).to_vec()
+        } else {
+            Vec::new()
+        };
         let directory = match &self.directory {
             Some(directory) => absolute(directory)?,
             None => std::env::current_dir()?,
         };
-        request.string(bytes(&directory));
-        request.number(self.arguments.len() as u32);
-        for argument in &self.arguments {
-            request.string(argument.as_encoded_bytes());
-        }
-        match &self.environment {
-            Some(pairs) => request.environment(pairs),
-            None => request.environment(&std::env::vars_os().collect::<Vec<_>>()),
-        }
-        request.number(self.descriptors.len() as u32);
-        for (child, own) in &self.descriptors {
-            request.number(*child);
-            request.number(*own as u32);
-        }
-        request.number(u32::from(self.new_group));
-        Ok(request.0)
+        let arguments = self.arguments.iter();
+        let environment = match &self.environment {
+            Some(pairs) => pairs.iter().map(|(key, value)| variable(key, value)).collect(),
+            None => std::env::vars_os().map(|(key, value)| variable(&key, &value)).collect(),
+        };
+        let request = SpawnRequest {
+            path,
+            cwd: bytes(&directory).to_vec(),
+            argv: arguments.map(|argument| argument.as_encoded_bytes().to_vec()).collect(),
+            environment,
+            descriptors: self
+                .descriptors
+                .iter()
+                .map(|(child, own)| (*child, *own as u32))
+                .collect(),
+            flags: if self.new_group { SpawnRequest::NEW_GROUP } else { 0 },
+        };
+        Ok(request.encode())
     }
 }
 
-/// A spawn request under construction.
-struct Request(Vec<u8>);
-
-impl Request {
-    fn number(&mut self, number: u32) {
-        self.0.extend(number.to_le_bytes());
-    }
-
-    fn string(&mut self, string: &[u8]) {
-        self.number(string.len() as u32);
-        self.0.extend(string);
-    }
-
-    fn environment(&mut self, pairs: &[(OsString, OsString)]) {
-        self.number(pairs.len() as u32);
-        for (key, value) in pairs {
-            self.number((key.len() + 1 + value.len()) as u32);
-            self.0.extend(key.as_encoded_bytes());
-            self.0.push(b'=');
-            self.0.extend(value.as_encoded_bytes());
-        }
-    }
+/// `KEY=value`.
+fn variable(key: &OsStr, value: &OsStr) -> Vec<u8> {
+    [key.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()
 }
 
 /// What a forked process runs; its result is the exit code.

@@ -86,9 +86,9 @@ pub fn kill(pid: Pid, signal: Option<Signal>) -> io::Result<()> {
 #[allow(unsafe_code)]
 pub fn sigaction(signal: Signal, disposition: Disposition) -> io::Result<()> {
     let disposition = match disposition {
-        Disposition::Default => 0,
-        Disposition::Ignore => 1,
-        Disposition::Catch => 2,
+        Disposition::Default => wisp_abi::DEFAULT,
+        Disposition::Ignore => wisp_abi::IGNORE,
+        Disposition::Catch => wisp_abi::CATCH,
     };
     // SAFETY: takes numbers only, which the kernel checks.
     check(unsafe { imports::sigaction(signal.number(), disposition) })
