@@ -1,5 +1,7 @@
 //! Files, directories and descriptors.
 
+pub use wisp_abi::Stat;
+
 use crate::{Answer, ROOT, address, call};
 
 /// `oflags`: make the file.
@@ -431,44 +433,30 @@ pub fn dup(fd: u32, min: u32) -> Answer<u32> {
     Ok(number)
 }
 
-/// What `wisp.stat` tells (`docs/abi.md`).
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "the names are those of docs/abi.md")]
-pub struct Stat {
-    pub dev: u64,
-    pub ino: u64,
-    pub nlink: u64,
-    pub size: u64,
-    pub blocks: u64,
-    pub atime: u64,
-    pub mtime: u64,
-    pub ctime: u64,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub rdev: u32,
-    pub zero: [u32; 4],
+/// What the kernel has written over bytes that are not zero.
+fn decoded(bytes: &[u8; Stat::SIZE]) -> Stat {
+    assert_eq!(bytes[80..], [0; 16], "the end of a Stat is zero");
+    Stat::decode(bytes)
 }
 
 /// `wisp.stat`.
 pub fn stat(path: impl AsRef<[u8]>, follow: u32) -> Answer<Stat> {
     let path = path.as_ref();
-    let mut stat = Stat::default();
+    let mut bytes = [0xff; Stat::SIZE];
     call!(wisp::stat(
         address(path),
         path.len() as u32,
         follow,
-        address(&raw mut stat)
+        address(&raw mut bytes)
     ))?;
-    Ok(stat)
+    Ok(decoded(&bytes))
 }
 
 /// `wisp.fstat`.
 pub fn fstat(fd: u32) -> Answer<Stat> {
-    let mut stat = Stat::default();
-    call!(wisp::fstat(fd, address(&raw mut stat)))?;
-    Ok(stat)
+    let mut bytes = [0xff; Stat::SIZE];
+    call!(wisp::fstat(fd, address(&raw mut bytes)))?;
+    Ok(decoded(&bytes))
 }
 
 /// `wisp.chmod`.

@@ -1,17 +1,13 @@
 //! Processes and signals.
 
+use wisp_abi::SpawnRequest;
+
+pub use wisp_abi::{CATCH, DEFAULT, IGNORE, NO_HANG};
+
 use crate::{Answer, Errno, address, call};
 
-/// `wait` flag: do not block.
-pub const NO_HANG: u32 = 1;
 /// Every child.
 pub const ANY: i32 = -1;
-/// `sigaction`: the signal's own default.
-pub const DEFAULT: u32 = 0;
-/// `sigaction`: nothing happens.
-pub const IGNORE: u32 = 1;
-/// `sigaction`: recorded for `sigpending`.
-pub const CATCH: u32 = 2;
 /// Interrupt.
 pub const SIGINT: u32 = 2;
 /// Kill.
@@ -107,33 +103,21 @@ impl Start {
     /// Gives the child a process group of its own.
     #[must_use]
     pub fn new_group(mut self) -> Self {
-        self.flags |= 1;
+        self.flags |= SpawnRequest::NEW_GROUP;
         self
     }
 
     /// The request's wire form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend((number as u32).to_le_bytes());
-        let string = |bytes: &mut Vec<u8>, string: &[u8]| {
-            number(bytes, string.len());
-            bytes.extend(string);
+        let request = SpawnRequest {
+            path: self.path.clone(),
+            cwd: self.cwd.clone(),
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            descriptors: self.descriptors.clone(),
+            flags: self.flags,
         };
-        string(&mut bytes, &self.path);
-        string(&mut bytes, &self.cwd);
-        for list in [&self.argv, &self.environment] {
-            number(&mut bytes, list.len());
-            for entry in list {
-                string(&mut bytes, entry);
-            }
-        }
-        number(&mut bytes, self.descriptors.len());
-        for (child, own) in &self.descriptors {
-            number(&mut bytes, *child as usize);
-            number(&mut bytes, *own as usize);
-        }
-        number(&mut bytes, self.flags as usize);
-        bytes
+        request.encode()
     }
 
     /// `wisp.spawn`.
