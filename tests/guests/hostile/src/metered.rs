@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use guests::{
-    ANY, IGNORE, ROOT, SIGKILL, Start, Status, call, close, fork, kill, mkdir, pipe, read, sigaction, sleep, wait, write,
+    ANY, IGNORE, ROOT, SIGKILL, Start, Status, call, close, fork, kill, mkdir, pipe, read, sigaction, sleep, wait,
+    write,
 };
 
 use crate::costly::size;
