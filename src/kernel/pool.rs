@@ -21,8 +21,11 @@ const KEPT_MEMORY: usize = 1 << 20;
 const KEPT_TABLE: usize = 16 << 10;
 /// Bytes of a slot's stack that stay resident.
 const KEPT_STACK: usize = 16 << 10;
-/// A module with as large a memory as there can be, and nothing else: it clears a slot.
-const CLEARING_MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x05\x01\0\xff\xff\x03\x07\x0a\x01\x06memory\x02\0";
+/// Bytes of a slot's memory at most: all that a 32-bit memory can have, but for a page.
+const SLOT_MEMORY: usize = 0xffff << 16;
+/// A module with a memory of one page, and nothing else: it clears a slot. With as large a memory as there can be, making
+/// it writable in all slots at once would go beyond `RLIMIT_DATA`.
+const CLEARING_MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x07\x0a\x01\x06memory\x02\0";
 
 /// The slots, and the engine whose stores use them.
 pub struct Pool {
@@ -55,6 +58,7 @@ impl Pool {
         slots
             .total_core_instances(total)
             .total_memories(total)
+            .max_memory_size(SLOT_MEMORY)
             .total_stacks(total)
             .total_tables(total * tables)
             .max_tables_per_module(tables)
@@ -116,11 +120,12 @@ impl Pool {
         store.set_epoch_deadline(u64::MAX / 2);
         let instance = Instance::new(&mut store, &self.clearing, &[])?;
         if let Some(memory) = instance.get_memory(&mut store, "memory") {
-            let (start, len) = (memory.data_ptr(&store), memory.data_size(&store));
-            // SAFETY: `start..start + len` is this instance's memory, which nobody else has. It is an anonymous private
-            // mapping (the module has no data), all zeros, so that dropping its pages changes nothing of what it holds.
+            let start = memory.data_ptr(&store);
+            // SAFETY: `start..start + SLOT_MEMORY` is reserved for this slot, which nobody else has. It is an anonymous
+            // private mapping (the module has no data): what the instance can reach is all zeros, so that dropping its pages
+            // changes nothing, and what lies behind is out of reach of all until the memory grows, when it has to be zeros.
             #[expect(unsafe_code, reason = "there is no safe call that drops pages and keeps the mapping")]
-            let _ = unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxDontNeed) };
+            let _ = unsafe { rustix::mm::madvise(start.cast(), SLOT_MEMORY, rustix::mm::Advice::LinuxDontNeed) };
         }
         Ok(store)
     }

@@ -25,6 +25,8 @@ const FOR_CALLS: u64 = 128 << 20;
 const FOR_EACH: u64 = 32 << 20;
 /// Address space of the native stacks of one sandbox's processes, bytes: 64 processes of 10 MiB, and guard pages.
 const STACKS: u64 = 64 * (11 << 20);
+/// Address space of the worker's own threads, bytes: 512 that wait for files, at most, of 2 MiB each.
+const THREADS: u64 = 2 << 30;
 /// How long memory of a removed sandbox may take to be given back.
 const LEAVING: Duration = Duration::from_secs(60);
 
@@ -183,7 +185,9 @@ impl MemoryBound {
     fn apply(&mut self) {
         let allowed = self.allowed();
         let stacks = STACKS.saturating_mul(self.shares.len() as u64 + 1);
-        let data = self.at_start.data.saturating_add(allowed).saturating_add(stacks);
+        let data = [self.at_start.data, allowed, stacks, THREADS]
+            .into_iter()
+            .fold(0, u64::saturating_add);
         if let Err(error) = limit_data(self.pid, self.uid, data) {
             tracing::debug!(pid = self.pid, %error, "the address space of a worker cannot be limited");
         }

@@ -249,8 +249,10 @@ async fn a_host_call_that_does_not_return_costs_its_worker_and_nobody_else() {
         assert_eq!(bystander.output("echo fine").await, "fine\n");
     }
     assert!(held.join().expect("the debugger"), "the thread was held to its end");
-    // The log of a worker comes a little later.
-    while !server.log().contains("a process that was killed does not end") {
+    // Its own watchdog has seen it; or its heartbeat has stopped before, if the thread that is held is the one that all
+    // others wait for. The log of a worker comes a little later.
+    let reasons = ["a process that was killed does not end", "a worker does not answer"];
+    while !reasons.iter().any(|reason| server.log().contains(reason)) {
         assert!(Instant::now() < deadline, "{}", server.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -293,7 +295,7 @@ async fn a_workers_address_space_is_bounded_by_what_its_sandboxes_may_use() {
     let pid = worker_of(&server, &first).await;
     let with_one = limit(pid);
     // The engine reserves some of it at its start.
-    assert!(with_one < 8 << 30, "{with_one}");
+    assert!(with_one < 10 << 30, "{with_one}");
     let second = ann.create(shape).await;
     assert_eq!(worker_of(&server, &second).await, pid);
     let with_two = limit(pid);

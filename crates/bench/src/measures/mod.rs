@@ -11,12 +11,17 @@ mod throughput;
 mod wall;
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
 
 use super::competitors::{Choice, Field};
 use super::effort::Effort;
+use super::error::BenchError;
 use super::report::Section;
+use super::statistics::count;
 
 /// A table of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,6 +86,32 @@ impl Measure {
             Self::Wall => wall::measure(setting).await,
         }
     }
+}
+
+/// What a client does again and again.
+type Job = Box<dyn Fn() -> BoxFuture<'static, Result<(), BenchError>> + Send + Sync>;
+
+/// How often a second so many clients do their jobs, each again as soon as it is done.
+async fn rate(clients: usize, busy_for: Duration, job_of: impl Fn(usize) -> Job) -> Result<f64, BenchError> {
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for client in 0..clients {
+        let job = job_of(client);
+        running.spawn(async move {
+            let mut done = 0_usize;
+            while started.elapsed() < busy_for {
+                job().await?;
+                done += 1;
+            }
+            Ok::<usize, BenchError>(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(client) = running.join_next().await {
+        done += client??;
+    }
+    // The last jobs end after the time is up, and count, so their time does as well.
+    Ok(count(done) / started.elapsed().as_secs_f64())
 }
 
 /// Tells whoever waits what is being measured.

@@ -1,15 +1,12 @@
 //! How many programs a second, by the number of clients.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use super::{Measure, Setting, progress};
+use super::{Job, Measure, Setting, progress, rate};
 use crate::competitors::{ANSWER, Runner};
 use crate::error::BenchError;
 use crate::report::Section;
-use crate::statistics::count;
 
 /// How many clients ask at once.
 const CLIENTS: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -48,29 +45,14 @@ pub(super) async fn measure(setting: &Setting<'_>) -> Section {
 async fn rates(runner: Arc<dyn Runner>, busy_for: Duration) -> Result<Vec<f64>, BenchError> {
     let mut rates = Vec::new();
     for clients in CLIENTS {
-        rates.push(rate(&runner, clients, busy_for).await?);
+        let job = |_| -> Job {
+            let runner = Arc::clone(&runner);
+            Box::new(move || {
+                let runner = Arc::clone(&runner);
+                Box::pin(async move { runner.answer().await?.checked(ANSWER).map(drop) })
+            })
+        };
+        rates.push(rate(clients, busy_for, job).await?);
     }
     Ok(rates)
-}
-
-async fn rate(runner: &Arc<dyn Runner>, clients: usize, busy_for: Duration) -> Result<f64, BenchError> {
-    let started = Instant::now();
-    let mut running = JoinSet::new();
-    for _ in 0..clients {
-        let runner = Arc::clone(runner);
-        running.spawn(async move {
-            let mut done = 0_usize;
-            while started.elapsed() < busy_for {
-                runner.answer().await?.checked(ANSWER)?;
-                done += 1;
-            }
-            Ok::<usize, BenchError>(done)
-        });
-    }
-    let mut done = 0;
-    while let Some(client) = running.join_next().await {
-        done += client??;
-    }
-    // The last programs end after the time is up, and count, so their time does as well.
-    Ok(count(done) / started.elapsed().as_secs_f64())
 }

@@ -1,12 +1,11 @@
 //! What the wall around guests costs: a server with worker processes against one whose guests run in the server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use super::{Measure, Setting, progress};
+use super::{Job, Measure, Setting, progress, rate};
 use crate::competitors::{BASE, PRINT_42};
 use crate::effort::Effort;
 use crate::error::BenchError;
@@ -131,7 +130,15 @@ impl Contender {
             series(&self.base[tenant], &echo, "hi\n", runs, &mut self.times.echo).await?;
             series(&self.python[tenant], &python, "42\n", runs, &mut self.times.python).await?;
         }
-        let rate = rate(&self.base, effort.busy_for).await?;
+        let job = |client: usize| -> Job {
+            let sandbox = self.base[client % self.base.len()].clone();
+            Box::new(move || {
+                let sandbox = sandbox.clone();
+                let request = json!({"command": "echo hi"});
+                Box::pin(async move { sandbox.output(&request).await.map(drop) })
+            })
+        };
+        let rate = rate(CLIENTS, effort.busy_for, job).await?;
         self.times.rates.push(rate);
         Ok(())
     }
@@ -169,27 +176,4 @@ async fn series(
         }
     }
     Ok(())
-}
-
-/// Commands a second by [`CLIENTS`], who share the sandboxes.
-async fn rate(sandboxes: &[Sandbox], busy_for: Duration) -> Result<f64, BenchError> {
-    let started = Instant::now();
-    let mut running = JoinSet::new();
-    for client in 0..CLIENTS {
-        let sandbox = sandboxes[client % sandboxes.len()].clone();
-        running.spawn(async move {
-            let request = json!({"command": "echo hi"});
-            let mut done = 0_usize;
-            while started.elapsed() < busy_for {
-                sandbox.output(&request).await?;
-                done += 1;
-            }
-            Ok::<usize, BenchError>(done)
-        });
-    }
-    let mut done = 0;
-    while let Some(client) = running.join_next().await {
-        done += client??;
-    }
-    Ok(count(done) / started.elapsed().as_secs_f64())
 }
