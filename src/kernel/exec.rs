@@ -24,7 +24,7 @@ use crate::vfs::{FileKind, PathError, ROOT};
 /// How long the answer to an exec whose command has ended waits for output of what it left in the background.
 const BACKGROUND_GRACE: Duration = Duration::from_millis(100);
 /// How long the answer to a killed exec waits for its processes to be gone. They end at their next tick.
-const KILL_GRACE: Duration = Duration::from_millis(30);
+const KILL_GRACE: Duration = Duration::from_millis(15);
 /// How an exec ends whose limit is used up.
 const KILLED: ExitStatus = ExitStatus::Killed(signal::KILL as u8);
 /// Permission bits new files of an exec do not get.
