@@ -7,11 +7,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Threads and processes of a worker.
 const MAX_TASKS: &str = "4096";
 /// The child that the server itself moves to.
 const OF_SERVER: &str = "wisp-server";
+/// How the names of workers' cgroups begin; the process number follows.
+const OF_WORKER: &str = "wisp-worker-";
+/// How often, and with what pause, the removal of a cgroup is tried again whose worker is not gone yet.
+const REMOVALS: u32 = 50;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The cgroup that was delegated to this server.
 #[derive(Debug, Clone)]
@@ -77,6 +83,7 @@ impl Delegated {
             let _ = fs::remove_dir(child);
             return Err(error);
         }
+        remove_left_over(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
         })
@@ -87,7 +94,7 @@ impl Delegated {
     /// # Errors
     /// When the system refuses.
     pub fn add(&self, pid: u32) -> io::Result<Cgroup> {
-        let directory = self.directory.join(format!("wisp-worker-{pid}"));
+        let directory = self.directory.join(format!("{OF_WORKER}{pid}"));
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -124,10 +131,35 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.directory) {
-            tracing::debug!(directory = %self.directory.display(), %error, "a worker's cgroup cannot be removed");
+        if fs::remove_dir(&self.directory).is_ok() {
+            return;
+        }
+        // The worker was killed a moment ago, and is not gone yet.
+        let directory = std::mem::take(&mut self.directory);
+        let removing = move || {
+            for _ in 0..REMOVALS {
+                std::thread::sleep(REMOVAL_PAUSE);
+                if fs::remove_dir(&directory).is_ok() {
+                    return;
+                }
+            }
+            tracing::warn!(directory = %directory.display(), "a worker's cgroup cannot be removed");
+        };
+        // Without a thread it stays until the next server takes the cgroup over.
+        let _ = std::thread::Builder::new().spawn(removing);
+    }
+}
+
+/// Removes what an earlier server has left, whose workers are gone.
+fn remove_left_over(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(OF_WORKER) {
+            // One that has processes is somebody else's.
+            let _ = fs::remove_dir(entry.path());
         }
     }
+    Ok(())
 }
 
 fn has_controllers(names: &str) -> bool {
@@ -212,6 +244,33 @@ mod tests {
         let read = |file: &str| fs::read_to_string(place.path().join(file)).unwrap();
         assert_eq!(read("wisp-server/cgroup.procs"), "7");
         assert_eq!(read("cgroup.subtree_control"), "+memory +pids");
+    }
+
+    #[test]
+    fn cgroups_are_removed_when_their_workers_are_gone() {
+        let place = imitation("memory pids\n", "7\n");
+        fs::create_dir(place.path().join("wisp-worker-5")).unwrap();
+        Delegated::prepare(place.path(), 7).unwrap();
+        assert!(
+            !place.path().join("wisp-worker-5").exists(),
+            "an earlier server left it"
+        );
+        // A directory with something in it cannot be removed, as a cgroup with a process in it.
+        let directory = place.path().join("wisp-worker-9");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("process"), "").unwrap();
+        drop(Cgroup {
+            directory: directory.clone(),
+        });
+        assert!(directory.exists());
+        fs::remove_file(directory.join("process")).unwrap();
+        for _ in 0..REMOVALS {
+            if !directory.exists() {
+                return;
+            }
+            std::thread::sleep(REMOVAL_PAUSE);
+        }
+        panic!("it is still there");
     }
 
     #[test]

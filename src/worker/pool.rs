@@ -514,8 +514,11 @@ async fn live(worker: Arc<Worker>, mut child: Child, frames: FrameReader<OwnedRe
     let pid = worker.pid;
     tokio::select! {
         result = worker.connection.receive_from(frames) => {
-            if let Err(error) = result {
-                tracing::error!(pid, %error, "a worker said what it must not; it is killed");
+            match result {
+                // It ended in the middle of a message.
+                Err(error @ ProtocolError::Io(_)) => tracing::error!(pid, %error, "the connection to a worker broke"),
+                Err(error) => tracing::error!(pid, %error, "a worker said what it must not; it is killed"),
+                Ok(()) => {}
             }
         }
         () = worker.kill.cancelled() => {}

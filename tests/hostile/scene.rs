@@ -130,9 +130,9 @@ impl Scene {
         let api = |key: &str| Api::new(&url, Some(key));
         let (a, b, admin) = (api(&key_a), api(&key_b), api(&ops));
         let (bystander, named) = TOKIO.block_on(async {
-            let bystander = b.create(json!({"image": "base", "memory_mb": 64, "disk_mb": 16})).await;
+            let bystander = b.create(standing()).await;
             assert_eq!(bystander.output("echo ready").await, "ready\n");
-            let named = a.create(json!({"image": "base", "memory_mb": 64, "disk_mb": 16})).await;
+            let named = a.create(standing()).await;
             assert_eq!(named.output("echo ready").await, "ready\n");
             (bystander.path, named.path)
         });
@@ -232,6 +232,11 @@ impl Scene {
     pub fn serve_again(&self) -> Server {
         STORE.serve(&[("WISP_DATA_DIR", self.data.path().to_str().expect("a path in UTF-8"))])
     }
+}
+
+/// A sandbox that is there as long as the attacks go on.
+fn standing() -> Value {
+    json!({"image": "base", "memory_mb": 64, "disk_mb": 16, "ttl": "24h"})
 }
 
 /// A key made on the command line, as a deployer makes it before the first start.
