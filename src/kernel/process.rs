@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
+use rustix::mm::{Advice, madvise};
 use wasmtime::{AsContextMut as _, Caller, Engine, Func, Instance, Memory, Store, Trap, UpdateDeadline};
 
 use super::descriptor::{DescriptorTable, OpenFile};
@@ -18,6 +19,10 @@ use super::signal;
 use super::spawn::Start;
 use super::table::{Control, ExitStatus, Pid};
 use super::{Kernel, stat::FileStat};
+
+/// Bytes of linear memory from which on its pages are given back in pieces, and of such a piece.
+const LARGE_MEMORY: usize = 16 << 20;
+const PIECE_OF_MEMORY: usize = 4 << 20;
 
 /// First descriptor of the preopened directories: a preview1 libc looks for them from here on.
 pub const FIRST_PREOPEN: u32 = 3;
@@ -243,6 +248,26 @@ impl DerefMut for ProcessStore {
 impl Drop for ProcessStore {
     fn drop(&mut self) {
         fuel::charge(&mut self.0.as_context_mut());
+        self.drop_pages();
+    }
+}
+
+impl ProcessStore {
+    /// Gives the pages of a large memory back piece by piece. Unmapping them all at once keeps every other thread from
+    /// faulting pages in meanwhile: tens of milliseconds for some hundred MiB.
+    fn drop_pages(&self) {
+        let Some(memory) = self.0.data().memory else { return };
+        let (start, len) = (memory.data_ptr(&self.0), memory.data_size(&self.0));
+        if len < LARGE_MEMORY {
+            return;
+        }
+        for offset in (0..len).step_by(PIECE_OF_MEMORY) {
+            let piece = PIECE_OF_MEMORY.min(len - offset);
+            // SAFETY: these bytes are the memory of this store, whose code does not run any more and never will. Nobody
+            // reads them before they are unmapped or, in a slot, made new.
+            #[expect(unsafe_code, reason = "there is no safe call that drops pages and keeps the mapping")]
+            let _ = unsafe { madvise(start.add(offset).cast(), piece, Advice::LinuxDontNeed) };
+        }
     }
 }
 
