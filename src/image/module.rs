@@ -158,6 +158,10 @@ pub(super) fn find<'a>(sections: &Sections<'a>, wanted: u8) -> Option<&'a [u8]> 
 
 /// Refuses modules with state that memory and globals do not hold, or whose sections cannot be told apart.
 fn check_freezable(sections: &Sections<'_>) -> Result<(), ModuleError> {
+    // Those of proposals, such as the tags of exceptions, have a place that is not that of their number.
+    if sections.iter().any(|(id, _)| *id > section::DATA_COUNT) {
+        return Err(ModuleError::Unsupported("sections of a later version"));
+    }
     if let Some(imports) = find(sections, section::IMPORT) {
         let mut reader = Reader(imports);
         for _ in 0..reader.number()? {
