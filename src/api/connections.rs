@@ -62,8 +62,12 @@ const WAIT_STEP: Duration = Duration::from_millis(50);
 const MAX_HEALTH_CHECKS: usize = 64;
 /// How requests for the server's health begin.
 const HEALTH_CHECKS: [&[u8]; 3] = [b"GET /api/v1/health ", b"GET /api/v1/live ", b"GET /api/v1/ready "];
-/// How often a connection that waits is looked at for such a request.
+/// After how long a connection that waits, and has sent a part of such a request, is looked at again: at first, and at most.
+/// In between the time doubles, because all of them may wait with a part.
 const HEALTH_LOOK: Duration = Duration::from_millis(20);
+const MAX_HEALTH_LOOK: Duration = Duration::from_secs(1);
+/// Longest head of such a request, bytes. It must have come whole: what has not could keep its place.
+const HEALTH_HEAD_BYTES: usize = 4 << 10;
 
 /// Serves until `stop` resolves, and then until every connection has sent the answer it works on.
 pub async fn serve(listener: TcpListener, router: Router, config: &Config, stop: impl Future<Output = ()>) {
@@ -347,21 +351,33 @@ impl Connections {
         })
     }
 
-    /// A place for a connection that waits, once its first bytes ask for the server's health. Waits for ever with any other.
+    /// A place for a connection that waits, once a whole head has come that asks for the server's health. Waits for ever with
+    /// any other.
     async fn place_for_health_check(self: &Arc<Self>, stream: &TcpStream, peer: IpAddr) -> Place {
         let longest = HEALTH_CHECKS.iter().map(|check| check.len()).max().unwrap_or_default();
         let mut start = vec![0; longest];
+        let mut pause = HEALTH_LOOK;
         let permit = loop {
             let count = stream.peek(&mut start).await.unwrap_or_default();
-            let start = &start[..count];
-            let asks = HEALTH_CHECKS.iter().any(|check| start.starts_with(check));
-            if asks && let Ok(permit) = Arc::clone(&self.health_checks).acquire_owned().await {
+            let head = &start[..count];
+            let asks = HEALTH_CHECKS.iter().any(|check| head.starts_with(check));
+            if asks && start.len() < HEALTH_HEAD_BYTES {
+                start.resize(HEALTH_HEAD_BYTES, 0);
+                continue;
+            }
+            let is_whole = head.windows(4).any(|end| end == b"\r\n\r\n");
+            if asks
+                && is_whole
+                && let Ok(permit) = Arc::clone(&self.health_checks).acquire_owned().await
+            {
                 break permit;
             }
-            if count == 0 || !HEALTH_CHECKS.iter().any(|check| check.starts_with(start)) {
+            let may_come = asks && count < HEALTH_HEAD_BYTES;
+            if count == 0 || !may_come && !HEALTH_CHECKS.iter().any(|check| check.starts_with(head)) {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(HEALTH_LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_HEALTH_LOOK);
         };
         Place {
             connections: Arc::clone(self),

@@ -15,13 +15,13 @@ use super::limiter::MemoryLimiter;
 use super::memory::GuestMemory;
 use super::pool::Slot;
 use super::program::{Launch, Program};
+use super::runtime::LARGE_MEMORY;
 use super::signal;
 use super::spawn::Start;
 use super::table::{Control, ExitStatus, Pid};
 use super::{Kernel, stat::FileStat};
 
-/// Bytes of linear memory from which on its pages are given back in pieces, and of such a piece.
-const LARGE_MEMORY: usize = 16 << 20;
+/// Bytes of a large memory that are given back at once.
 const PIECE_OF_MEMORY: usize = 4 << 20;
 
 /// First descriptor of the preopened directories: a preview1 libc looks for them from here on.
@@ -258,7 +258,8 @@ impl ProcessStore {
     fn drop_pages(&self) {
         let Some(memory) = self.0.data().memory else { return };
         let (start, len) = (memory.data_ptr(&self.0), memory.data_size(&self.0));
-        if len < LARGE_MEMORY {
+        // A slot keeps the pages of a small one for the next process.
+        if (len as u64) < LARGE_MEMORY {
             return;
         }
         for offset in (0..len).step_by(PIECE_OF_MEMORY) {

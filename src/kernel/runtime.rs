@@ -22,7 +22,7 @@ const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (2 << 20);
 const TURNS_BETWEEN_TIMERS: u32 = 2;
 
 /// Bytes of linear memory that take longer to give back than a guest thread should be kept: some 10 ms.
-const LARGE_MEMORY: u64 = 128 << 20;
+pub(super) const LARGE_MEMORY: u64 = 128 << 20;
 
 /// How long nobody executes before the memory that the pool keeps is given back.
 const IDLE: Duration = Duration::from_secs(4);

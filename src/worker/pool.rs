@@ -79,6 +79,17 @@ struct State {
     /// The next worker, loaded and waiting for an assignment.
     spare: Option<Loaded>,
     spare_is_coming: bool,
+    /// Workers that are being started for a compartment.
+    starting: usize,
+}
+
+/// Room for a worker that is being started; given back when it is there, or could not be.
+struct Room<'a>(&'a WorkerPool);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.state().starting -= 1;
+    }
 }
 
 /// The workers of one compartment: several only when its sandboxes are made from images that came at different times.
@@ -257,7 +268,7 @@ impl WorkerPool {
         if let Some(lease) = self.running(compartment, image) {
             return Ok(lease);
         }
-        self.make_room()?;
+        let _room = self.make_room()?;
         let worker = match self.assign_spare(compartment, image).await {
             Some(worker) => worker,
             None => match self.start(compartment, image, &images()).await {
@@ -278,12 +289,13 @@ impl WorkerPool {
     }
 
     /// Lets the worker go that has been free for longest, if there are as many as there may be.
-    fn make_room(&self) -> Result<(), ProviderError> {
-        let state = self.state();
+    fn make_room(&self) -> Result<Room<'_>, ProviderError> {
+        let mut state = self.state();
         let workers = state.compartments.values().flat_map(|group| &group.workers);
         let there: Vec<_> = workers.filter(|worker| !worker.has_gone()).collect();
-        if there.len() < self.settings.max_workers {
-            return Ok(());
+        if there.len() + state.starting < self.settings.max_workers {
+            state.starting += 1;
+            return Ok(Room(self));
         }
         let mut free: Vec<_> = there.into_iter().filter(|worker| worker.is_free()).collect();
         free.sort_by_key(|worker| *worker.last_used());
@@ -291,7 +303,8 @@ impl WorkerPool {
             Some(worker) => {
                 tracing::debug!(pid = worker.pid, "a worker is let go: another takes its place");
                 worker.kill.cancel();
-                Ok(())
+                state.starting += 1;
+                Ok(Room(self))
             }
             None => Err(ProviderError::Unavailable(
                 "something runs in every worker that this server may have; try again later".to_owned(),

@@ -334,6 +334,24 @@ async fn a_worker_in_which_nothing_runs_makes_room_for_another_tenant() {
 }
 
 #[tokio::test]
+async fn a_burst_of_sandboxes_starts_no_more_workers_than_there_may_be() {
+    let (server, ann, _) = serve(&[("WISP_LIMITS_MAX_WORKERS", "2"), ("WISP_ISOLATION", "sandbox")]);
+    let mut execs = Vec::new();
+    for _ in 0..8 {
+        let sandbox = ann.create(json!({"image": BASE})).await;
+        execs.push(async move { sandbox.exec(json!({"command": "sleep 3"})).await.status });
+    }
+    let statuses = futures_util::future::join_all(execs).await;
+    let ran = statuses.iter().filter(|status| **status == 200).count();
+    assert!((1..=2).contains(&ran), "{statuses:?}");
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 503).count(),
+        8 - ran,
+        "{statuses:?}"
+    );
+}
+
+#[tokio::test]
 async fn sandboxes_are_found_again_when_the_isolation_changes() {
     let data = tempfile::tempdir().expect("a data directory");
     let data = data.path().to_str().expect("a path in UTF-8");
