@@ -335,7 +335,7 @@ async fn a_worker_in_which_nothing_runs_makes_room_for_another_tenant() {
 
 #[tokio::test]
 async fn a_burst_of_sandboxes_starts_no_more_workers_than_there_may_be() {
-    let (server, ann, _) = serve(&[("WISP_LIMITS_MAX_WORKERS", "2"), ("WISP_ISOLATION", "sandbox")]);
+    let (_server, ann, _) = serve(&[("WISP_LIMITS_MAX_WORKERS", "2"), ("WISP_ISOLATION", "sandbox")]);
     let mut execs = Vec::new();
     for _ in 0..8 {
         let sandbox = ann.create(json!({"image": BASE})).await;
