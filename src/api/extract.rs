@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::router::AppState;
+use crate::provider::GuestPath;
 use crate::sandbox::{Caller, Exhausted, Permit, SandboxId, TenantId};
 
 /// Deepest nesting of a JSON body. No request of ours nests more than three levels.
@@ -31,8 +32,6 @@ const LONG_BYTES: u64 = 256 << 10;
 const MAX_PAUSES: u32 = 10;
 /// Most parameters of a query string. No route of ours takes more than ten.
 const MAX_QUERY_PARAMETERS: usize = 64;
-/// Longest path or pattern, bytes: `PATH_MAX` of Linux.
-const MAX_PATH_BYTES: usize = 4096;
 
 /// A JSON body, and what its memory is charged to: to be held for as long as the value. The `Content-Type` does not
 /// matter.
@@ -460,20 +459,10 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// Checks an absolute path of a sandbox: no NUL, no `..` component, at most 4096 bytes.
 pub fn check_path<'a>(name: &str, path: &'a str) -> Result<&'a str, ApiError> {
-    let reason = if path.is_empty() {
-        "must not be empty"
-    } else if path.len() > MAX_PATH_BYTES {
-        "must not be longer than 4096 bytes"
-    } else if path.contains('\0') {
-        "must not contain a NUL byte"
-    } else if !path.starts_with('/') {
-        "must be absolute: start with \"/\""
-    } else if path.split('/').any(|component| component == "..") {
-        "must not contain a \"..\" component"
-    } else {
-        return Ok(path);
-    };
-    Err(ApiError::bad_request(format!("{name} {reason}")))
+    match GuestPath::fault(path) {
+        None => Ok(path),
+        Some(reason) => Err(ApiError::bad_request(format!("{name} {reason}"))),
+    }
 }
 
 /// Reads permission bits as `chmod` writes them: `"644"`, `"0644"`.
@@ -513,7 +502,7 @@ mod tests {
         for path in ["/", "/a/b", "/a/..b/c..", "/a//b/.", "/é"] {
             assert!(check_path("path", path).is_ok(), "{path:?}");
         }
-        let long = format!("/{}", "a".repeat(MAX_PATH_BYTES));
+        let long = format!("/{}", "a".repeat(4096));
         for path in ["", "a", "./a", "/..", "/a/../b", "/a/..", "../a", "/a\0b", &long] {
             assert!(check_path("path", path).is_err(), "{path:?}");
         }

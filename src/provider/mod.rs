@@ -8,6 +8,7 @@ pub mod docker;
 #[cfg(test)]
 pub mod fake;
 mod page;
+mod path;
 mod path_pattern;
 pub mod wasm;
 
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use page::{DirPage, MAX_PAGE, Page};
+pub use path::GuestPath;
 
 /// What a sandbox is made of, after defaults and server limits were applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -120,6 +120,11 @@ impl Images {
         }
     }
 
+    /// The store they are installed in.
+    pub fn store(&self) -> &ImageStore {
+        &self.store
+    }
+
     /// Checks that there is such an image, installed or with a recipe.
     pub fn check_known(&self, name: &str) -> Result<(), ProviderError> {
         let found = self.store.inspect(name);

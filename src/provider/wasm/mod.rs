@@ -5,12 +5,13 @@ mod exec;
 mod files;
 mod images;
 mod kept_files;
+mod machine;
 mod pull;
 mod simple_command;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,15 +23,14 @@ use super::{
     PullProgress, SandboxSpec, SandboxUsage,
 };
 use crate::image::ImageStore;
-use crate::kernel::{self, Kernel, Runtime};
-use crate::vfs::{self, Fs};
+use crate::kernel::Runtime;
+use crate::vfs::Fs;
 use images::{Available, ReadyImage};
 pub use images::{Images, PreloadedImages};
 use kept_files::{Files, Keeper};
+pub use machine::Machine;
+use machine::disk_limits;
 pub use pull::pull;
-
-/// Bytes of quota behind each inode a sandbox may have: what ext4 would give it at its densest.
-const BYTES_PER_INODE: u64 = 4096;
 
 /// Sandboxes on our own kernel.
 pub struct WasmProvider {
@@ -39,27 +39,6 @@ pub struct WasmProvider {
     /// Where files are kept; without it they are gone with the process.
     keeper: Option<Keeper>,
     machines: RwLock<HashMap<String, Arc<Machine>>>,
-}
-
-/// One sandbox.
-struct Machine {
-    kernel: Arc<Kernel>,
-    files: Files,
-    /// Environment of every exec: the image's, then the sandbox's.
-    env: BTreeMap<String, String>,
-    /// Where an exec starts.
-    workdir: String,
-    /// What [`WasmProvider::changed_cpu_times`] has told last, nanoseconds.
-    told_cpu_ns: AtomicU64,
-    /// The digest of the shell that the image came with, if it is ours.
-    shell: Option<String>,
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // The last user of a destroyed sandbox is gone: so are its processes.
-        self.kernel.shut_down();
-    }
 }
 
 impl WasmProvider {
@@ -139,7 +118,7 @@ impl WasmProvider {
         changed.take(limit).collect()
     }
 
-    /// Whether a process that was killed does not end: see [`Kernel::has_unstoppable`].
+    /// Whether a process that was killed does not end: see [`Kernel::has_unstoppable`](crate::kernel::Kernel::has_unstoppable).
     #[must_use]
     pub fn has_unstoppable(&self, limit: Duration) -> bool {
         let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
@@ -164,25 +143,7 @@ impl WasmProvider {
 
     /// Makes the machine of a sandbox with these files.
     fn add(&self, id: &str, spec: &SandboxSpec, image: &ReadyImage, files: Files) -> Result<(), ProviderError> {
-        let limits = kernel::Limits {
-            memory_bytes: spec.memory_mb.saturating_mul(1 << 20),
-            vcpus: spec.vcpus as usize,
-            cpu_time: spec.cpu_time,
-            ..kernel::Limits::default()
-        };
-        let programs = Arc::clone(&image.programs);
-        let kernel = Kernel::new(&self.runtime, files.fs().clone(), programs, limits, id)
-            .map_err(|error| ProviderError::Internal(format!("image {}: {error}", spec.image)))?;
-        let mut env = image.env.clone();
-        env.extend(spec.env.clone());
-        let machine = Arc::new(Machine {
-            kernel,
-            files,
-            told_cpu_ns: AtomicU64::new(0),
-            env,
-            workdir: image.workdir.clone(),
-            shell: image.shell.clone(),
-        });
+        let machine = Arc::new(Machine::new(&self.runtime, id, spec, image, files)?);
         self.machines
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -225,7 +186,7 @@ impl Provider for WasmProvider {
         match (machine, &self.keeper) {
             (Some(machine), _) => {
                 machine.kernel.shut_down();
-                machine.files.remove().await
+                machine.remove_files().await
             }
             // It may be one that could not be brought back, or not be removed before.
             (None, Some(keeper)) => keeper.remove(id).await,
@@ -259,12 +220,11 @@ impl Provider for WasmProvider {
     }
 
     async fn exec(&self, id: &str, exec: ExecSpec) -> Result<Execution, ProviderError> {
-        let machine = self.machine(id)?;
-        exec::start(&machine, exec).await
+        self.machine(id)?.exec(exec).await
     }
 
     async fn read_file(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
-        files::read(&self.machine(id)?.files, path)
+        self.machine(id)?.read_file(path)
     }
 
     async fn write_file(
@@ -274,66 +234,43 @@ impl Provider for WasmProvider {
         mode: Option<u32>,
         body: ByteStream,
     ) -> Result<u64, ProviderError> {
-        let machine = self.machine(id)?;
-        let written = files::write(&machine.files, path, mode, body).await?;
-        machine.files.sync().await?;
-        Ok(written)
+        self.machine(id)?.write_file(path, mode, body).await
     }
 
     async fn list_dir(&self, id: &str, path: &str, page: Page) -> Result<DirPage, ProviderError> {
-        files::list(&self.machine(id)?.files, path, &page).await
+        self.machine(id)?.list_dir(path, &page).await
     }
 
     async fn stat(&self, id: &str, path: &str) -> Result<FileInfo, ProviderError> {
-        files::stat(self.machine(id)?.kernel.fs(), path)
+        self.machine(id)?.stat(path)
     }
 
     async fn delete(&self, id: &str, path: &str, recursive: bool) -> Result<(), ProviderError> {
-        let machine = self.machine(id)?;
-        let path = path.to_owned();
-        // A large tree takes a while.
-        let fs = machine.files.fs().clone();
-        machine.files.work(move || files::delete(&fs, &path, recursive)).await?;
-        machine.files.sync().await
+        self.machine(id)?.delete(path, recursive).await
     }
 
     async fn rename(&self, id: &str, from: &str, to: &str) -> Result<(), ProviderError> {
-        let machine = self.machine(id)?;
-        files::rename(machine.files.fs(), from, to)?;
-        machine.files.sync().await
+        self.machine(id)?.rename(from, to).await
     }
 
     async fn chmod(&self, id: &str, path: &str, mode: u32) -> Result<(), ProviderError> {
-        let machine = self.machine(id)?;
-        files::chmod(machine.files.fs(), path, mode)?;
-        machine.files.sync().await
+        self.machine(id)?.chmod(path, mode).await
     }
 
     async fn glob(&self, id: &str, pattern: &str) -> Result<Vec<String>, ProviderError> {
-        files::glob(&self.machine(id)?.files, pattern).await
+        self.machine(id)?.glob(pattern).await
     }
 
     async fn usage(&self, id: &str) -> Result<SandboxUsage, ProviderError> {
-        let machine = self.machine(id)?;
-        let budget = machine.kernel.budget();
-        Ok(SandboxUsage {
-            mem_bytes: budget.memory_used(),
-            disk_bytes: machine.kernel.fs().usage().bytes,
-            processes: u32::try_from(budget.processes_used()).unwrap_or(u32::MAX),
-            cpu_time: Some(Duration::from_nanos(machine.kernel.cpu_ns())),
-        })
+        Ok(self.machine(id)?.usage())
     }
 
     async fn read_archive(&self, id: &str, path: &str) -> Result<ByteStream, ProviderError> {
-        archive::read(&self.machine(id)?.files, path)
+        self.machine(id)?.read_archive(path)
     }
 
     async fn write_archive(&self, id: &str, path: &str, tar: ByteStream) -> Result<(), ProviderError> {
-        let machine = self.machine(id)?;
-        let result = archive::write(&machine.files, path, tar).await;
-        // What came before an error stays.
-        machine.files.sync().await?;
-        result
+        self.machine(id)?.write_archive(path, tar).await
     }
 
     async fn pull_image(&self, image: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
@@ -371,15 +308,6 @@ pub fn check_spec(spec: &SandboxSpec) -> Result<(), ProviderError> {
         ));
     }
     Ok(())
-}
-
-/// What the files of a sandbox may hold.
-fn disk_limits(spec: &SandboxSpec) -> vfs::Limits {
-    let max_bytes = spec.disk_mb.saturating_mul(1 << 20);
-    vfs::Limits {
-        max_bytes,
-        max_inodes: max_bytes / BYTES_PER_INODE,
-    }
 }
 
 /// Runs work that may take long on a thread for such work.
