@@ -7,11 +7,15 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod duration;
+pub mod embed;
 pub mod provider;
 pub mod sandbox;
 pub mod store;
 pub mod worker;
 
+pub use embed::{
+    Child, Command, Engine, EngineBuilder, Error, Event, Exit, Output, Sandbox, SandboxBuilder, Signal, blocking,
+};
 pub use wisp_image as image;
 pub use wisp_kernel as kernel;
 pub use wisp_vfs as vfs;
