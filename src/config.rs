@@ -210,6 +210,16 @@ pub struct ApiKeyConfig {
     pub user: Option<String>,
 }
 
+impl ApiKeyConfig {
+    /// The bytes of `sha256`; `None` when it is no SHA-256 in hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&self.sha256, &mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
 /// `[cors]`: web pages of other origins that may use the API from a browser.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -503,7 +513,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let invalid = |message: String| Err(ConfigError::Invalid(message));
         for key in &self.auth.keys {
-            if decode_sha256(&key.sha256).is_none() {
+            if key.digest().is_none() {
                 return invalid(format!(
                     "auth key \"{}\": sha256 must be 64 hexadecimal digits",
                     key.name
@@ -591,32 +601,6 @@ fn is_origin(text: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
         && !host.contains(['/', '?', '#', '@', '*'])
-}
-
-/// The 32 bytes that 64 hexadecimal digits stand for.
-pub(crate) fn decode_sha256(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    if digits.len() == 64 {
-        bytes.try_into().ok()
-    } else {
-        None
-    }
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 #[cfg(test)]

@@ -2,19 +2,22 @@
 
 mod server_support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use server_support::api::Api;
-use server_support::engine;
+use server_support::network::{self, Port};
 use server_support::python::run;
 use server_support::server::Server;
+use server_support::{engine, images};
 
 /// Where the snippets and scripts are.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+/// The port the snippets use.
+const SEED_PORT: u16 = 7423;
 /// The address the snippets use.
 const SEED_ADDRESS: &str = "127.0.0.1:7423";
 /// The key in the snippets; a test puts its own in its place.
@@ -26,12 +29,12 @@ const SEED_PROVIDER: &str = "docker";
 /// The key of servers with authentication.
 const KEY: &str = "sk_test_27b7fcf0a9";
 
-/// Waits for the turn of this test: the snippets' port is one for the whole machine.
-fn lock_seed_port() -> File {
-    let path = std::env::temp_dir().join("wisp-test-port-7423.lock");
-    let file = File::create(path).expect("a lock file");
-    file.lock().expect("the lock");
-    file
+/// Makes the snippets' port free for this test. What may be downloaded is fetched first: the test's own network reaches
+/// no other machine.
+fn reserve_seed_port() -> Port {
+    images::install();
+    python();
+    network::reserve(SEED_PORT)
 }
 
 /// The Python with the packages of `requirements.txt`.
@@ -157,7 +160,7 @@ async fn the_seed_pages_snippets_run_as_they_stand() {
     if !engine::available() {
         return;
     }
-    let _port = lock_seed_port();
+    let _port = reserve_seed_port();
     let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
     let api = Api::new(server.url(), Some(KEY));
     for language in ["sh", "js", "py"] {
@@ -172,7 +175,7 @@ async fn the_seed_pages_snippets_run_as_they_stand() {
 
 #[tokio::test]
 async fn the_seed_pages_snippets_run_on_wasm() {
-    let _port = lock_seed_port();
+    let _port = reserve_seed_port();
     let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
     let api = Api::new(server.url(), Some(KEY));
     for language in ["sh", "js", "py"] {
@@ -182,7 +185,7 @@ async fn the_seed_pages_snippets_run_on_wasm() {
 
 #[tokio::test]
 async fn the_seed_pages_snippets_need_no_provider_and_no_authentication() {
-    let _port = lock_seed_port();
+    let _port = reserve_seed_port();
     let server = Server::start(SEED_ADDRESS, &[]);
     let api = Api::new(server.url(), None);
     for language in ["sh", "js", "py"] {
@@ -194,7 +197,7 @@ async fn the_seed_pages_snippets_need_no_provider_and_no_authentication() {
 
 #[tokio::test]
 async fn a_snippet_whose_key_was_not_filled_in_is_refused() {
-    let _port = lock_seed_port();
+    let _port = reserve_seed_port();
     let server = Server::start(SEED_ADDRESS, &[("WISP_API_KEYS", KEY)]);
     let error = parsed(&run_snippet("sh", &snippet("create.sh"), KEY_PLACEHOLDER, ""));
     assert_eq!(error["code"], "unauthorized", "{error}");
@@ -229,10 +232,7 @@ async fn use_the_published_client(provider: &'static str) {
 
 fn sha256_hex(text: &str) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(sha2::Sha256::digest(text.as_bytes()))
 }
 
 #[tokio::test]

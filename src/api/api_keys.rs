@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::periodic::Periodic;
-use crate::config::{AuthConfig, Scope, decode_sha256, hex};
+use crate::config::{AuthConfig, Scope};
 use crate::sandbox::{TenantId, UserId};
 use crate::store::{ApiKeyRecord, ApiKeysSnapshot, AuditAction, Store, StoreError};
 
@@ -281,7 +281,7 @@ fn configured(config: &AuthConfig) -> Result<Vec<Arc<ApiKey>>, ApiKeysError> {
             scope: key.scopes.iter().copied().max().ok_or_else(malformed)?,
             tenant: TenantId::parse(&key.tenant).map_err(|_| malformed())?,
             user: user.map_err(|_| malformed())?,
-            digest: KeyDigest(decode_sha256(&key.sha256).ok_or_else(malformed)?),
+            digest: KeyDigest(key.digest().ok_or_else(malformed)?),
             id: None,
             noted_at: AtomicU64::new(0),
         }))
@@ -391,7 +391,7 @@ impl KeyRequest {
 fn random_hex<const N: usize>() -> Result<String, KeyRequestError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(KeyRequestError::Random)?;
-    Ok(hex(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 #[cfg(test)]

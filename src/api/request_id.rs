@@ -52,6 +52,5 @@ pub fn random_id() -> HeaderValue {
     let mut bytes = [0; 8];
     // An id that is not unique is a nuisance for who reads the log, no more: keep serving.
     let _ = getrandom::fill(&mut bytes);
-    HeaderValue::from_str(&format!("req_{}", crate::config::hex(&bytes)))
-        .unwrap_or_else(|_| HeaderValue::from_static("req_0"))
+    HeaderValue::from_str(&format!("req_{}", hex::encode(bytes))).unwrap_or_else(|_| HeaderValue::from_static("req_0"))
 }

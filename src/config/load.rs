@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::keys::{Key, Kind, keys};
-use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, default_tenant, hex};
+use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, default_tenant};
 
 /// API keys in plain text, separated by commas.
 const PLAIN_KEYS: &str = "WISP_API_KEYS";
@@ -108,7 +108,7 @@ impl LoadedConfig {
         for (index, key) in plain_keys.iter().enumerate() {
             config.auth.keys.push(ApiKeyConfig {
                 name: format!("{PLAIN_KEYS}[{index}]"),
-                sha256: hex(&Sha256::digest(key.as_bytes())),
+                sha256: hex::encode(Sha256::digest(key.as_bytes())),
                 scopes: default_scopes(),
                 tenant: default_tenant(),
                 user: None,
@@ -387,7 +387,7 @@ mod tests {
     fn keys_are_kept_as_digests_only() {
         let config = load("", &[("WISP_API_KEYS", "one, two")]).unwrap().config;
         assert_eq!(config.auth.keys.len(), 2);
-        assert_eq!(config.auth.keys[0].sha256, hex(&Sha256::digest(b"one")));
+        assert_eq!(config.auth.keys[0].sha256, hex::encode(Sha256::digest(b"one")));
         assert!(!format!("{config:?}").contains("\"one\""));
     }
 }

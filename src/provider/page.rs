@@ -38,7 +38,7 @@ impl Page {
     pub fn after_name(&self) -> Result<Option<Vec<u8>>, ProviderError> {
         let Some(cursor) = &self.after else { return Ok(None) };
         let name = match cursor.strip_prefix(RAW) {
-            Some(digits) => decode_hex(digits),
+            Some(digits) => hex::decode(digits).ok().filter(|name| !name.is_empty()),
             None => Some(cursor.as_bytes().to_vec()),
         };
         name.map(Some)
@@ -83,21 +83,8 @@ pub struct DirPage {
 pub fn cursor(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(name) => name.to_owned(),
-        Err(_) => format!("{RAW}{}", crate::config::hex(name)),
+        Err(_) => format!("{RAW}{}", hex::encode(name)),
     }
-}
-
-fn decode_hex(digits: &str) -> Option<Vec<u8>> {
-    if digits.is_empty() || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let pairs = digits.as_bytes().chunks_exact(2);
-    pairs
-        .map(|pair| {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::config::hex;
-
 /// `sb_` and 128 random bits in lower-case hexadecimal digits: nobody guesses another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SandboxId(String);
@@ -22,7 +20,7 @@ impl SandboxId {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(format!("sb_{}", hex(&bytes))))
+        Ok(Self(format!("sb_{}", hex::encode(bytes))))
     }
 
     /// Reads an id. `sb-…` means the same sandbox as `sb_…`, because a host name cannot carry `_`.

@@ -5,8 +5,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::hex;
-
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -99,7 +97,7 @@ impl DataDir {
         }
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
-        let id = hex(&random);
+        let id = hex::encode(random);
         // It is whole, or not there.
         let new = self.path.join("server-id.new");
         let mut file = File::create(&new).map_err(failed)?;

@@ -34,8 +34,7 @@ impl Compartment {
     pub fn of_tenant(tenant: &str) -> Self {
         // A tenant's name may hold what no file name may.
         let digest = Sha256::digest(tenant.as_bytes());
-        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("t-{hex}"))
+        Self(format!("t-{}", hex::encode(&digest[..16])))
     }
 
     /// One sandbox alone.

@@ -98,10 +98,7 @@ async fn fuzz(server: Server, key: Option<&'static str>, phases: &'static str, e
 
 #[tokio::test]
 async fn answers_are_what_the_description_says() {
-    let digest: String = sha2::Sha256::digest(KEY)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = hex::encode(sha2::Sha256::digest(KEY));
     let config = tempfile::NamedTempFile::new().expect("a configuration file");
     let text = format!("[[auth.keys]]\nname = \"test\"\nsha256 = \"{digest}\"\nscopes = [\"admin\"]\n");
     std::fs::write(config.path(), text).expect("it is written");

@@ -25,8 +25,7 @@ fn serve(settings: &[(&str, &str)]) -> (Server, Api, Api) {
     let keys = tempfile::NamedTempFile::new().expect("a file");
     let digest = |key: &str| {
         use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(key.as_bytes());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        hex::encode(sha2::Sha256::digest(key.as_bytes()))
     };
     let config: String = ["ann", "bob"]
         .map(|tenant| {

@@ -5,6 +5,7 @@ pub mod api;
 pub mod engine;
 pub mod images;
 pub mod moved_clock;
+pub mod network;
 pub mod python;
 pub mod server;
 pub mod store;

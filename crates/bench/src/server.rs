@@ -188,7 +188,7 @@ fn client_of(tenant: usize) -> Result<Client, BenchError> {
 /// What the configuration says of that key.
 fn key_of_tenant(tenant: usize) -> String {
     let digest = Sha256::digest(key_of(tenant));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(digest);
     format!("[[auth.keys]]\nname = \"t{tenant}\"\ntenant = \"t{tenant}\"\nsha256 = \"{hex}\"\n")
 }
 

@@ -1,13 +1,13 @@
 //! Keys, scopes and users.
 
 use super::{TestServer, answer};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope, hex};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope};
 use sha2::{Digest as _, Sha256};
 
 pub(super) fn key(text: &str, scopes: &[Scope], user: Option<&str>) -> ApiKeyConfig {
     ApiKeyConfig {
         name: text.to_owned(),
-        sha256: hex(&Sha256::digest(text)),
+        sha256: hex::encode(Sha256::digest(text)),
         scopes: scopes.to_vec(),
         tenant: "default".to_owned(),
         user: user.map(str::to_owned),

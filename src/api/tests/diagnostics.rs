@@ -4,11 +4,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{TestServer, answer};
-use crate::config::{Config, hex};
+use crate::config::Config;
 
 #[tokio::test]
 async fn diagnostics_tell_the_state_and_no_secret_and_only_to_administrators() {
-    let digest = |text: &str| hex(&Sha256::digest(text));
+    let digest = |text: &str| hex::encode(Sha256::digest(text));
     let key = |name: &str, scope: &str| json!({"name": name, "sha256": digest(name), "scopes": [scope]});
     let auth = json!({"keys": [key("boss", "admin"), key("works", "api")]});
     let server = TestServer::with(Config {

@@ -283,7 +283,7 @@ async fn what_is_no_handshake_or_has_no_sandbox_is_refused_as_on_any_route() {
 async fn a_handshake_needs_a_key_with_the_scope() {
     let key = |text: &str, scopes| ApiKeyConfig {
         name: text.to_owned(),
-        sha256: crate::config::hex(&<sha2::Sha256 as sha2::Digest>::digest(text)),
+        sha256: hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text)),
         scopes,
         tenant: "default".to_owned(),
         user: None,

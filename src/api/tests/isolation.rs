@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::events::Listener;
 use super::{TestServer, answer};
 use crate::api::router::{Access, RouteRule};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope, hex};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope};
 
 /// Whose things a route shows or changes, which is who must not notice those of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn strangers(of: Of, access: Access) -> Vec<Asker> {
 async fn server() -> TestServer {
     let key = |name: &str, scope, tenant: &str, user: Option<&str>| ApiKeyConfig {
         name: name.to_owned(),
-        sha256: hex(&Sha256::digest(name)),
+        sha256: hex::encode(Sha256::digest(name)),
         scopes: vec![scope],
         tenant: tenant.to_owned(),
         user: user.map(str::to_owned),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{TestServer, answer};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits, Scope, hex};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits, Scope};
 use sha2::{Digest as _, Sha256};
 
 /// What the `stacyvm` client's `templates.save` sends.
@@ -198,7 +198,7 @@ async fn a_tenant_keeps_so_many_templates() {
 async fn a_key_that_may_only_look_changes_no_template() {
     let key = |name: &str, scope| ApiKeyConfig {
         name: name.to_owned(),
-        sha256: hex(&Sha256::digest(name)),
+        sha256: hex::encode(Sha256::digest(name)),
         scopes: vec![scope],
         tenant: "default".to_owned(),
         user: None,

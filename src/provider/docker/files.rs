@@ -11,7 +11,6 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::engine::{Engine, has_status};
 use super::{container, errno, script};
-use crate::config::hex;
 use crate::provider::archive::{EntryKind, Reader};
 use crate::provider::path_pattern::PathPattern;
 use crate::provider::{ByteStream, DirPage, FileInfo, Page, ProviderError};
@@ -269,7 +268,7 @@ pub async fn write(
     }
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| ProviderError::Internal(format!("no random bytes: {error}")))?;
-    let token = hex(&random);
+    let token = hex::encode(random);
     let unfinished = format!(".wisp-upload-{}", &token[..16]);
     let mode = mode.map(|mode| format!("{mode:05o}")).unwrap_or_default();
     let arguments = [path, &token, &unfinished, &mode];

@@ -17,7 +17,6 @@ use tokio::io::AsyncWrite;
 
 use super::container;
 use super::engine::{Connection, Engine, has_status};
-use crate::config::hex;
 use crate::provider::{ProviderError, Signal};
 
 /// The init that the engine puts into every container which asks for one.
@@ -79,7 +78,7 @@ pub async fn launch(engine: &Arc<Engine>, container: &str, program: Program) -> 
     let connection = engine.connect().await?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| ProviderError::Internal(format!("no random bytes: {error}")))?;
-    let token = format!("{TOKEN}{}", hex(&random));
+    let token = format!("{TOKEN}{}", hex::encode(random));
     let launcher = [INIT, "-s", "-g", "--", "/bin/sh", "-c", LAUNCH, "sh", &token];
     let argv = launcher.into_iter().map(str::to_owned).chain(program.argv).collect();
     let options = CreateExecOptions {
