@@ -3,18 +3,26 @@
 //! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`worker`] → [`provider`] → [`image`] → [`kernel`] →
 //! [`vfs`]). The last three are crates of their own.
 
+#[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod duration;
 pub mod embed;
 pub mod provider;
+#[cfg(feature = "server")]
 pub mod sandbox;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod worker;
 
 pub use embed::{
-    Child, Command, Engine, EngineBuilder, Error, Event, Exit, Output, Sandbox, SandboxBuilder, Signal, blocking,
+    Child, Command, Engine, EngineBuilder, Error, Event, Exit, FileInfo, LimitHit, Output, Sandbox, SandboxBuilder,
+    Signal, Usage, blocking,
 };
 pub use wisp_image as image;
 pub use wisp_kernel as kernel;
