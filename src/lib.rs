@@ -9,6 +9,8 @@ pub mod config;
 pub mod duration;
 pub mod provider;
 pub mod sandbox;
+pub mod scope;
+pub mod settings;
 pub mod store;
 pub mod worker;
 
