@@ -11,16 +11,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use toml::Table;
-use utoipa::ToSchema;
 
-pub use keys::{Key, Kind, keys};
+pub use keys::{Key, keys};
 pub use load::{LoadedConfig, OTHER_VARIABLES, Origin};
 
 use crate::duration::GoDuration;
 use crate::provider::docker::DockerConfig;
+use crate::scope::Scope;
+use crate::settings::{Kind, Setting, section};
 use crate::store::Durability;
 
 /// Why the server cannot start with this configuration.
@@ -79,82 +79,58 @@ impl std::fmt::Display for UnknownName {
     }
 }
 
-/// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Address and port to listen on. Default `127.0.0.1:7423`. An address other machines can reach needs an API key.
-    #[schema(value_type = String)]
-    pub listen: SocketAddr,
-    /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
-    /// because whoever reaches it can run programs on it.
-    pub allow_unauthenticated_remote: bool,
-    /// Images to install, if they are missing, and load at the start. Default `python:3.12`, which brings `base` along.
-    pub images: Vec<String>,
-    /// Provider of sandboxes that name none. Default `wasm`.
-    pub default_provider: String,
-    /// Image of sandboxes that name none. Default `alpine:latest`, which is what the `stacyvm` client asks for.
-    pub default_image: String,
-    /// `preview_domain` in the answers of the API. Default `localhost`.
-    pub preview_domain: String,
-    /// Directory of the database and of the files of sandboxes. One server uses it at a time. Default: `wisp` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`.
-    #[schema(value_type = String)]
-    pub data_dir: PathBuf,
-    /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also the
-    /// loss of power; each change then waits for the disk). Default `process`.
-    pub durability: Durability,
-    /// Who shares a worker process, the second wall around what runs in sandboxes of the provider `wasm`: `tenant` (the
-    /// sandboxes of one tenant), `sandbox` (nobody), or `none` (there are no workers; sandboxes run in the server itself).
-    /// Default `tenant`.
-    pub isolation: Isolation,
-    /// Whether execs may have a budget of `fuel` (provider `wasm`). Each image is then compiled a second time, with code
-    /// that counts, when it is installed or first loaded; a worker loads both. Default false.
-    pub fuel: bool,
-    /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy the
-    /// whole server is, which is no business of one tenant among several. Default `admin`.
-    pub metrics_scope: Scope,
-    /// Host names, beside those of this machine, that a server without API keys answers to: the names under which a
-    /// proxy in front of it is reached. Default none. With API keys the name does not matter.
-    pub allowed_hosts: Vec<String>,
-    /// Who may use the API.
-    pub auth: AuthConfig,
-    /// Web pages that may use the API.
-    pub cors: CorsConfig,
-    /// How often clients may call.
-    pub rate_limit: RateLimitConfig,
-    /// Limits of sandboxes and requests.
-    pub limits: Limits,
-    /// The provider `docker`.
-    pub docker: DockerConfig,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7423)),
-            allow_unauthenticated_remote: false,
-            images: vec!["python:3.12".to_owned()],
-            default_provider: "wasm".to_owned(),
-            default_image: "alpine:latest".to_owned(),
-            preview_domain: "localhost".to_owned(),
-            data_dir: default_data_dir(),
-            durability: Durability::default(),
-            isolation: Isolation::default(),
-            fuel: false,
-            metrics_scope: Scope::Admin,
-            allowed_hosts: Vec::new(),
-            auth: AuthConfig::default(),
-            cors: CorsConfig::default(),
-            rate_limit: RateLimitConfig::default(),
-            limits: Limits::default(),
-            docker: DockerConfig::default(),
-        }
+section! {
+    /// The whole configuration.
+    pub struct Config {
+        /// Address and port to listen on. Default `127.0.0.1:7423`. An address other machines can reach needs an API
+        /// key.
+        pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7423)),
+        /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
+        /// because whoever reaches it can run programs on it.
+        pub allow_unauthenticated_remote: bool = false,
+        /// Images to install, if they are missing, and load at the start. Default `python:3.12`, which brings `base`
+        /// along.
+        pub images: Vec<String> = vec!["python:3.12".to_owned()],
+        /// Provider of sandboxes that name none. Default `wasm`.
+        pub default_provider: String = "wasm".to_owned(),
+        /// Image of sandboxes that name none. Default `alpine:latest`, which is what the `stacyvm` client asks for.
+        pub default_image: String = "alpine:latest".to_owned(),
+        /// `preview_domain` in the answers of the API. Default `localhost`.
+        pub preview_domain: String = "localhost".to_owned(),
+        /// Directory of the database and of the files of sandboxes. One server uses it at a time. Default: `wisp` in
+        /// `$XDG_STATE_HOME`, else in `~/.local/state`.
+        pub data_dir: PathBuf = default_data_dir(),
+        /// What an acknowledged change survives: `process` (the end of the server, even by `kill -9`) or `power` (also
+        /// the loss of power; each change then waits for the disk). Default `process`.
+        pub durability: Durability = Durability::default(),
+        /// Who shares a worker process, the second wall around what runs in sandboxes of the provider `wasm`: `tenant`
+        /// (the sandboxes of one tenant), `sandbox` (nobody), or `none` (there are no workers; sandboxes run in the
+        /// server itself). Default `tenant`.
+        pub isolation: Isolation = Isolation::default(),
+        /// Whether execs may have a budget of `fuel` (provider `wasm`). Each image is then compiled a second time, with
+        /// code that counts, when it is installed or first loaded; a worker loads both. Default false.
+        pub fuel: bool = false,
+        /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy
+        /// the whole server is, which is no business of one tenant among several. Default `admin`.
+        pub metrics_scope: Scope = Scope::Admin,
+        /// Host names, beside those of this machine, that a server without API keys answers to: the names under which a
+        /// proxy in front of it is reached. Default none. With API keys the name does not matter.
+        pub allowed_hosts: Vec<String> = Vec::new(),
+        /// Who may use the API.
+        pub auth: AuthConfig = AuthConfig::default(),
+        /// Web pages that may use the API.
+        pub cors: CorsConfig = CorsConfig::default(),
+        /// How often clients may call.
+        pub rate_limit: RateLimitConfig = RateLimitConfig::default(),
+        /// Limits of sandboxes and requests.
+        pub limits: Limits = Limits::default(),
+        /// The provider `docker`.
+        pub docker: DockerConfig = DockerConfig::default(),
     }
 }
 
 /// Who shares a worker process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// There are no workers.
@@ -164,6 +140,18 @@ pub enum Isolation {
     Tenant,
     /// Nobody.
     Sandbox,
+}
+
+// Named choices are texts.
+impl Setting for Durability {}
+impl Setting for Isolation {}
+impl Setting for Scope {}
+impl Setting for RateLimitBy {}
+impl Setting for AdmissionMode {}
+
+/// A duration of a whole number of seconds.
+fn seconds(count: u64) -> GoDuration {
+    GoDuration(Duration::from_secs(count))
 }
 
 fn default_data_dir() -> PathBuf {
@@ -178,21 +166,21 @@ fn default_data_dir() -> PathBuf {
         .join("wisp")
 }
 
-/// `[auth]`: with no key at all, here or in the database (`wisp keys create`, `POST /keys`), authentication is off. It
-/// is on from the moment the first key is made, and stays on when all are revoked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthConfig {
-    /// Require an API key even when there is none yet, so that nobody can use the server before one is made. Default
-    /// false.
-    pub required: bool,
-    /// `[[auth.keys]]`. The environment variable `WISP_API_KEYS` adds keys in plain text, separated by commas, with
-    /// the scopes `read` and `api`.
-    pub keys: Vec<ApiKeyConfig>,
+section! {
+    /// `[auth]`: with no key at all, here or in the database (`wisp keys create`, `POST /keys`), authentication is off.
+    /// It is on from the moment the first key is made, and stays on when all are revoked.
+    pub struct AuthConfig {
+        /// Require an API key even when there is none yet, so that nobody can use the server before one is made.
+        /// Default false.
+        pub required: bool = false,
+        /// `[[auth.keys]]`. The environment variable `WISP_API_KEYS` adds keys in plain text, separated by commas, with
+        /// the scopes `read` and `api`.
+        pub keys: Vec<ApiKeyConfig> = Vec::new(),
+    }
 }
 
 /// One API key. Only its digest is ever kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyConfig {
     /// A name for logs.
@@ -210,6 +198,10 @@ pub struct ApiKeyConfig {
     pub user: Option<String>,
 }
 
+impl Setting for ApiKeyConfig {
+    const KIND: Kind = Kind::Section;
+}
+
 impl ApiKeyConfig {
     /// The bytes of `sha256`; `None` when it is no SHA-256 in hexadecimal digits.
     #[must_use]
@@ -220,13 +212,13 @@ impl ApiKeyConfig {
     }
 }
 
-/// `[cors]`: web pages of other origins that may use the API from a browser.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct CorsConfig {
-    /// Their origins, exactly as a browser sends them (`https://app.example.com`), or `*` for any page, which needs a
-    /// server with API keys. Default none.
-    pub origins: Vec<String>,
+section! {
+    /// `[cors]`: web pages of other origins that may use the API from a browser.
+    pub struct CorsConfig {
+        /// Their origins, exactly as a browser sends them (`https://app.example.com`), or `*` for any page, which needs
+        /// a server with API keys. Default none.
+        pub origins: Vec<String> = Vec::new(),
+    }
 }
 
 impl CorsConfig {
@@ -237,37 +229,25 @@ impl CorsConfig {
     }
 }
 
-/// `[rate_limit]`: a token bucket for each client. A request over the limit is a 429 that says when to come again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RateLimitConfig {
-    /// Requests a second of one client in the long run. Default 0: no limit.
-    pub requests_per_second: u32,
-    /// Requests that may come at once after a pause. Default 100.
-    pub burst: u32,
-    /// What one client is: `key` (an API key), `owner` (a user within a tenant; the tenant when no user is named) or
-    /// `ip` (an address; the first 64 bits of an IPv6 one). Requests without a valid key count by address. Default
-    /// `key`.
-    pub by: RateLimitBy,
-    /// Addresses of proxies in front of the server, whose `X-Forwarded-For` tells the client's address. Default none:
-    /// the header is not believed.
-    #[schema(value_type = Vec<String>)]
-    pub trusted_proxies: Vec<IpAddr>,
-}
-
-impl Default for RateLimitConfig {
-    fn default() -> Self {
-        Self {
-            requests_per_second: 0,
-            burst: 100,
-            by: RateLimitBy::default(),
-            trusted_proxies: Vec::new(),
-        }
+section! {
+    /// `[rate_limit]`: a token bucket for each client. A request over the limit is a 429 that says when to come again.
+    pub struct RateLimitConfig {
+        /// Requests a second of one client in the long run. Default 0: no limit.
+        pub requests_per_second: u32 = 0,
+        /// Requests that may come at once after a pause. Default 100.
+        pub burst: u32 = 100,
+        /// What one client is: `key` (an API key), `owner` (a user within a tenant; the tenant when no user is named)
+        /// or `ip` (an address; the first 64 bits of an IPv6 one). Requests without a valid key count by address.
+        /// Default `key`.
+        pub by: RateLimitBy = RateLimitBy::default(),
+        /// Addresses of proxies in front of the server, whose `X-Forwarded-For` tells the client's address. Default
+        /// none: the header is not believed.
+        pub trusted_proxies: Vec<IpAddr> = Vec::new(),
     }
 }
 
 /// What requests are counted by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitBy {
     /// The API key.
@@ -279,30 +259,8 @@ pub enum RateLimitBy {
     Ip,
 }
 
-/// What an API key may do. `admin` includes `api`, which includes `read`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Look: every GET.
-    Read,
-    /// Use sandboxes.
-    Api,
-    /// Change the server: images, quotas.
-    Admin,
-}
-
-impl std::fmt::Display for Scope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Api => "api",
-            Self::Admin => "admin",
-        })
-    }
-}
-
 /// What happens to a creation for which there is no room.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdmissionMode {
     /// It is refused.
@@ -312,157 +270,110 @@ pub enum AdmissionMode {
     Queue,
 }
 
-/// `[limits]`: defaults and maxima.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Sandboxes that exist at once. Default 1000.
-    pub max_sandboxes: usize,
-    /// Sandboxes that exist at once of one owner whose quota says nothing else; 0 is no limit. Default 250. A sandbox
-    /// without an owner counts for its tenant only.
-    pub max_sandboxes_per_owner: usize,
-    /// How much of what the server shares one tenant may hold, percent of what it holds and what is free together: of
-    /// memory and disk of sandboxes, of transfers, event streams, waiting creations and imports, and, on a server with
-    /// API keys, of requests at once. At 75, one tenant alone may hold three quarters of all there is, and further
-    /// tenants always find room. 100 is no share. Default 75.
-    pub tenant_share_percent: u8,
-    /// Memory of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the memory of the machine,
-    /// or of the server's control group, times `overcommit`, and at least enough for eight sandboxes of the default size.
-    pub max_total_memory_mb: Option<u64>,
-    /// Disk of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the size of the file system of
-    /// `data_dir` times `overcommit`, and at least enough for eight sandboxes of the default size.
-    pub max_total_disk_mb: Option<u64>,
-    /// How many times the machine's memory and disk may be promised to sandboxes. Most use little of what they ask
-    /// for; `memory_reserve_mb` holds when they do not. Default 32.
-    pub overcommit: u32,
-    /// Available memory of the machine, or of the server's control group, below which new sandboxes and commands are
-    /// refused with 503, MiB; 0 never refuses. Default: a sixteenth of the memory, at most 1024.
-    pub memory_reserve_mb: Option<u64>,
-    /// Metadata and environments of all sandboxes together, bytes; 0 is no limit. One sandbox
-    /// may have 64 KiB of metadata and 256 KiB of environment. Default 256 MiB.
-    pub max_label_bytes: u64,
-    /// What happens to a creation beyond these limits: `reject` answers 429 at once, `queue` waits for room. Default
-    /// `reject`.
-    pub admission: AdmissionMode,
-    /// How long a creation waits for room, with `admission = "queue"`. Default 30s.
-    pub queue_timeout: GoDuration,
-    /// Creations that wait at once; further ones are rejected. Default 1000.
-    pub max_queued: usize,
-    /// Worker processes at once, with `isolation` other than `none`. A tenant, or a sandbox, that needs one more gets the
-    /// place of one in which nothing runs; when something runs in all, its command is a 503. Default 256.
-    pub max_workers: usize,
-    /// Commands that run at once in one sandbox. Default 64.
-    pub max_execs_per_sandbox: usize,
-    /// Memory of a sandbox that asks for none, MiB. Default 512.
-    pub default_memory_mb: u64,
-    /// Most memory a sandbox may ask for, MiB. Default 4096.
-    pub max_memory_mb: u64,
-    /// Virtual CPUs of a sandbox that asks for none. Default 1.
-    pub default_vcpus: u32,
-    /// Most virtual CPUs a sandbox may ask for. Default 16.
-    pub max_vcpus: u32,
-    /// Disk of a sandbox that asks for none, MiB. Default 1024.
-    pub default_disk_mb: u64,
-    /// Most disk a sandbox may ask for, MiB. Default 8192.
-    pub max_disk_mb: u64,
-    /// Time to live of a sandbox that asks for none. Default 30m.
-    pub default_ttl: GoDuration,
-    /// Longest time to live. Default 24h.
-    pub max_ttl: GoDuration,
-    /// Timeout of a command that asks for none. Default 60s.
-    pub default_exec_timeout: GoDuration,
-    /// Longest timeout of a command. Default 1h.
-    pub max_exec_timeout: GoDuration,
-    /// Output kept of one command that is not streamed, of stdout and of stderr each, bytes. Default 8 MiB. The
-    /// command runs on; the answer says `truncated`.
-    pub max_output_bytes: usize,
-    /// Output the server holds for the commands of one sandbox that are not streamed, until clients have read it,
-    /// bytes; and, counted apart, requests for one sandbox that are on their way. Default 64 MiB.
-    pub max_buffered_output_bytes: usize,
-    /// Memory for request bodies, standard input and output that is not streamed, from when it comes until it is used or
-    /// read, of all clients together, bytes; 0 is no limit. A request over it is a 503, one over its tenant's share a
-    /// 429; output over it is cut as at `max_output_bytes`. Default 512 MiB.
-    pub max_transfer_bytes: u64,
-    /// Console lines the server keeps for `GET /sandboxes/{id}/logs`, of all sandboxes together, bytes; each may have
-    /// its share of it, and at most 64 KiB. Default 64 MiB.
-    pub max_console_log_bytes: usize,
-    /// Connections to `GET /events` at once. Default 256.
-    pub max_event_streams: usize,
-    /// Templates of one tenant. Default 200.
-    pub max_templates_per_tenant: usize,
-    /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
-    pub max_json_bytes: usize,
-    /// Largest file `PUT /files` takes, bytes, and largest archive `PUT /files/archive` does, before and after
-    /// decompression. Default 4 GiB; the sandbox's disk limit holds as well.
-    pub max_upload_bytes: u64,
-    /// Connections at once. A further one takes the place of the one that has been without a request for longest, and
-    /// waits while there is none. Default 8192.
-    pub max_connections: usize,
-    /// Connections at once from one address (the first 64 bits of an IPv6 one), but for those in
-    /// `rate_limit.trusted_proxies`; 0 is seven eighths of `max_connections`. Default 0.
-    pub max_connections_per_address: usize,
-    /// How long a client may take to send the head of a request, and how long a connection stays open without one.
-    /// Default 60s.
-    pub header_timeout: GoDuration,
-    /// How long a client that sends a body may pause. A whole JSON body may take ten times as long. Default 30s.
-    pub body_timeout: GoDuration,
-    /// How long a client may leave an answer unread before its connection is closed. Default 30s.
-    pub write_timeout: GoDuration,
-    /// Largest WebAssembly file that `POST /images` takes, bytes. Default 256 MiB.
-    pub max_image_bytes: u64,
-    /// Memory that compiling one such file may use, MiB. Default 2048.
-    pub compile_memory_mb: u64,
-    /// How long compiling one such file may take. Default 2m.
-    pub compile_timeout: GoDuration,
-    /// How long a stopping server lets running commands finish. Default 10s.
-    pub shutdown_grace: GoDuration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let seconds = |n| GoDuration(Duration::from_secs(n));
-        Self {
-            max_sandboxes: 1000,
-            max_sandboxes_per_owner: 250,
-            tenant_share_percent: 75,
-            max_total_memory_mb: None,
-            max_total_disk_mb: None,
-            overcommit: 32,
-            memory_reserve_mb: None,
-            max_label_bytes: 256 << 20,
-            admission: AdmissionMode::default(),
-            queue_timeout: seconds(30),
-            max_queued: 1000,
-            max_workers: 256,
-            max_execs_per_sandbox: 64,
-            default_memory_mb: 512,
-            max_memory_mb: 4096,
-            default_vcpus: 1,
-            max_vcpus: 16,
-            default_disk_mb: 1024,
-            max_disk_mb: 8192,
-            default_ttl: seconds(30 * 60),
-            max_ttl: seconds(24 * 3600),
-            default_exec_timeout: seconds(60),
-            max_exec_timeout: seconds(3600),
-            max_output_bytes: 8 << 20,
-            max_buffered_output_bytes: 64 << 20,
-            max_transfer_bytes: 512 << 20,
-            max_console_log_bytes: 64 << 20,
-            max_event_streams: 256,
-            max_templates_per_tenant: 200,
-            max_json_bytes: 16 << 20,
-            max_upload_bytes: 4 << 30,
-            max_connections: 8192,
-            max_connections_per_address: 0,
-            header_timeout: seconds(60),
-            body_timeout: seconds(30),
-            write_timeout: seconds(30),
-            max_image_bytes: 256 << 20,
-            compile_memory_mb: 2048,
-            compile_timeout: seconds(2 * 60),
-            shutdown_grace: seconds(10),
-        }
+section! {
+    /// `[limits]`: defaults and maxima.
+    pub struct Limits {
+        /// Sandboxes that exist at once. Default 1000.
+        pub max_sandboxes: usize = 1000,
+        /// Sandboxes that exist at once of one owner whose quota says nothing else; 0 is no limit. Default 250. A
+        /// sandbox without an owner counts for its tenant only.
+        pub max_sandboxes_per_owner: usize = 250,
+        /// How much of what the server shares one tenant may hold, percent of what it holds and what is free together:
+        /// of memory and disk of sandboxes, of transfers, event streams, waiting creations and imports, and, on a
+        /// server with API keys, of requests at once. At 75, one tenant alone may hold three quarters of all there is,
+        /// and further tenants always find room. 100 is no share. Default 75.
+        pub tenant_share_percent: u8 = 75,
+        /// Memory of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the memory of the
+        /// machine, or of the server's control group, times `overcommit`, and at least enough for eight sandboxes of
+        /// the default size.
+        pub max_total_memory_mb: Option<u64> = None,
+        /// Disk of all sandboxes together, as they asked for it, MiB; 0 is no limit. Default: the size of the file
+        /// system of `data_dir` times `overcommit`, and at least enough for eight sandboxes of the default size.
+        pub max_total_disk_mb: Option<u64> = None,
+        /// How many times the machine's memory and disk may be promised to sandboxes. Most use little of what they ask
+        /// for; `memory_reserve_mb` holds when they do not. Default 32.
+        pub overcommit: u32 = 32,
+        /// Available memory of the machine, or of the server's control group, below which new sandboxes and commands
+        /// are refused with 503, MiB; 0 never refuses. Default: a sixteenth of the memory, at most 1024.
+        pub memory_reserve_mb: Option<u64> = None,
+        /// Metadata and environments of all sandboxes together, bytes; 0 is no limit. One sandbox
+        /// may have 64 KiB of metadata and 256 KiB of environment. Default 256 MiB.
+        pub max_label_bytes: u64 = 256 << 20,
+        /// What happens to a creation beyond these limits: `reject` answers 429 at once, `queue` waits for room.
+        /// Default `reject`.
+        pub admission: AdmissionMode = AdmissionMode::default(),
+        /// How long a creation waits for room, with `admission = "queue"`. Default 30s.
+        pub queue_timeout: GoDuration = seconds(30),
+        /// Creations that wait at once; further ones are rejected. Default 1000.
+        pub max_queued: usize = 1000,
+        /// Worker processes at once, with `isolation` other than `none`. A tenant, or a sandbox, that needs one more
+        /// gets the place of one in which nothing runs; when something runs in all, its command is a 503. Default 256.
+        pub max_workers: usize = 256,
+        /// Commands that run at once in one sandbox. Default 64.
+        pub max_execs_per_sandbox: usize = 64,
+        /// Memory of a sandbox that asks for none, MiB. Default 512.
+        pub default_memory_mb: u64 = 512,
+        /// Most memory a sandbox may ask for, MiB. Default 4096.
+        pub max_memory_mb: u64 = 4096,
+        /// Virtual CPUs of a sandbox that asks for none. Default 1.
+        pub default_vcpus: u32 = 1,
+        /// Most virtual CPUs a sandbox may ask for. Default 16.
+        pub max_vcpus: u32 = 16,
+        /// Disk of a sandbox that asks for none, MiB. Default 1024.
+        pub default_disk_mb: u64 = 1024,
+        /// Most disk a sandbox may ask for, MiB. Default 8192.
+        pub max_disk_mb: u64 = 8192,
+        /// Time to live of a sandbox that asks for none. Default 30m.
+        pub default_ttl: GoDuration = seconds(30 * 60),
+        /// Longest time to live. Default 24h.
+        pub max_ttl: GoDuration = seconds(24 * 3600),
+        /// Timeout of a command that asks for none. Default 60s.
+        pub default_exec_timeout: GoDuration = seconds(60),
+        /// Longest timeout of a command. Default 1h.
+        pub max_exec_timeout: GoDuration = seconds(3600),
+        /// Output kept of one command that is not streamed, of stdout and of stderr each, bytes. Default 8 MiB. The
+        /// command runs on; the answer says `truncated`.
+        pub max_output_bytes: usize = 8 << 20,
+        /// Output the server holds for the commands of one sandbox that are not streamed, until clients have read it,
+        /// bytes; and, counted apart, requests for one sandbox that are on their way. Default 64 MiB.
+        pub max_buffered_output_bytes: usize = 64 << 20,
+        /// Memory for request bodies, standard input and output that is not streamed, from when it comes until it is
+        /// used or read, of all clients together, bytes; 0 is no limit. A request over it is a 503, one over its
+        /// tenant's share a 429; output over it is cut as at `max_output_bytes`. Default 512 MiB.
+        pub max_transfer_bytes: u64 = 512 << 20,
+        /// Console lines the server keeps for `GET /sandboxes/{id}/logs`, of all sandboxes together, bytes; each may
+        /// have its share of it, and at most 64 KiB. Default 64 MiB.
+        pub max_console_log_bytes: usize = 64 << 20,
+        /// Connections to `GET /events` at once. Default 256.
+        pub max_event_streams: usize = 256,
+        /// Templates of one tenant. Default 200.
+        pub max_templates_per_tenant: usize = 200,
+        /// Largest JSON request, bytes. Default 16 MiB. Larger files go through `PUT /files`, which streams.
+        pub max_json_bytes: usize = 16 << 20,
+        /// Largest file `PUT /files` takes, bytes, and largest archive `PUT /files/archive` does, before and after
+        /// decompression. Default 4 GiB; the sandbox's disk limit holds as well.
+        pub max_upload_bytes: u64 = 4 << 30,
+        /// Connections at once. A further one takes the place of the one that has been without a request for longest,
+        /// and waits while there is none. Default 8192.
+        pub max_connections: usize = 8192,
+        /// Connections at once from one address (the first 64 bits of an IPv6 one), but for those in
+        /// `rate_limit.trusted_proxies`; 0 is seven eighths of `max_connections`. Default 0.
+        pub max_connections_per_address: usize = 0,
+        /// How long a client may take to send the head of a request, and how long a connection stays open without one.
+        /// Default 60s.
+        pub header_timeout: GoDuration = seconds(60),
+        /// How long a client that sends a body may pause. A whole JSON body may take ten times as long. Default 30s.
+        pub body_timeout: GoDuration = seconds(30),
+        /// How long a client may leave an answer unread before its connection is closed. Default 30s.
+        pub write_timeout: GoDuration = seconds(30),
+        /// Largest WebAssembly file that `POST /images` takes, bytes. Default 256 MiB.
+        pub max_image_bytes: u64 = 256 << 20,
+        /// Memory that compiling one such file may use, MiB. Default 2048.
+        pub compile_memory_mb: u64 = 2048,
+        /// How long compiling one such file may take. Default 2m.
+        pub compile_timeout: GoDuration = seconds(2 * 60),
+        /// How long a stopping server lets running commands finish. Default 10s.
+        pub shutdown_grace: GoDuration = seconds(10),
     }
 }
 

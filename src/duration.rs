@@ -8,8 +8,6 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
 
 /// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +28,7 @@ pub enum DurationError {
 pub struct GoDuration(pub Duration);
 
 /// The longest text that is looked at: more digits than this are never needed.
-const MAX_TEXT_BYTES: usize = 64;
+pub(crate) const MAX_TEXT_BYTES: usize = 64;
 
 /// Go's largest duration in nanoseconds.
 const MAX_NANOS: u128 = i64::MAX as u128;
@@ -92,27 +90,6 @@ impl GoDuration {
         }
         // The sum is at most MAX_NANOS, which fits.
         Ok(Self(Duration::from_nanos(u64::try_from(total).unwrap_or(u64::MAX))))
-    }
-}
-
-/// How the API's description tells the syntax: what [`GoDuration::parse`] takes, but for the size of the numbers.
-const PATTERN: &str = r"^\+?(0|([0-9]{1,9}(\.[0-9]{0,9})?(ns|us|µs|μs|ms|s|m|h))+)$";
-
-impl PartialSchema for GoDuration {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some("A duration as Go writes it."))
-            .pattern(Some(PATTERN))
-            .max_length(Some(MAX_TEXT_BYTES))
-            .examples(["10m", "1h30m", "1.5s", "250ms"])
-            .into()
-    }
-}
-
-impl ToSchema for GoDuration {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Duration".into()
     }
 }
 

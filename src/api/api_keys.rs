@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::periodic::Periodic;
-use crate::config::{AuthConfig, Scope};
+use crate::config::AuthConfig;
 use crate::sandbox::{TenantId, UserId};
+use crate::scope::Scope;
 use crate::store::{ApiKeyRecord, ApiKeysSnapshot, AuditAction, Store, StoreError};
 
 /// How often the database is asked for changes of other processes, and told when keys were used.

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::origin;
 use super::rate_limit::RateLimit;
 use super::router::AppState;
-use crate::config::Scope;
 use crate::sandbox::{Caller, InvalidUserId, Permit, UserId};
+use crate::scope::Scope;
 
 const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";

@@ -36,9 +36,37 @@ pub struct PullBody {
 #[schema(as = PullLine)]
 enum Line<'a> {
     /// A step that begins, or how far it is.
-    Progress(PullProgress),
+    Progress(Progress),
     /// The end.
     End(EndLine<'a>),
+}
+
+/// One step of a pull, for a progress display.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PullProgress)]
+struct Progress {
+    /// What is being done, in a few words.
+    status: String,
+    /// Which part, such as a layer's digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<String>,
+    /// Bytes done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<u64>,
+    /// Bytes in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+}
+
+impl From<PullProgress> for Progress {
+    fn from(step: PullProgress) -> Self {
+        Self {
+            status: step.status,
+            part: step.part,
+            current: step.current,
+            total: step.total,
+        }
+    }
 }
 
 /// How a pull ended.
@@ -126,7 +154,7 @@ pub async fn pull(
 /// The next line, and whether more follow.
 async fn next_line(pull: &mut RunningPull, image: &str) -> (Bytes, bool) {
     match pull.next().await {
-        Ok(Some(step)) => (written(&Line::Progress(step)), true),
+        Ok(Some(step)) => (written(&Line::Progress(step.into())), true),
         Ok(None) => (written(&Line::End(EndLine::Done { image })), false),
         Err(error) => {
             // The status line is out already, so the failure goes into the last line.

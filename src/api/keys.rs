@@ -11,8 +11,9 @@ use super::error::ApiError;
 use super::extract::{AsCaller, Json, Name};
 use super::router::AppState;
 use super::sandboxes::{Done, timestamp};
-use crate::config::{ApiKeyConfig, AuthConfig, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig};
 use crate::sandbox::{Caller, UserId};
+use crate::scope::Scope;
 use crate::store::ApiKeyRecord;
 
 /// An API key to make.

@@ -25,8 +25,9 @@ use super::{
     admission, archive, audit, cors, diagnostics, docs, events, exec, exec_ws, files, health, image_import, images,
     keys, logs, metrics, openapi, pool, providers, quotas, sandboxes, snapshots, stats, templates,
 };
-use crate::config::{Config, Scope};
+use crate::config::Config;
 use crate::sandbox::{ImageCatalog, ImageImporter, SandboxManager};
+use crate::scope::Scope;
 use crate::store::Store;
 
 /// What every handler can reach. Cheap to clone.

@@ -8,7 +8,8 @@ use clap::Subcommand;
 use toml::{Table, Value};
 
 use super::ServeArgs;
-use crate::config::{ConfigError, Key, Kind, LoadedConfig, keys};
+use crate::config::{ConfigError, Key, LoadedConfig, keys};
+use crate::settings::Kind;
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "wisp.toml";

@@ -4,13 +4,15 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::ServeArgs;
 use super::terminal::printable_line;
 use crate::api::{Key, KeyRequest, NewKey};
-use crate::config::{Config, Scope};
+use crate::config::Config;
 use crate::sandbox::TenantId;
+use crate::scope::Scope;
 use crate::store::{AuditAction, DataDir, Store};
 
 /// What to do with API keys.
@@ -45,7 +47,7 @@ pub struct CreateKeyArgs {
     /// What to call it.
     pub name: String,
     /// What it may do; read and api when absent. May be repeated, or have commas.
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope_parser())]
     pub scopes: Vec<Scope>,
     /// Whose things it sees; the tenant "default" when absent.
     #[arg(long)]
@@ -59,6 +61,11 @@ pub struct CreateKeyArgs {
     /// The server's data.
     #[command(flatten)]
     pub data: DataArgs,
+}
+
+/// Takes the name of a scope.
+fn scope_parser() -> impl TypedValueParser<Value = Scope> {
+    PossibleValuesParser::new(Scope::ALL.map(Scope::name)).try_map(|name| Scope::named(&name).ok_or("no such scope"))
 }
 
 /// Where a server keeps its keys.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::keys::{Key, Kind, keys};
+use super::keys::{Key, keys};
 use super::{ApiKeyConfig, Config, ConfigError, UnknownName, default_scopes, default_tenant};
+use crate::settings::Kind;
 
 /// API keys in plain text, separated by commas.
 const PLAIN_KEYS: &str = "WISP_API_KEYS";
@@ -203,7 +204,6 @@ fn value_of(kind: Kind, text: &str) -> Value {
     let as_text = || Value::String(text.to_owned());
     match kind {
         Kind::Integer => text.parse().map_or_else(|_| as_text(), Value::Integer),
-        Kind::Float => text.parse().map_or_else(|_| as_text(), Value::Float),
         Kind::Boolean => text.parse().map_or_else(|_| as_text(), Value::Boolean),
         Kind::List => Value::Array(items(text).map(|item| Value::String(item.to_owned())).collect()),
         Kind::Text | Kind::Tables | Kind::Section => as_text(),

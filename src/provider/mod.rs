@@ -48,7 +48,7 @@ pub struct SandboxSpec {
 }
 
 /// What a sandbox may reach over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// Nothing.
@@ -95,7 +95,7 @@ impl Default for Stdin {
 }
 
 /// A signal a client may send to a command that runs: its name, with or without `SIG`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Signal {
     /// Terminal closed, 1.
@@ -143,7 +143,7 @@ pub enum Command {
 }
 
 /// Which output stream a chunk belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputStream {
     /// Descriptor 1.
@@ -284,7 +284,7 @@ pub struct Capabilities {
 }
 
 /// One step of a pull, for a progress display.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullProgress {
     /// What is being done, in a few words.
     pub status: String,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::audit::{self, AuditAction};
 use super::{Store, StoreError, from_millis, to_millis};
-use crate::config::Scope;
+use crate::scope::Scope;
 
 /// Numbers the readings of all keys.
 static READINGS: AtomicU64 = AtomicU64::new(1);
@@ -192,7 +192,7 @@ fn scopes_to_text(scopes: &[Scope]) -> String {
 
 /// A name that is no scope gives nothing.
 fn scopes_from_text(text: &str) -> Vec<Scope> {
-    [Scope::Read, Scope::Api, Scope::Admin]
+    Scope::ALL
         .into_iter()
         .filter(|scope| text.split(',').any(|name| name == scope.to_string()))
         .collect()

@@ -31,7 +31,7 @@ pub use templates::{Added, TemplateRow};
 const MAX_BATCH: usize = 256;
 
 /// What an acknowledged change survives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// The end of the server's process, `kill -9` included: the change is with the operating system.

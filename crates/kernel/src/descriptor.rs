@@ -212,6 +212,26 @@ impl OpenFile {
         }
     }
 
+    /// Writes bytes of the kernel's own. What a pipe has no room for is lost.
+    pub async fn write_all(&self, bytes: &[u8]) -> Result<(), Errno> {
+        match &self.kind {
+            Kind::Output(console, stream) => console.write(*stream, Bytes::copy_from_slice(bytes)).await,
+            Kind::PipeWriter(writer) => {
+                let _ = writer.try_write(bytes)?;
+            }
+            Kind::File(regular) if regular.writable => {
+                let mut offset = lock(&regular.offset);
+                *offset = if regular.append.load(Ordering::Relaxed) {
+                    regular.handle.append(bytes)?.1
+                } else {
+                    *offset + regular.handle.write_at(*offset, bytes)? as u64
+                };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Whether calls must not wait.
     pub fn is_nonblocking(&self) -> bool {
         self.nonblocking.load(Ordering::Relaxed)

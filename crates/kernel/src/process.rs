@@ -166,6 +166,14 @@ impl Process {
         self.kernel.table.kill(&self.control, target, signal)
     }
 
+    /// The answer of a call that may have sent this process a signal: it does not return from one that ends it.
+    pub fn after_signal(&self, result: Result<(), Errno>) -> wasmtime::Result<i32> {
+        match self.control.signals.fatal_now() {
+            Some(signal) => Err(Ended::Signal(signal).into()),
+            None => Ok(answer(result)),
+        }
+    }
+
     /// Attributes of an open file.
     pub fn stat_descriptor(&self, fd: u32) -> Result<FileStat, Errno> {
         FileStat::of(self.descriptors.get(fd)?)
@@ -446,7 +454,7 @@ impl Control {
             let name = String::from_utf8_lossy(image.command_name());
             let line = format!("{name}: killed: {reason}\n");
             // Its last words; if nobody takes them, so be it.
-            let _ = super::preview1::write_all(&file, line.as_bytes()).now_or_never();
+            let _ = file.write_all(line.as_bytes()).now_or_never();
         }
     }
 }

@@ -12,7 +12,6 @@ use super::errno::Errno;
 use super::fuel::settled;
 use super::memory::GuestMemory;
 use super::pipe::Pipe;
-use super::preview1::after_signal;
 use super::process::{Ended, Process, answer, with_memory};
 use super::slice::Slices;
 use super::spawn::{ForkParent, PROCESS_BYTES, Parentage, Start};
@@ -235,7 +234,7 @@ fn add_signals(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         "kill",
         |caller: Caller<'_, Process>, target: i32, signal: u32| {
             let process = caller.data();
-            after_signal(process, process.kill(target, signal))
+            process.after_signal(process.kill(target, signal))
         },
     )?;
     linker.func_wrap(

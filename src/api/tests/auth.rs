@@ -1,7 +1,8 @@
 //! Keys, scopes and users.
 
 use super::{TestServer, answer};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Config};
+use crate::scope::Scope;
 use sha2::{Digest as _, Sha256};
 
 pub(super) fn key(text: &str, scopes: &[Scope], user: Option<&str>) -> ApiKeyConfig {

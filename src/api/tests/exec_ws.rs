@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::{TestServer, eventually};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits};
+use crate::scope::Scope;
 
 /// The client's end.
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{TestServer, answer};
-use crate::config::{AuthConfig, Config, Scope};
+use crate::config::{AuthConfig, Config};
 use crate::provider::fake::FakeProvider;
 use crate::sandbox::{ImageCatalog, ImageCatalogError, ImageDescription};
+use crate::scope::Scope;
 
 /// `python:3.12` on top of `alpine:latest`, until the provider removes them.
 struct Installed(Arc<FakeProvider>);

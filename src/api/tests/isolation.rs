@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::events::Listener;
 use super::{TestServer, answer};
 use crate::api::router::{Access, RouteRule};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Config};
+use crate::scope::Scope;
 
 /// Whose things a route shows or changes, which is who must not notice those of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,7 @@ async fn a_malformed_key_is_a_bad_request() {
 
 #[tokio::test]
 async fn a_key_of_the_configuration_is_listed_and_cannot_be_revoked() {
-    let keys = vec![super::auth::key("conf", &[crate::config::Scope::Admin], None)];
+    let keys = vec![super::auth::key("conf", &[crate::scope::Scope::Admin], None)];
     let server = TestServer::with(Config {
         auth: AuthConfig { keys, required: false },
         ..Config::default()

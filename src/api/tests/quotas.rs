@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::auth::key;
 use super::{Answer, TestServer, answer};
-use crate::config::{AdmissionMode, AuthConfig, Config, Limits, Scope};
+use crate::config::{AdmissionMode, AuthConfig, Config, Limits};
+use crate::scope::Scope;
 
 impl TestServer {
     async fn put_quota(&self, owner: &str, body: &Value) -> Answer {

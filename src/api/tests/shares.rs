@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::auth::key;
 use super::{Answer, TestServer, answer, eventually};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits};
+use crate::scope::Scope;
 
 /// A server with the tenants `a` and `b`, whose keys are their names.
 async fn two_tenants(limits: Limits) -> TestServer {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{TestServer, answer};
-use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits, Scope};
+use crate::config::{ApiKeyConfig, AuthConfig, Config, Limits};
+use crate::scope::Scope;
 use sha2::{Digest as _, Sha256};
 
 /// What the `stacyvm` client's `templates.save` sends.

@@ -265,26 +265,6 @@ impl Outgoing {
     }
 }
 
-/// Writes the kernel's own words to an open file.
-pub async fn write_all(file: &OpenFile, bytes: &[u8]) -> Result<(), Errno> {
-    match &file.kind {
-        Kind::Output(console, stream) => console.write(*stream, Bytes::copy_from_slice(bytes)).await,
-        Kind::PipeWriter(writer) => {
-            let _ = writer.try_write(bytes)?;
-        }
-        Kind::File(regular) if regular.writable => {
-            let mut offset = lock(&regular.offset);
-            *offset = if regular.append.load(Ordering::Relaxed) {
-                regular.handle.append(bytes)?.1
-            } else {
-                *offset + regular.handle.write_at(*offset, bytes)? as u64
-            };
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Fills guest buffers in order from `read(buffer, bytes so far)` until one stays short. Only the first may block.
 fn gather(
     memory: &mut GuestMemory<'_>,

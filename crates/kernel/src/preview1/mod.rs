@@ -11,13 +11,11 @@ mod paths;
 mod poll;
 mod readdir;
 
-pub use io::write_all;
-
 use wasmtime::{Caller, Linker};
 
 use super::errno::Errno;
 use super::fuel::settled;
-use super::process::{Ended, Process, answer};
+use super::process::{Ended, Process};
 use super::signal::Disposition;
 
 /// The import module's name.
@@ -39,7 +37,7 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "proc_raise", |caller: Caller<'_, Process>, signal: u32| {
         let process = caller.data();
         match i32::try_from(process.control.pid) {
-            Ok(own) => after_signal(process, process.kill(own, signal)),
+            Ok(own) => process.after_signal(process.kill(own, signal)),
             Err(_) => Ok(Errno::Inval.into()),
         }
     })?;
@@ -76,14 +74,6 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
 fn not_a_socket(caller: &Caller<'_, Process>, fd: u32) -> i32 {
     let errno = caller.data().descriptors.get(fd).err().unwrap_or(Errno::Notsock);
     errno.into()
-}
-
-/// The answer of a call that may have sent the caller a signal: it does not return from one that ends it.
-pub fn after_signal(process: &Process, result: Result<(), Errno>) -> wasmtime::Result<i32> {
-    match process.control.signals.fatal_now() {
-        Some(signal) => Err(Ended::Signal(signal).into()),
-        None => Ok(answer(result)),
-    }
 }
 
 /// Why a call that can end its process did not succeed.
