@@ -18,7 +18,7 @@ pub use keys::{Key, keys};
 pub use load::{LoadedConfig, OTHER_VARIABLES, Origin};
 
 use crate::duration::GoDuration;
-use crate::provider::docker::DockerConfig;
+use crate::provider::DockerConfig;
 use crate::scope::Scope;
 use crate::settings::{Kind, Setting, section};
 use crate::store::Durability;

@@ -1,5 +1,6 @@
 //! `wisp doctor`: what this machine has and lacks, provider by provider, and the command that mends it.
 
+#[cfg(feature = "docker")]
 mod docker;
 mod machine;
 mod server;
@@ -12,6 +13,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ServeArgs;
+#[cfg(feature = "docker")]
+use docker::checks as docker_checks;
 
 /// Arguments of `wisp doctor`.
 #[derive(Debug, Args)]
@@ -101,6 +104,12 @@ impl Report {
     }
 }
 
+/// This build has no provider that needs an engine.
+#[cfg(not(feature = "docker"))]
+fn docker_checks() -> std::future::Ready<Vec<Check>> {
+    std::future::ready(Vec::new())
+}
+
 impl DoctorArgs {
     /// Looks at everything and tells.
     ///
@@ -110,7 +119,7 @@ impl DoctorArgs {
         let (config, mut checks) = server::checks(&self.serve);
         checks.extend(machine::checks());
         checks.extend(wasm::checks(&config));
-        checks.extend(docker::checks().await);
+        checks.extend(docker_checks().await);
         let report = Report::new(config.default_provider, checks);
         let text = if self.json {
             serde_json::to_string_pretty(&report)? + "\n"

@@ -1,11 +1,14 @@
 //! The command line.
 
+#[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "client")]
 mod completions;
 mod config;
 mod doctor;
 mod images;
 mod keys;
+#[cfg(feature = "client")]
 mod man;
 mod run;
 mod serve;
@@ -38,17 +41,22 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run one command in a sandbox of its own, without a server.
     Run(RunArgs),
+    #[cfg(feature = "client")]
     /// Create a sandbox on a server and print its id.
     Create(CreateArgs),
+    #[cfg(feature = "client")]
     /// Run a command in a sandbox on a server.
     ///
     /// Its output is passed on as text: what is no UTF-8 becomes U+FFFD. `wisp cp` copies any file.
     Exec(ExecArgs),
+    #[cfg(feature = "client")]
     /// Copy files and directories into a sandbox on a server, or out of one.
     Cp(CopyArgs),
+    #[cfg(feature = "client")]
     /// List the sandboxes of a server.
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    #[cfg(feature = "client")]
     /// Destroy sandboxes on a server.
     #[command(visible_alias = "rm")]
     Kill(KillArgs),
@@ -63,8 +71,10 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Tell what this machine lacks, and what to do about it.
     Doctor(doctor::DoctorArgs),
+    #[cfg(feature = "client")]
     /// Print a shell's completions for wisp.
     Completions(completions::CompletionsArgs),
+    #[cfg(feature = "client")]
     /// Print the manual page, or write all of them into a directory.
     Man(man::ManArgs),
     /// Compile what comes on standard input, for the process that started this one.
@@ -145,6 +155,7 @@ pub struct RunArgs {
 }
 
 /// How to reach a server.
+#[cfg(feature = "client")]
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// Base URL of the server.
@@ -159,6 +170,7 @@ pub struct ServerArgs {
 }
 
 /// Arguments of `wisp create`.
+#[cfg(feature = "client")]
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// Image; the server's default when absent.
@@ -202,6 +214,7 @@ pub struct ProgramArgs {
 }
 
 /// Arguments of `wisp exec`.
+#[cfg(feature = "client")]
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// Id of the sandbox.
@@ -230,6 +243,7 @@ pub struct ExecArgs {
 }
 
 /// Arguments of `wisp cp`.
+#[cfg(feature = "client")]
 #[derive(Debug, Args)]
 pub struct CopyArgs {
     /// What to copy: ID:PATH in a sandbox, or a path here. With "/." at the end, what is in a directory. A path here that
@@ -245,6 +259,7 @@ pub struct CopyArgs {
 }
 
 /// Arguments of `wisp list`.
+#[cfg(feature = "client")]
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Print the server's JSON.
@@ -256,6 +271,7 @@ pub struct ListArgs {
 }
 
 /// Arguments of `wisp kill`.
+#[cfg(feature = "client")]
 #[derive(Debug, Args)]
 pub struct KillArgs {
     /// Ids of the sandboxes.
@@ -290,16 +306,23 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     Ok(match command {
         Command::Serve(args) => serve::serve(args).await.map(|()| ExitCode::SUCCESS)?,
         Command::Run(args) => run::run(args).await?.into(),
+        #[cfg(feature = "client")]
         Command::Create(args) => client::create(&args).await?,
+        #[cfg(feature = "client")]
         Command::Exec(args) => client::exec(&args).await?,
+        #[cfg(feature = "client")]
         Command::Cp(args) => client::copy(&args).await?,
+        #[cfg(feature = "client")]
         Command::List(args) => client::list(&args).await?,
+        #[cfg(feature = "client")]
         Command::Kill(args) => client::kill(&args).await?,
         Command::Images(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
         Command::Keys(command) => command.run().await.map(|()| ExitCode::SUCCESS)?,
         Command::Config(command) => command.run()?,
         Command::Doctor(args) => args.run().await?,
+        #[cfg(feature = "client")]
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
+        #[cfg(feature = "client")]
         Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         Command::CompileModule(args) => compile_module(&args),
         Command::Worker(args) => work(args),
@@ -374,6 +397,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[cfg(feature = "client")]
     #[test]
     fn a_programs_own_flags_are_not_ours() {
         let cli = Cli::try_parse_from(["wisp", "exec", "-e", "A=b=c", "sb_1", "python3", "-c", "print(1)"]).unwrap();

@@ -14,12 +14,30 @@ use crate::api::{self, ApiKeys, AppState};
 use crate::config::{Config, Isolation, Limits};
 use crate::image::{CompileLimits, ImageStore};
 use crate::kernel::{Runtime, guest_threads};
+#[cfg(feature = "docker")]
 use crate::provider::docker::DockerProvider;
 use crate::provider::wasm::{Images, WasmProvider};
 use crate::provider::{Provider, ProviderError};
 use crate::sandbox::{ImageImporter, Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
 use crate::worker::{self, SandboxDirs, Sharing, WorkerPool, WorkerProvider, WorkerSettings};
+
+/// The second provider, where it is wanted.
+#[cfg(feature = "docker")]
+fn docker(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    if !config.docker.enabled {
+        return Ok(None);
+    }
+    let provider = DockerProvider::new(config.docker.clone(), data_dir.server_id()?);
+    Ok(Some(Arc::new(provider)))
+}
+
+/// This build has no second provider.
+#[cfg(not(feature = "docker"))]
+#[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+fn docker(_config: &Config, _data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    Ok(None)
+}
 
 /// Serves until interrupted.
 ///
@@ -36,14 +54,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let images = Arc::new(ImageStore::open_default()?.with_compile_limits(compile_limits(&config.limits)));
     let wasm = Wasm::new(&config, &data_dir, &runtime, &images)?;
     let importer = ImageImporter::new(Arc::clone(&images), runtime, &config.limits);
-    let mut all = vec![wasm.provider()];
-    if config.docker.enabled {
-        all.push(Arc::new(DockerProvider::new(
-            config.docker.clone(),
-            data_dir.server_id()?,
-        )));
-    }
-    let providers = Providers::new(all, &config.default_provider)?;
+    let all = [Some(wasm.provider()), docker(&config, &data_dir)?];
+    let providers = Providers::new(all.into_iter().flatten().collect(), &config.default_provider)?;
     let sandboxes = SandboxManager::new(Arc::clone(&config), providers, store.clone());
     recover(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)

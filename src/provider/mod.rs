@@ -4,7 +4,11 @@
 //! Every value that crosses the trait is owned, so that a provider can later live in another process.
 
 pub mod archive;
+#[cfg(feature = "docker")]
 pub mod docker;
+#[cfg(feature = "server")]
+mod docker_config;
+#[cfg(feature = "server")]
 #[cfg(test)]
 pub mod fake;
 mod page;
@@ -23,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+#[cfg(feature = "server")]
+pub use docker_config::{DockerConfig, PullPolicy};
 pub use page::{DirPage, MAX_PAGE, Page};
 pub use path::GuestPath;
 

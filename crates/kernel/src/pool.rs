@@ -7,14 +7,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use wasmtime::{Config, Enabled, Engine, Instance, Module, PoolingAllocationConfig, Store};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
+#[cfg(feature = "compiler")]
+use wasmtime::{Instance, Module, Store};
 
 use super::limiter::{MAX_TABLE_ELEMENTS, MAX_TABLES};
 
-/// Processes that have a slot at the same time.
-const SLOTS: u32 = 64;
+/// Processes that have a slot at the same time. Without a compiler there is no module to clear slots with: then there are
+/// few, so that what they keep is little.
+const SLOTS: u32 = if cfg!(feature = "compiler") { 64 } else { 4 };
 /// Slots beyond those: a process gives its claim back a moment before wasmtime has taken its memory back.
-const SPARE_SLOTS: u32 = 64;
+const SPARE_SLOTS: u32 = SLOTS;
 /// Bytes of a slot's memory that stay resident, at most: what a Python program of one line writes to.
 const KEPT_MEMORY: usize = 1 << 20;
 /// Bytes of a slot's tables that stay resident.
@@ -25,11 +28,13 @@ const KEPT_STACK: usize = 16 << 10;
 const SLOT_MEMORY: usize = 0xffff << 16;
 /// A module with a memory of one page, and nothing else: it clears a slot. With as large a memory as there can be, making
 /// it writable in all slots at once would go beyond `RLIMIT_DATA`.
+#[cfg(feature = "compiler")]
 const CLEARING_MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x07\x0a\x01\x06memory\x02\0";
 
 /// The slots, and the engine whose stores use them.
 pub struct Pool {
     engine: Engine,
+    #[cfg(feature = "compiler")]
     clearing: Module,
     free: Arc<AtomicU32>,
     /// Whether a process has had a slot since the slots were last cleared.
@@ -71,15 +76,16 @@ impl Pool {
             .pagemap_scan(Enabled::Auto);
         config
             .allocation_strategy(slots)
-            // It compiles nothing but the module below, and must start no threads for that: see `Runtime::without_threads`.
-            .parallel_compilation(false)
             // A stack goes from one sandbox to another; and without this its pages would never be given back.
             .async_stack_zeroing(true);
+        // It compiles nothing but the clearing module, and must start no threads for that: see `Runtime::without_threads`.
+        #[cfg(feature = "compiler")]
+        config.parallel_compilation(false);
         let engine = Engine::new(&config)?;
-        let clearing = Module::new(&engine, CLEARING_MODULE)?;
         Ok(Self {
+            #[cfg(feature = "compiler")]
+            clearing: Module::new(&engine, CLEARING_MODULE)?,
             engine,
-            clearing,
             free: Arc::new(AtomicU32::new(SLOTS)),
             used: AtomicBool::new(false),
         })
@@ -101,6 +107,12 @@ impl Pool {
     }
 
     /// Gives the memory that free slots keep back to the system, if any was used since the last time.
+    #[cfg(not(feature = "compiler"))]
+    #[expect(clippy::unused_self, reason = "as the other one")]
+    pub fn clear(&self) {}
+
+    /// Gives the memory that free slots keep back to the system, if any was used since the last time.
+    #[cfg(feature = "compiler")]
     pub fn clear(&self) {
         if !self.used.swap(false, Ordering::SeqCst) {
             return;
@@ -115,6 +127,7 @@ impl Pool {
     }
 
     /// Takes the next slot and empties it. The slot is free again when the store is dropped.
+    #[cfg(feature = "compiler")]
     fn clear_one(&self) -> wasmtime::Result<Store<()>> {
         let mut store = Store::new(&self.engine, ());
         store.set_epoch_deadline(u64::MAX / 2);

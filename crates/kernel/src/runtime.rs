@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Config, Engine, InstancePre, Linker, Module, OptLevel};
+use wasmtime::{Config, Engine, InstancePre, Linker, Module};
 
 use super::pool::{Pool, Slot};
 use super::process::Process;
@@ -324,7 +324,6 @@ pub(super) fn config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
-        .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
         // A snapshot of an interpreter is larger than the default bound of 16 MiB; above it copy-on-write could be lost.
@@ -336,6 +335,8 @@ pub(super) fn config() -> Config {
         .wasm_tail_call(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false);
+    #[cfg(feature = "compiler")]
+    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
     config
 }
 

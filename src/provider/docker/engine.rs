@@ -6,8 +6,8 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
-use super::config::DockerConfig;
 use crate::provider::ProviderError;
+use crate::provider::docker_config::DockerConfig;
 
 /// How long the engine may take to begin its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(120);

@@ -7,8 +7,8 @@ use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuil
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::config::PullPolicy;
 use super::engine::{Engine, has_status};
+use crate::provider::docker_config::PullPolicy;
 use crate::provider::{ProviderError, PullProgress};
 
 /// Most images that an error names.

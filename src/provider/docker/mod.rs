@@ -4,7 +4,6 @@
 //! host path is ever mounted, and nothing of the API is put into a script: paths are arguments.
 
 mod archive;
-mod config;
 mod container;
 mod engine;
 mod errno;
@@ -23,12 +22,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use self::config::{DockerConfig, PullPolicy};
 use self::container::Maker;
 use self::engine::Engine;
 use super::{
-    ByteStream, Capabilities, DirPage, ExecSpec, Execution, FileInfo, Page, Provider, ProviderError, PullProgress,
-    SandboxSpec, SandboxUsage,
+    ByteStream, Capabilities, DirPage, DockerConfig, ExecSpec, Execution, FileInfo, Page, Provider, ProviderError,
+    PullProgress, SandboxSpec, SandboxUsage,
 };
 
 /// Sandboxes as containers.
