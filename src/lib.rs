@@ -1,7 +1,7 @@
 //! wisp: disposable sandboxes over REST, whose default provider is a small POSIX-like kernel on wasmtime.
 //!
-//! Modules depend downward only: [`api`] → [`sandbox`] → ([`store`] | [`worker`] → [`provider`] → [`image`] → [`kernel`] →
-//! [`vfs`]). The last three are crates of their own.
+//! Modules depend downward only: [`api`] → [`sandbox`] → [`config`] → ([`store`] | [`worker`] → [`provider`] → [`image`] →
+//! [`kernel`] → [`vfs`]). The last three are crates of their own; `tests/layers.rs` holds the order of the others.
 
 #[cfg(feature = "server")]
 pub mod api;

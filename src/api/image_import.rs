@@ -10,10 +10,11 @@ use futures_util::StreamExt as _;
 use super::audit::Actor;
 use super::error::ApiError;
 use super::extract::{AsCaller, Query, declared_length, too_large};
+use super::images::Image;
 use super::router::AppState;
 use crate::image::NewImage;
 use crate::provider::{ByteStream, ProviderError};
-use crate::sandbox::{ImageDescription, ImageImporter};
+use crate::sandbox::ImageImporter;
 
 /// What an image stands on when nothing else is said.
 const DEFAULT_PARENT: &str = "base";
@@ -39,7 +40,7 @@ const NO_PARENT: &str = "none";
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The WebAssembly file"),
     responses(
-        (status = 201, description = "The image", body = ImageDescription),
+        (status = 201, description = "The image", body = Image),
         (status = 400, description = "A parameter is wrong, or the file is malformed, no program, or too expensive to compile"),
         (status = 409, description = "The name is taken"),
         (status = 413, description = "The file is larger than limits.max_image_bytes"),
@@ -56,7 +57,7 @@ pub async fn import(
     actor: Actor,
     query: Query,
     request: Request,
-) -> Result<(StatusCode, Json<ImageDescription>), ApiError> {
+) -> Result<(StatusCode, Json<Image>), ApiError> {
     let limit = state.config.limits.max_image_bytes;
     let importer = importer(&state)?;
     let new = accept(importer, &query).await?;
@@ -73,7 +74,7 @@ pub async fn import(
         .map(|chunk| chunk.map_err(|_| ProviderError::Invalid("the request body ended early".to_owned())))
         .boxed();
     let description = importer.import(new, chunks).await?;
-    Ok((StatusCode::CREATED, Json(description)))
+    Ok((StatusCode::CREATED, Json(description.into())))
 }
 
 fn importer(state: &AppState) -> Result<&ImageImporter, ApiError> {

@@ -18,6 +18,53 @@ use super::sandboxes::{Done, chosen};
 use crate::provider::PullProgress;
 use crate::sandbox::{ImageCatalogError, ImageDescription, ImageRemovalError, RunningPull};
 
+/// One installed image, told honestly: what it is made of, what it can do and what it cannot.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImageDescription)]
+pub struct Image {
+    /// Canonical name, such as `python:3.12`.
+    name: String,
+    /// Other names of the same image.
+    aliases: Vec<String>,
+    /// The image it builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    /// Exact version of what is inside, such as `CPython 3.12.0`.
+    version: String,
+    /// Provider that runs it.
+    provider: String,
+    /// Bytes on disk.
+    size_bytes: u64,
+    /// `sha256:` and the digest of the image's contents.
+    digest: String,
+    /// Where its parts come from.
+    provenance: String,
+    /// SPDX licence expression.
+    licence: String,
+    /// What it can do.
+    capabilities: Vec<String>,
+    /// What it cannot do, and what to use instead.
+    known_limits: Vec<String>,
+}
+
+impl From<ImageDescription> for Image {
+    fn from(image: ImageDescription) -> Self {
+        Self {
+            name: image.name,
+            aliases: image.aliases,
+            parent: image.parent,
+            version: image.version,
+            provider: image.provider,
+            size_bytes: image.size_bytes,
+            digest: image.digest,
+            provenance: image.provenance,
+            licence: image.licence,
+            capabilities: image.capabilities,
+            known_limits: image.known_limits,
+        }
+    }
+}
+
 /// An image to pull.
 #[derive(Deserialize, ToSchema)]
 #[schema(example = json!({"image": "python:3.12"}))]
@@ -92,22 +139,23 @@ enum EndLine<'a> {
 #[utoipa::path(
     get,
     path = "/images",
-    responses((status = 200, description = "The images.", body = Vec<ImageDescription>))
+    responses((status = 200, description = "The images.", body = Vec<Image>))
 )]
-pub async fn list(State(state): State<AppState>) -> Result<axum::Json<Vec<ImageDescription>>, ApiError> {
-    state.images.list().await.map(axum::Json).map_err(unreadable)
+pub async fn list(State(state): State<AppState>) -> Result<axum::Json<Vec<Image>>, ApiError> {
+    let images = state.images.list().await.map_err(unreadable)?;
+    Ok(axum::Json(images.into_iter().map(Image::from).collect()))
 }
 
 /// Shows an image, by its name or another name it has.
 #[utoipa::path(
     get,
     path = "/images/{name}",
-    responses((status = 200, description = "The image.", body = ImageDescription))
+    responses((status = 200, description = "The image.", body = Image))
 )]
-pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<axum::Json<ImageDescription>, ApiError> {
+pub async fn get(State(state): State<AppState>, Name(name): Name) -> Result<axum::Json<Image>, ApiError> {
     let image = state.images.get(&name).await.map_err(unreadable)?;
     image
-        .map(axum::Json)
+        .map(|image| axum::Json(image.into()))
         .ok_or_else(|| ApiError::not_found(format!("image {name} not found; GET /api/v1/images lists all")))
 }
 

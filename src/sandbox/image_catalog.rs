@@ -2,12 +2,11 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::image::{ImageInfo, ImageState, ImageStore};
 
 /// One installed image, told honestly: what it is made of, what it can do and what it cannot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageDescription {
     /// Canonical name, such as `python:3.12`.
     pub name: String,
