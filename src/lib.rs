@@ -14,6 +14,7 @@ pub mod worker;
 
 pub use wisp_image as image;
 pub use wisp_kernel as kernel;
+pub use wisp_registry as registry;
 pub use wisp_vfs as vfs;
 
 /// Where the fuzz targets find their corpora and leave what they find.
