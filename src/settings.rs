@@ -1,6 +1,6 @@
 //! The keys of `wisp.toml`: what declares a section of it, and what a key is.
 //!
-//! [`section!`](crate::settings::section) turns one declaration into the struct of a section, its defaults, and the list
+//! `section!` turns one declaration into the struct of a section, its defaults, and the list
 //! of its keys with their documentation, so that `wisp config show` and the doc comments cannot disagree. Each module
 //! declares its own section; [`config`](crate::config) puts them together.
 

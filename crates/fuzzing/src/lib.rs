@@ -5,7 +5,7 @@
 //! number what came of an input ([`outcome`]). The seeds are files of `corpus/TARGET/` in a directory of the caller; an
 //! input that once failed is one of them, so every run repeats it first.
 //!
-//! `cargo test fuzz_` runs each target for [`QUICK`]. `FUZZ_SECONDS=3600` runs each for an hour and prints how many
+//! `cargo test fuzz_` runs each target for `QUICK`. `FUZZ_SECONDS=3600` runs each for an hour and prints how many
 //! inputs it had; `FUZZ_EXECUTIONS=10000000` ends it sooner, after so many; `FUZZ_SEED` changes the way. An input that
 //! fails is written to `finds/` beside the corpus, where git ignores it: move it to `corpus/TARGET/` with the fix.
 

@@ -2,7 +2,7 @@
 //!
 //! One [`Kernel`] is the machine of one sandbox: its file system, process table and limits. All kernels share one
 //! [`Runtime`]: the engine, the host functions and the threads guests run on. Guests call the kernel through WASI
-//! preview1 ([`preview1`]) and the `wisp` module ([`wisp`], `docs/abi.md`).
+//! preview1 (`preview1`) and the `wisp` module (`wisp`, `docs/abi.md`).
 //!
 //! The guest is hostile: every pointer, length, path and count it passes is checked, and every host byte it causes is
 //! charged to the sandbox's [`Budget`] or to its file system's quota.

@@ -282,7 +282,7 @@ impl Durable {
     }
 
     /// Has data that is written to the filesystem go to the disk from now on, once much is in memory only (see
-    /// [`unsaved_limit`]). A writer does it for itself, so that it is held back as the disk is. Nothing is acknowledged by
+    /// `unsaved_limit`). A writer does it for itself, so that it is held back as the disk is. Nothing is acknowledged by
     /// that: after a crash the space is free again.
     pub fn spill_while_writing(self: &Arc<Self>) {
         let files = Arc::downgrade(self);
