@@ -100,6 +100,7 @@ fn over_http(criterion: &mut Criterion) {
         tokio::spawn(api::run(listener, std::future::pending(), state));
         format!("http://{address}/api/v1")
     });
+    wisp::registry::set_up_tls();
     let client = reqwest::Client::new();
     let post = async |path: String, body: Value| -> Value {
         let answer = client

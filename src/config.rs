@@ -18,6 +18,7 @@ pub use keys::{Key, keys};
 pub use load::{LoadedConfig, OTHER_VARIABLES, Origin};
 
 use crate::duration::GoDuration;
+use crate::image::PublicKey;
 use crate::provider::DockerConfig;
 use crate::scope::Scope;
 use crate::settings::{Kind, Setting, section};
@@ -124,6 +125,8 @@ section! {
         pub rate_limit: RateLimitConfig = RateLimitConfig::default(),
         /// Limits of sandboxes and requests.
         pub limits: Limits = Limits::default(),
+        /// Where images come from.
+        pub registry: RegistryConfig = RegistryConfig::default(),
         /// The provider `docker`.
         pub docker: DockerConfig = DockerConfig::default(),
     }
@@ -226,6 +229,33 @@ impl CorsConfig {
     #[must_use]
     pub fn allows_all(&self) -> bool {
         self.origins.iter().any(|origin| origin == "*")
+    }
+}
+
+section! {
+    /// `[registry]`: where images come from, and who may make machine code for this server. Credentials are in the variables
+    /// `WISP_REGISTRY_USER` and `WISP_REGISTRY_PASSWORD`, else in Docker's configuration file.
+    pub struct RegistryConfig {
+        /// An OCI registry and the path of its images, such as `registry.example/wisp`. `POST /images/pull` fetches images
+        /// from there, and so does `wisp images pull` for a name that says no registry. Default none.
+        pub address: Option<String> = None,
+        /// Speak HTTP without TLS. Default false; with a registry on this machine it is always so.
+        pub plain_http: bool = false,
+        /// Public keys, as `wisp images keygen` prints them. Machine code in an image that one of them has signed is run as
+        /// it is; modules of other images are compiled when they are installed. Default none.
+        pub trusted_keys: Vec<String> = Vec::new(),
+    }
+}
+
+impl RegistryConfig {
+    /// The trusted keys, read.
+    ///
+    /// # Errors
+    /// When one is not a key.
+    pub fn keys(&self) -> Result<Vec<PublicKey>, ConfigError> {
+        let keys = self.trusted_keys.iter().map(|text| text.parse());
+        keys.collect::<Result<_, _>>()
+            .map_err(|error| ConfigError::Invalid(format!("registry.trusted_keys: {error}")))
     }
 }
 
@@ -446,6 +476,7 @@ impl Config {
                  scheme://host:port, in lower case, without a path"
             ));
         }
+        self.registry.keys()?;
         if self.rate_limit.burst == 0 {
             return invalid("rate_limit.burst is 0, so that no request would pass; it must be at least 1".to_owned());
         }

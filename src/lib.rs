@@ -30,6 +30,8 @@ pub use embed::{
 };
 pub use wisp_image as image;
 pub use wisp_kernel as kernel;
+#[cfg(feature = "registry")]
+pub use wisp_registry as registry;
 pub use wisp_vfs as vfs;
 
 /// Where the fuzz targets find their corpora and leave what they find.

@@ -30,7 +30,7 @@ const FRAMEWORKS: &[(&str, &[&str])] = &[
 ];
 
 /// What another crate offers under a name of this one (`pub use wisp_vfs as vfs`).
-const CRATES: &[&str] = &["vfs", "kernel", "image", "FUZZ"];
+const CRATES: &[&str] = &["vfs", "kernel", "image", "registry", "FUZZ"];
 
 fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))

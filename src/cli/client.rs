@@ -187,6 +187,7 @@ fn as_map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
 
 impl<'a> Client<'a> {
     fn new(server: &'a ServerArgs) -> Result<Self, ClientError> {
+        crate::registry::set_up_tls();
         // No overall timeout: a command may run for as long as the server lets it.
         Ok(Self {
             http: reqwest::Client::builder()

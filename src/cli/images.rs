@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, Read as _, Seek as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,9 +15,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::serve::compile_limits;
 use super::terminal::{printable_json, printable_line};
 use crate::config::Config;
-use crate::image::{ImageInfo, ImageState, ImageStore, NewImage, Progress, Record, Step};
+use crate::image::{
+    Archive, Artifact, ImageInfo, ImageState, ImageStore, InstallOptions, NewImage, Progress, Record, SigningKey, Step,
+};
 use crate::kernel::{Engines, Runtime};
+use crate::registry::{self, Credentials, Reference, Registry};
 
+/// Bytes of a file that tell an archive from WebAssembly.
+const HEAD_BYTES: u64 = 512;
 /// Threads for guests that prepare an image; one runs at a time.
 const GUEST_THREADS: usize = 1;
 
@@ -29,18 +35,54 @@ pub enum ImagesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Installs images and what they need: fetches or builds, checks, compiles.
+    /// Installs images and what they need, from a registry or by building them.
     #[command(visible_alias = "build")]
     Pull {
-        /// Names or aliases.
+        /// Images in a registry (HOST[:PORT]/NAME[:TAG]), or names in the registry of the configuration, if it names one.
         #[arg(required = true)]
         names: Vec<String>,
+        /// Speak HTTP without TLS.
+        #[arg(long)]
+        plain_http: bool,
+        /// Take the place of an own image of the same name.
+        #[arg(long)]
+        replace: bool,
         /// Show what builds print.
         #[arg(long, short)]
         verbose: bool,
     },
-    /// Makes an image of a WebAssembly program: a WASI preview1 command module.
+    /// Installs an image from a file: an archive that `export` has written, or a WebAssembly program (a WASI preview1 command
+    /// module), which becomes an image.
+    #[command(visible_alias = "import")]
     Add(Box<AddArgs>),
+    /// Writes an installed image, with all images below it, to a file.
+    Export {
+        /// Name or alias.
+        name: String,
+        /// The archive to write: an OCI layout in a tar file.
+        file: PathBuf,
+        /// Sign it with the key in this file.
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Option<PathBuf>,
+    },
+    /// Sends an installed image, with all images below it, to a registry.
+    Push {
+        /// Name or alias.
+        name: String,
+        /// Where it goes: HOST[:PORT]/NAME[:TAG].
+        reference: Reference,
+        /// Sign it with the key in this file.
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Option<PathBuf>,
+        /// Speak HTTP without TLS.
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Makes a key to sign images with, and prints the public key for `registry.trusted_keys`.
+    Keygen {
+        /// The file for the secret key. It must not be there yet.
+        file: PathBuf,
+    },
     /// Removes installed images and what only they used.
     #[command(visible_alias = "remove")]
     Rm {
@@ -61,11 +103,11 @@ pub enum ImagesCommand {
 /// Arguments of `wisp images add`.
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// The `.wasm` file.
+    /// The archive or `.wasm` file. All options but --replace are for a program: an archive says what it holds.
     pub file: PathBuf,
-    /// NAME or NAME:TAG of the image.
+    /// NAME or NAME:TAG of the image; a program needs it.
     #[arg(long)]
-    pub name: String,
+    pub name: Option<String>,
     /// Absolute path of the program in a sandbox, /usr/bin and the file's name by default; may be repeated.
     #[arg(long = "program", value_name = "PATH")]
     pub paths: Vec<String>,
@@ -112,17 +154,38 @@ impl ImagesCommand {
             Self::List { json: false } => Ok(print_table(&store.list()?)?),
             Self::Inspect { name, json: true } => print_json(&store.inspect(&name)?),
             Self::Inspect { name, json: false } => Ok(print_details(&store.inspect(&name)?)?),
-            Self::Pull { names, verbose } => {
-                let counts_fuel = Config::load(None, std::env::vars())?.fuel;
-                let runtime = Runtime::with_fuel(GUEST_THREADS, counts_fuel);
-                let runtime = runtime.map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            Self::Pull {
+                names,
+                plain_http,
+                replace,
+                verbose,
+            } => {
+                let config = Config::load(None, std::env::vars())?;
+                let store = store.with_compile_limits(compile_limits(&config.limits));
                 let progress = Bar::new(verbose);
                 for name in names {
-                    pull(&store, &name, &runtime, &progress)?;
+                    let result = match reference(&name, &config)? {
+                        Some(reference) => fetch(&store, reference, plain_http, replace, &config, &progress),
+                        None => build(&store, &name, &config, &progress),
+                    };
+                    progress.clear();
+                    print_installed(&result?)?;
                 }
                 Ok(())
             }
+            Self::Push {
+                name,
+                reference,
+                sign,
+                plain_http,
+            } => push(&store, &name, reference, sign.as_deref(), plain_http),
             Self::Add(args) => add(store, *args),
+            Self::Export { name, file, sign } => export(&store, &name, &file, sign.as_deref()),
+            Self::Keygen { file } => {
+                let key = SigningKey::generate()?;
+                key.write(&file)?;
+                Ok(writeln!(io::stdout(), "{}", key.public())?)
+            }
             Self::Rm { names } => {
                 for name in names {
                     let record = store.remove(&name)?;
@@ -134,16 +197,123 @@ impl ImagesCommand {
     }
 }
 
-fn pull(store: &ImageStore, name: &str, runtime: &Arc<Runtime>, progress: &Bar) -> anyhow::Result<()> {
-    let result = store.install(name, runtime, progress);
+/// Where an image is that is asked for by this text: `None` if no registry is named, neither there nor in the configuration.
+fn reference(text: &str, config: &Config) -> anyhow::Result<Option<Reference>> {
+    if Reference::has_registry(text) {
+        return Ok(Some(text.parse()?));
+    }
+    let address = config.registry.address.as_deref();
+    Ok(address.map(|address| Reference::below(address, text)).transpose()?)
+}
+
+fn build(store: &ImageStore, name: &str, config: &Config, progress: &Bar) -> anyhow::Result<Record> {
+    let runtime = Runtime::with_fuel(GUEST_THREADS, config.fuel);
+    let runtime = runtime.map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    Ok(store.install(name, &runtime, progress)?)
+}
+
+/// Installs an image from a registry.
+fn fetch(
+    store: &ImageStore,
+    reference: Reference,
+    plain_http: bool,
+    replace: bool,
+    config: &Config,
+    progress: &Bar,
+) -> anyhow::Result<Record> {
+    let settings = registry::Settings {
+        plain_http: plain_http || config.registry.plain_http,
+        credentials: Credentials::find(reference.host()),
+    };
+    let options = InstallOptions {
+        trusted_keys: config.registry.keys()?,
+        wanted: None,
+        replace,
+    };
+    let engines = Engines::for_compiling(config.fuel)?;
+    let mut registry = Registry::new(reference, settings, tokio::runtime::Handle::current())?;
+    Ok(store.install_artifact(&mut registry, &engines, &options, progress)?)
+}
+
+fn push(
+    store: &ImageStore,
+    name: &str,
+    reference: Reference,
+    sign: Option<&Path>,
+    plain_http: bool,
+) -> anyhow::Result<()> {
+    let config = Config::load(None, std::env::vars())?;
+    let settings = registry::Settings {
+        plain_http: plain_http || config.registry.plain_http,
+        credentials: Credentials::find(reference.host()),
+    };
+    let (progress, place) = (Bar::new(false), reference.to_string());
+    let artifact = pack(store, name, sign, &progress)?;
+    let registry = Registry::new(reference, settings, tokio::runtime::Handle::current())?;
+    let pushed = registry.push(&artifact, &progress);
+    progress.clear();
+    pushed?;
+    Ok(writeln!(io::stdout(), "{name} {} is at {place}", artifact.digest())?)
+}
+
+fn pack(store: &ImageStore, name: &str, sign: Option<&Path>, progress: &Bar) -> anyhow::Result<Artifact> {
+    let key = sign.map(SigningKey::read).transpose()?;
+    // Both kinds of code, as far as they are installed.
+    let engines = Engines::for_compiling(true)?;
+    let artifact = store.pack(name, &engines, progress);
+    progress.clear();
+    let mut artifact = artifact?;
+    if let Some(key) = &key {
+        artifact.sign(key);
+    }
+    Ok(artifact)
+}
+
+fn export(store: &ImageStore, name: &str, path: &Path, sign: Option<&Path>) -> anyhow::Result<()> {
+    let artifact = pack(store, name, sign, &Bar::new(false))?;
+    // Beside its final place, so that a file of that name is a whole archive.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let context = || path.display().to_string();
+    let partial = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).with_context(context)?;
+    artifact.write_archive(io::BufWriter::new(partial.as_file()))?;
+    let file = partial.persist(path).with_context(context)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    let size = mebibytes(file.metadata()?.len());
+    Ok(writeln!(
+        io::stdout(),
+        "{name} {} is in {} ({size})",
+        artifact.digest(),
+        path.display()
+    )?)
+}
+
+/// Installs an archive that [`export`] has written.
+fn import(store: &ImageStore, file: File, replace: bool, config: &Config) -> anyhow::Result<()> {
+    let options = InstallOptions {
+        trusted_keys: config.registry.keys()?,
+        wanted: None,
+        replace,
+    };
+    let engines = Engines::for_compiling(config.fuel)?;
+    let progress = Bar::new(false);
+    let result =
+        Archive::open(file).and_then(|mut archive| store.install_artifact(&mut archive, &engines, &options, &progress));
     progress.clear();
     Ok(print_installed(&result?)?)
 }
 
 fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
-    let Config { limits, fuel, .. } = Config::load(None, std::env::vars())?;
-    let store = store.with_compile_limits(compile_limits(&limits));
+    let config = Config::load(None, std::env::vars())?;
+    let store = store.with_compile_limits(compile_limits(&config.limits));
     let mut file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
+    let mut head = Vec::new();
+    (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
+    file.rewind()?;
+    if Archive::may_be(&head) {
+        return import(&store, file, args.replace, &config).with_context(|| args.file.display().to_string());
+    }
+    let Config { limits, fuel, .. } = config;
+    let name = args.name.context("a program needs --name NAME for its image")?;
     let size = file.metadata().with_context(|| args.file.display().to_string())?.len();
     anyhow::ensure!(
         size <= limits.max_image_bytes,
@@ -157,7 +327,7 @@ fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
         paths => paths.to_vec(),
     };
     let new = NewImage {
-        name: args.name,
+        name,
         paths,
         parent: Some(args.parent).filter(|parent| parent != "none"),
         env: args.env.into_iter().collect(),

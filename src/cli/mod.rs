@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::duration::GoDuration;
-use crate::image::{ChildLimits, compile_in_child};
+use crate::image::{ChildLimits, ModuleOrigin, compile_in_child};
 
 /// Disposable sandboxes over REST.
 #[derive(Debug, Parser)]
@@ -113,6 +113,9 @@ pub struct CompileModuleArgs {
     /// Compile code that counts fuel.
     #[arg(long)]
     pub fuel: bool,
+    /// The module is a program of an image that was made elsewhere, not a user's.
+    #[arg(long)]
+    pub of_image: bool,
 }
 
 /// Arguments of `wisp serve`; each wins over the file and the environment.
@@ -349,7 +352,12 @@ fn compile_module(args: &CompileModuleArgs) -> ExitCode {
         memory_bytes: args.memory_mb.saturating_mul(1 << 20),
         cpu_seconds: args.cpu_seconds,
     };
-    match compile_in_child(limits, args.fuel) {
+    let origin = if args.of_image {
+        ModuleOrigin::Image
+    } else {
+        ModuleOrigin::User
+    };
+    match compile_in_child(limits, args.fuel, origin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.into()),
     }

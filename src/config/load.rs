@@ -15,13 +15,16 @@ use crate::settings::Kind;
 const PLAIN_KEYS: &str = "WISP_API_KEYS";
 
 /// Variables that start with `WISP_` and set no key. Any other that sets no key either is taken for a misspelt one.
-pub const OTHER_VARIABLES: [&str; 12] = [
+pub const OTHER_VARIABLES: [&str; 14] = [
     PLAIN_KEYS,
     // The command line; a test holds them against its definition.
     "WISP_API_KEY",
     "WISP_CONFIG",
     "WISP_SERVER",
     "WISP_USER_ID",
+    // Credentials for a registry of images, which no file of ours should hold.
+    "WISP_REGISTRY_PASSWORD",
+    "WISP_REGISTRY_USER",
     // The image store and the recipes' builders.
     "WISP_BUILD_DIR",
     "WISP_CACHE_DIR",

@@ -40,6 +40,7 @@ pub struct Sandbox {
 impl Api {
     /// `url` ends in `/api/v1`.
     pub fn new(url: &str, key: Option<&str>) -> Self {
+        wisp::registry::set_up_tls();
         Self {
             http: Client::new(),
             url: url.to_owned(),

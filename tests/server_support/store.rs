@@ -57,7 +57,10 @@ impl Store {
                 let path = entry.expect("an entry").path();
                 if path.is_dir() {
                     directories.push(path);
-                } else if path.file_name().is_some_and(|name| name != "lock") {
+                } else if path
+                    .file_name()
+                    .is_some_and(|name| name != "lock" && name != "generation")
+                {
                     files.insert(path);
                 }
             }

@@ -120,6 +120,7 @@ impl Server {
         let ready = started.elapsed();
         // A full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        wisp::registry::set_up_tls();
         Ok(Self {
             url,
             http: Client::new(),
@@ -182,6 +183,7 @@ fn key_of(tenant: usize) -> String {
 fn client_of(tenant: usize) -> Result<Client, BenchError> {
     let key = HeaderValue::from_str(&key_of(tenant)).map_err(|error| BenchError::Unexpected(error.to_string()))?;
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]);
+    wisp::registry::set_up_tls();
     Ok(Client::builder().default_headers(headers).build()?)
 }
 

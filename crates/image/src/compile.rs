@@ -28,10 +28,15 @@ pub(super) fn wasm_name(digest: Digest) -> String {
 /// Directory of the code compiled in one form for one engine version and configuration. A collision of the short hash does no harm:
 /// wasmtime checks both again and refuses code of another engine, which is then compiled anew.
 pub(super) fn engine_dir(engine: &Engine) -> String {
+    format!("compiled/{}", engine_key(engine))
+}
+
+/// What [`engine_dir`] is called, and code for this engine in artifacts.
+pub(super) fn engine_key(engine: &Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     CODE_FORM.hash(&mut hasher);
-    format!("compiled/{:016x}", hasher.finish())
+    format!("{:016x}", hasher.finish())
 }
 
 /// Loads a module of the store. If no good code for one of the engines is there, `compile` makes it first; it holds the
@@ -93,7 +98,7 @@ fn names(engine: &Engine, digest: Digest) -> (String, String) {
 }
 
 /// Opens compiled code whose checksum is right.
-fn verified(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<Option<File>, ImageError> {
+pub(super) fn verified(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<Option<File>, ImageError> {
     let (code_name, checksum_name) = names(engine, digest);
     let (Some(mut file), Some(checksum)) = (store.open_file(&code_name)?, store.read(&checksum_name)?) else {
         return Ok(None);
@@ -144,12 +149,19 @@ pub(super) fn load_compiled(
     }
 }
 
-/// Loads code that [`verified`] has checked.
+/// Whether an engine takes code from an artifact that a trusted key has signed. The file has no name, so that nothing else
+/// can change it.
+pub(super) fn check_code(engine: &Engine, code: &File) -> wasmtime::Result<()> {
+    deserialize(engine, code).map(drop)
+}
+
+/// Loads code that [`verified`] has checked, or a signature.
 fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Module> {
     let file = code.try_clone()?;
-    // SAFETY: the file was written by `compile` from `Engine::precompile_module`, as its checksum shows; it is the
-    // very file that was checked, not one opened again by name; only this user can write to the store's directory,
-    // and wisp replaces files there by renaming, never changes them.
+    // SAFETY: the file was written by `compile` from `Engine::precompile_module`, as its checksum shows, or it was signed
+    // by a key that the deployer trusts to sign nothing else; it is the very file that was checked, not one opened again
+    // by name; only this user can write to the store's directory, and wisp replaces files there by renaming, never
+    // changes them.
     #[expect(unsafe_code, reason = "wasmtime cannot check compiled code itself")]
     unsafe {
         Module::deserialize_open_file(engine, file)

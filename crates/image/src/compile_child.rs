@@ -35,6 +35,15 @@ pub struct ChildLimits {
     pub cpu_seconds: u64,
 }
 
+/// Where a module comes from, which says what it must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleOrigin {
+    /// A user brought it: it starts by `_start`, and imports nothing that is not there.
+    User,
+    /// It is a program of an artifact, which says how it starts. Imports that are not there end it when they are called.
+    Image,
+}
+
 /// What became of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,11 +82,11 @@ struct Compiled {
 ///
 /// # Errors
 /// When it cannot be limited, or its streams are not what they should be.
-pub fn run(limits: ChildLimits, counts_fuel: bool) -> io::Result<()> {
+pub fn run(limits: ChildLimits, counts_fuel: bool, origin: ModuleOrigin) -> io::Result<()> {
     confine(limits)?;
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
-    let verdict = match compile(wasm, counts_fuel) {
+    let verdict = match compile(wasm, counts_fuel, origin) {
         Ok(compiled) => {
             write_output(&compiled)?;
             Verdict::Accepted {
@@ -120,7 +129,7 @@ fn confine(limits: ChildLimits) -> io::Result<()> {
 }
 
 /// Checks and compiles.
-fn compile(wasm: Vec<u8>, counts_fuel: bool) -> Result<Compiled, Verdict> {
+fn compile(wasm: Vec<u8>, counts_fuel: bool, origin: ModuleOrigin) -> Result<Compiled, Verdict> {
     let engine = if counts_fuel {
         wisp_kernel::new_fuel_engine()
     } else {
@@ -139,14 +148,18 @@ fn compile(wasm: Vec<u8>, counts_fuel: bool) -> Result<Compiled, Verdict> {
             reason: COMPONENT.to_owned(),
         });
     }
-    compile_module(&engine, wasm)
+    compile_module(&engine, wasm, origin)
 }
 
-fn compile_module(engine: &Engine, wasm: Vec<u8>) -> Result<Compiled, Verdict> {
+fn compile_module(engine: &Engine, wasm: Vec<u8>, origin: ModuleOrigin) -> Result<Compiled, Verdict> {
     let wasm = module::strip(&wasm).map_err(|error| refused(&error))?;
     let bounded = bulk_memory::bound(&wasm).map_err(|error| refused(&error))?;
     let compiled = Module::new(engine, &bounded).map_err(|error| not_compiled(&error))?;
-    let needs = wisp_kernel::check_module(engine, &compiled).map_err(|error| refused(&error))?;
+    let needs = match origin {
+        ModuleOrigin::User => wisp_kernel::check_module(engine, &compiled),
+        ModuleOrigin::Image => wisp_kernel::check_image_module(engine, &compiled),
+    };
+    let needs = needs.map_err(|error| refused(&error))?;
     let code = compiled.serialize().map_err(|error| not_compiled(&error))?;
     Ok(Compiled {
         kind: ModuleKind::Module,

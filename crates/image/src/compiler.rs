@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::compile_child::Verdict;
+use super::compile_child::{ModuleOrigin, Verdict};
 use super::error::ImageError;
 
 /// Most bytes of what the process says that are read.
@@ -59,7 +59,13 @@ impl Compiler {
 
     /// Checks and compiles the WebAssembly in `input`, which is read from its start; with `counts_fuel` for the engine
     /// that counts fuel. The result goes to `output`: see [`super::compile_child`].
-    pub(super) fn compile(&self, input: &File, output: &File, counts_fuel: bool) -> Result<Verdict, ImageError> {
+    pub(super) fn compile(
+        &self,
+        input: &File,
+        output: &File,
+        counts_fuel: bool,
+        origin: ModuleOrigin,
+    ) -> Result<Verdict, ImageError> {
         let failed = || ImageError::io(&self.program);
         let mut input = input.try_clone().map_err(failed())?;
         input.rewind().map_err(failed())?;
@@ -70,6 +76,7 @@ impl Compiler {
             .args(["--memory-mb", &self.limits.memory_mb.to_string()])
             .args(["--cpu-seconds", &cpu_seconds.to_string()])
             .args(counts_fuel.then_some("--fuel"))
+            .args((origin == ModuleOrigin::Image).then_some("--of-image"))
             .env_clear()
             .current_dir("/")
             .process_group(0)

@@ -92,6 +92,23 @@ pub enum ImageError {
         /// The limit on time, seconds.
         seconds: u64,
     },
+    /// An artifact is damaged, or not one.
+    #[error("this image cannot be installed: {0}")]
+    Artifact(String),
+    /// A registry has no such image.
+    #[error("there is no image {0}")]
+    NotInRegistry(String),
+    /// A registry does not give or take an image.
+    #[error("the registry of {image} failed: {reason}")]
+    Registry {
+        /// The image there.
+        image: String,
+        /// What it said, or did not.
+        reason: String,
+    },
+    /// A signature or a key is wrong.
+    #[error("{0}")]
+    Signature(String),
     /// The name of a new image is another's.
     #[error("there is an image `{0}` already; remove it, replace it, or choose another name")]
     NameTaken(String),

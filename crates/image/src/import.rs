@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use wasmtime::Engine;
 
-use super::compile_child::Verdict;
+use super::compile_child::{ModuleOrigin, Verdict};
 use super::compiler::Compiler;
 use super::digest::Digest;
 use super::error::ImageError;
@@ -55,12 +55,12 @@ pub struct NewImage {
 }
 
 /// What is left of a file once it is compiled, in files without names.
-struct Compiled {
+pub(super) struct Compiled {
     kind: ModuleKind,
     /// Linear memory the program starts with, bytes.
     memory_bytes: u64,
     /// Digest of the WebAssembly as it is run.
-    digest: Digest,
+    pub(super) digest: Digest,
     /// Bytes of it.
     wasm_len: u64,
     /// As [`super::compile_child`] writes it.
@@ -196,9 +196,10 @@ impl ImageStore {
         let upload = || ImageError::io("the file");
         wasm.rewind().map_err(upload())?;
         let (source, _) = Digest::of_reader(&mut *wasm).map_err(upload())?;
-        let mut compiled = compile_file(self.dir(), self.compiler(), wasm, false)?;
+        let origin = ModuleOrigin::User;
+        let mut compiled = compile_file(self.dir(), self.compiler(), wasm, false, origin)?;
         // Now, and not when the image is loaded, which would keep the store's lock.
-        let compile_fuel = |_| compile_file(self.dir(), self.compiler(), wasm, true);
+        let compile_fuel = |_| compile_file(self.dir(), self.compiler(), wasm, true, origin);
         let mut fuel_code = engines.fuel().map(compile_fuel).transpose()?;
         let record = record(new, source, &compiled);
 
@@ -259,31 +260,34 @@ impl ImageStore {
     }
 }
 
-/// Compiles a user's module again, for one of the engines. The caller holds the store's lock.
+/// Compiles a module that is not our own again, for one of the engines. The caller holds the store's lock.
 pub(super) fn recompile(
     store: &PrivateDir,
     engines: &Engines,
     engine: &Engine,
     digest: Digest,
     compiler: &Compiler,
+    origin: ModuleOrigin,
 ) -> Result<(), ImageError> {
     let damaged = || ImageError::Damaged(compile::wasm_name(digest));
     let wasm = store.open_file(&compile::wasm_name(digest))?.ok_or_else(damaged)?;
-    let mut compiled = compile_file(store, compiler, &wasm, engines.counts_fuel(engine))?;
+    let mut compiled = compile_file(store, compiler, &wasm, engines.counts_fuel(engine), origin)?;
     if compiled.digest != digest {
         return Err(damaged());
     }
     compile::put(store, engine, digest, compiled.code()?)
 }
 
-fn compile_file(
+/// Has a module checked and compiled by another process.
+pub(super) fn compile_file(
     store: &PrivateDir,
     compiler: &Compiler,
     wasm: &File,
     counts_fuel: bool,
+    origin: ModuleOrigin,
 ) -> Result<Compiled, ImageError> {
     let mut output = store.unnamed_file()?;
-    let (kind, memory_bytes) = match compiler.compile(wasm, &output, counts_fuel)? {
+    let (kind, memory_bytes) = match compiler.compile(wasm, &output, counts_fuel, origin)? {
         Verdict::Accepted { kind, memory_bytes } => (kind, memory_bytes),
         Verdict::Refused { reason } => return Err(ImageError::Refused(reason)),
         Verdict::Unsupported { reason } => return Err(ImageError::Unsupported(reason)),
@@ -323,7 +327,7 @@ impl Compiled {
     }
 
     /// The compiled code.
-    fn code(&mut self) -> Result<&File, ImageError> {
+    pub(super) fn code(&mut self) -> Result<&File, ImageError> {
         self.part(OUTPUT_HEADER + self.wasm_len)
     }
 
@@ -367,6 +371,7 @@ fn record(new: &NewImage, source: Digest, compiled: &Compiled) -> Record {
         env: new.env.clone(),
         workdir: new.workdir.clone(),
         own: true,
+        received: false,
         recipe: source,
         sources: Vec::new(),
         build: None,

@@ -5,6 +5,7 @@
 //! [`ImageStore`]. Loading an installed image ([`Loader`]) maps all that into memory; it needs neither the recipe nor
 //! a network.
 
+mod artifact;
 mod build;
 mod bulk_memory;
 mod compile;
@@ -14,6 +15,7 @@ mod digest;
 mod error;
 #[cfg(test)]
 mod fuzz_tests;
+mod generation;
 mod import;
 mod layer;
 mod load;
@@ -30,8 +32,12 @@ mod soundness;
 mod source;
 mod store;
 
+pub use artifact::{
+    Archive, Artifact, ArtifactSource, Blob, BlobDigest, Descriptor, EMPTY_JSON, InstallOptions, MAX_MANIFEST_BYTES,
+    NotAKey, PublicKey, SigningKey,
+};
 pub use bulk_memory::bound as bound_bulk_memory;
-pub use compile_child::{ChildLimits, run as compile_in_child};
+pub use compile_child::{ChildLimits, ModuleOrigin, run as compile_in_child};
 pub use compiler::{CompileLimits, Compiler};
 pub use digest::Digest;
 pub use error::ImageError;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::compile_child::ModuleOrigin;
 use super::compiler::Compiler;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
@@ -132,10 +133,10 @@ pub(super) fn code(
     compile::load(store, engines, digest, |engine| {
         let counts_fuel = engines.counts_fuel(engine);
         tracing::info!(image = record.name, %digest, counts_fuel, "compiling a module for this engine");
-        if record.own {
-            import::recompile(store, engines, engine, digest, compiler)
-        } else {
-            compile::compile(store, engine, digest)
+        match (record.own, record.received) {
+            (true, _) => import::recompile(store, engines, engine, digest, compiler, ModuleOrigin::User),
+            (false, true) => import::recompile(store, engines, engine, digest, compiler, ModuleOrigin::Image),
+            (false, false) => compile::compile(store, engine, digest),
         }
     })
 }

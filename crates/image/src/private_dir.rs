@@ -77,6 +77,15 @@ impl PrivateDir {
         Ok(Lock { _file: file })
     }
 
+    /// Opens a small file for reading and writing in place, and makes it unless it is there.
+    pub(super) fn open_counter(&self, name: &str) -> Result<File, ImageError> {
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).write(true).mode(0o600);
+        let file = self.dir.open_with(name, &options);
+        file.map(cap_std::fs::File::into_std)
+            .map_err(ImageError::io(self.path(name)))
+    }
+
     /// Makes a directory unless it is there.
     pub(super) fn create_dir(&self, name: &str) -> Result<(), ImageError> {
         let mut builder = DirBuilder::new();

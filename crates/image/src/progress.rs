@@ -13,6 +13,10 @@ pub enum Step {
     Compile,
     /// Files are packed.
     Index,
+    /// Contents are packed for an artifact.
+    Pack,
+    /// A blob is sent to a registry.
+    Push,
 }
 
 impl Step {
@@ -24,7 +28,8 @@ impl Step {
             Self::Build => "building",
             Self::Prepare => "preparing",
             Self::Compile => "compiling",
-            Self::Index => "packing",
+            Self::Index | Self::Pack => "packing",
+            Self::Push => "pushing",
         }
     }
 }

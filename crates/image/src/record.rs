@@ -40,6 +40,9 @@ pub struct Record {
     /// Brought by a user as a file, not installed from a recipe.
     #[serde(default)]
     pub own: bool,
+    /// Came as an artifact: its modules are compiled in the limited process, as a user's are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub received: bool,
     /// Digest of the recipe it was installed from, or of the file.
     pub recipe: Digest,
     /// Digests of what was fetched.
@@ -52,6 +55,35 @@ pub struct Record {
     pub layers: Vec<Digest>,
     /// Bytes its modules and layers take in the store.
     pub size: u64,
+}
+
+impl Record {
+    /// As it leaves this store: without what only building it again needs.
+    pub(super) fn portable(&self) -> Self {
+        Self {
+            received: false,
+            sources: Vec::new(),
+            build: None,
+            ..self.clone()
+        }
+    }
+
+    /// As it is installed from an artifact.
+    pub(super) fn received(&self) -> Self {
+        Self {
+            received: true,
+            ..self.portable()
+        }
+    }
+
+    /// Whether another record is of the same image, however that was installed.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let content = |record: &Self| Self {
+            size: 0,
+            ..record.portable()
+        };
+        content(self) == content(other)
+    }
 }
 
 /// A program of an installed image.

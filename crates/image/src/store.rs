@@ -7,13 +7,13 @@
 //! layers/DIGEST.tar         packed directory trees
 //! sources/DIGEST            what was fetched
 //! builds/KEY/               what recipes built
+//! generation                a number that changes with the installed images
 //! lock, work/               held and used during an installation
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -21,6 +21,7 @@ use super::build::{self, Built};
 use super::compiler::{CompileLimits, Compiler};
 use super::digest::Digest;
 use super::error::ImageError;
+use super::generation::Generation;
 use super::machine::Task;
 use super::manifest::{Licence, is_image_name};
 use super::private_dir::PrivateDir;
@@ -89,8 +90,7 @@ pub struct ImageStore {
     recipes: PathBuf,
     build_caches: PathBuf,
     compiler: Compiler,
-    /// Counts the changes this process has made to the installed images.
-    generation: AtomicU64,
+    generation: Generation,
 }
 
 impl ImageStore {
@@ -101,11 +101,11 @@ impl ImageStore {
     pub fn open(cache: &Path, recipes: &Path) -> Result<Self, ImageError> {
         let dir = PrivateDir::open(&cache.join("images"))?;
         Ok(Self {
+            generation: Generation::open(&dir)?,
             dir,
             recipes: recipes.to_owned(),
             build_caches: cache.join("build"),
             compiler: Compiler::new(CompileLimits::default()),
-            generation: AtomicU64::new(0),
         })
     }
 
@@ -253,14 +253,14 @@ impl ImageStore {
             });
         }
         self.dir.remove(&record_name(&record.name))?;
-        self.generation.fetch_add(1, Ordering::Release);
+        self.generation.advance()?;
         self.collect_garbage()?;
         Ok(record)
     }
 
-    /// A number that changes whenever this process installs, replaces or removes an image.
+    /// A number that changes whenever an image is installed, replaced or removed, by this process or another.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.generation.read()
     }
 
     /// Whether an image of this name or alias, loaded earlier, is what the store has now.
@@ -365,6 +365,7 @@ impl ImageStore {
             env: manifest.env.clone(),
             workdir: manifest.workdir.clone(),
             own: false,
+            received: false,
             recipe: recipe.digest,
             sources: manifest
                 .sources
@@ -506,8 +507,7 @@ impl ImageStore {
         let json = serde_json::to_vec_pretty(record)
             .map_err(|error| ImageError::io(self.dir.path(&name))(std::io::Error::other(error)))?;
         self.dir.write(&name, &json)?;
-        self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
+        self.generation.advance()
     }
 
     fn record(&self, name: &str) -> Result<Option<Record>, ImageError> {
@@ -535,7 +535,7 @@ impl ImageStore {
         }
     }
 
-    fn records(&self) -> Result<Vec<Record>, ImageError> {
+    pub(super) fn records(&self) -> Result<Vec<Record>, ImageError> {
         let files = self.dir.list("images")?;
         let files = files
             .iter()

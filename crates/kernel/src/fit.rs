@@ -62,6 +62,22 @@ pub fn check_module(engine: &Engine, module: &Module) -> Result<Needs, Unfit> {
     check_size(&module.resources_required(), 1, MAX_TABLES)
 }
 
+/// Checks a compiled module of an image, which says itself how the module starts. An import that is not there is none of its
+/// faults: it ends the process when it is called.
+///
+/// # Errors
+/// The first thing that keeps it from being a program.
+pub fn check_image_module(engine: &Engine, module: &Module) -> Result<Needs, Unfit> {
+    let wrong_type = |error: wasmtime::Error| Unfit::ImportType(shown(&error.to_string()));
+    let mut linker = new_linker(engine).map_err(|error| Unfit::ImportType(shown(&error.to_string())))?;
+    linker.define_unknown_imports_as_traps(module).map_err(wrong_type)?;
+    linker.instantiate_pre(module).map_err(wrong_type)?;
+    if !matches!(module.get_export("memory"), Some(ExternType::Memory(_))) {
+        return Err(Unfit::NoMemory);
+    }
+    check_size(&module.resources_required(), 1, MAX_TABLES)
+}
+
 /// Checks what an instance declares against what [`MemoryLimiter`](super::limiter::MemoryLimiter) grants at most.
 pub(super) fn check_size(required: &ResourcesRequired, memories: usize, tables: usize) -> Result<Needs, Unfit> {
     if required.num_memories as usize > memories {

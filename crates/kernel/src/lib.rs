@@ -53,7 +53,7 @@ pub use budget::{Budget, Limits};
 pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, LimitHit, Outcome, SimpleCommand};
-pub use fit::{Needs, Unfit, check_module};
+pub use fit::{Needs, Unfit, check_image_module, check_module};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
 pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
 pub use runtime::{Engines, Runtime, RuntimeError, guest_threads, new_engine, new_fuel_engine};

@@ -93,6 +93,7 @@ impl TestServer {
         };
         let rules = rules(state.clone());
         let sandboxes = state.sandboxes.clone();
+        crate::registry::set_up_tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
