@@ -94,9 +94,10 @@ impl DockerRegistry {
         while let Some(directory) = pending.pop() {
             for entry in std::fs::read_dir(directory).into_iter().flatten() {
                 let path = entry.expect("an entry").path();
-                match path.is_dir() {
-                    true => pending.push(path),
-                    false => found.push(path),
+                if path.is_dir() {
+                    pending.push(path);
+                } else {
+                    found.push(path);
                 }
             }
         }
@@ -164,7 +165,7 @@ impl Cutter {
 fn pass(mut from: TcpStream, mut to: TcpStream, budget: &AtomicI64) {
     let mut buffer = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let left = budget.fetch_sub(count as i64, Ordering::Relaxed);
+        let left = budget.fetch_sub(i64::try_from(count).expect("a small number"), Ordering::Relaxed);
         let passed = count.min(usize::try_from(left).unwrap_or(0));
         if to.write_all(&buffer[..passed]).is_err() || passed < count {
             break;
