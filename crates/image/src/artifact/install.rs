@@ -14,7 +14,7 @@ use super::signature::{PublicKey, Signature};
 use super::{
     MAX_BLOBS, MAX_CONTENT_BYTES, MAX_MANIFEST_BYTES, MAX_PACKED_BYTES, MAX_RECORDS_BYTES, check, target, wrong,
 };
-use crate::compile_child::ModuleOrigin;
+use crate::compiler::ModuleOrigin;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::import::{self, Compiled};
