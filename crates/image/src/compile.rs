@@ -93,7 +93,7 @@ fn names(engine: &Engine, digest: Digest) -> (String, String) {
 }
 
 /// Opens compiled code whose checksum is right.
-fn verified(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<Option<File>, ImageError> {
+pub(super) fn verified(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<Option<File>, ImageError> {
     let (code_name, checksum_name) = names(engine, digest);
     let (Some(mut file), Some(checksum)) = (store.open_file(&code_name)?, store.read(&checksum_name)?) else {
         return Ok(None);
