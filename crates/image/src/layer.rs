@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, PermissionsExt};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use tar::{EntryType, Header};
 
 use super::digest::Digest;
@@ -174,6 +174,16 @@ pub(super) fn map(store: &PrivateDir, digest: Digest) -> Result<Arc<Mmap>, Image
     } else {
         Err(damaged())
     }
+}
+
+/// Lets go of the pages that [`apply`] has read: the header of each file, and with it what lies around it. What is used of
+/// the files comes back from the page cache.
+pub(super) fn release_pages(map: &Mmap) {
+    // SAFETY: the mapping is of a file and read-only, so that no page has anything that is not in the file.
+    #[expect(unsafe_code, reason = "on other mappings the call loses what was written")]
+    let released = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    // If not, they are only in the way.
+    let _ = released;
 }
 
 /// Why a layer cannot be laid over a file system.

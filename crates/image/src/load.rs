@@ -194,6 +194,7 @@ pub(super) fn tree(store: &ImageStore, records: &[Record]) -> Result<Tree, Image
         for digest in &record.layers {
             let mapped = layer::map(store.dir(), *digest)?;
             layer::apply(&fs, &mapped).map_err(|error| wrong_layer(record, &error))?;
+            layer::release_pages(&mapped);
         }
         for program in &record.programs {
             let contents = file_contents(&program.digest.to_string());
