@@ -139,12 +139,12 @@ impl Kernel {
         }))
     }
 
-    /// Its files.
+    /// The machine's file tree.
     pub fn fs(&self) -> &Fs {
         &self.fs
     }
 
-    /// What it uses.
+    /// What the machine may use, and what it uses now.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -489,13 +489,13 @@ pub struct ForkParent {
     pub control: Arc<Control>,
     /// What it runs.
     pub program: Arc<Program>,
-    /// Its arguments.
+    /// Arguments, the program's name first.
     pub arguments: Block,
     /// The descriptors the child keeps.
     pub descriptors: DescriptorTable,
     /// The numbers of those it was passed.
     pub inherited: Vec<(u32, u32)>,
-    /// Its umask.
+    /// Permission bits that its new files do not get.
     pub umask: u32,
 }
 
