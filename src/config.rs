@@ -233,15 +233,16 @@ impl CorsConfig {
 }
 
 section! {
-    /// `[registry]`: where images come from.
+    /// `[registry]`: where images come from, and who may make machine code for this server. Credentials are in the variables
+    /// `WISP_REGISTRY_USER` and `WISP_REGISTRY_PASSWORD`, else in Docker's configuration file.
     pub struct RegistryConfig {
         /// An OCI registry and the path of its images, such as `registry.example/wisp`. `POST /images/pull` fetches images
         /// from there, and so does `wisp images pull` for a name that says no registry. Default none.
         pub address: Option<String> = None,
         /// Speak HTTP without TLS. Default false; with a registry on this machine it is always so.
         pub plain_http: bool = false,
-        /// Public keys, as `wisp images keygen` prints them. Machine code in an image that one of them has signed is run
-        /// as it is; modules of other images are compiled when they are installed. Default none.
+        /// Public keys, as `wisp images keygen` prints them. Machine code in an image that one of them has signed is run as
+        /// it is; modules of other images are compiled when they are installed. Default none.
         pub trusted_keys: Vec<String> = Vec::new(),
     }
 }
@@ -475,6 +476,7 @@ impl Config {
                  scheme://host:port, in lower case, without a path"
             ));
         }
+        self.registry.keys()?;
         if self.rate_limit.burst == 0 {
             return invalid("rate_limit.burst is 0, so that no request would pass; it must be at least 1".to_owned());
         }

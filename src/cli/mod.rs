@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::duration::GoDuration;
+#[cfg(feature = "compiler")]
 use crate::image::{ChildLimits, ModuleOrigin, compile_in_child};
 
 /// Disposable sandboxes over REST.
@@ -77,6 +78,7 @@ pub enum Command {
     #[cfg(feature = "client")]
     /// Print the manual page, or write all of them into a directory.
     Man(man::ManArgs),
+    #[cfg(feature = "compiler")]
     /// Compile what comes on standard input, for the process that started this one.
     #[command(hide = true)]
     CompileModule(CompileModuleArgs),
@@ -102,6 +104,7 @@ pub struct WorkerArgs {
 }
 
 /// Arguments of `wisp compile-module`.
+#[cfg(feature = "compiler")]
 #[derive(Debug, Args)]
 pub struct CompileModuleArgs {
     /// Memory it may use, MiB.
@@ -288,6 +291,7 @@ pub struct KillArgs {
 /// Does what the command line asks for.
 pub fn main(cli: Cli) -> ExitCode {
     crate::kernel::bound_free_memory();
+    #[cfg(feature = "compiler")]
     if let Command::CompileModule(args) = &cli.command {
         return compile_module(args);
     }
@@ -327,6 +331,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS)?,
         #[cfg(feature = "client")]
         Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS)?,
+        #[cfg(feature = "compiler")]
         Command::CompileModule(args) => compile_module(&args),
         Command::Worker(args) => work(args),
     })
@@ -347,6 +352,7 @@ fn work(args: WorkerArgs) -> ExitCode {
 }
 
 /// Runs before there are other threads: it limits the process.
+#[cfg(feature = "compiler")]
 fn compile_module(args: &CompileModuleArgs) -> ExitCode {
     let limits = ChildLimits {
         memory_bytes: args.memory_mb.saturating_mul(1 << 20),

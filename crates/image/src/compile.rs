@@ -5,15 +5,16 @@
 //! files that were cut off, damaged or mixed up. It is SHA-256, which needs no key.
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Seek};
 
 use wasmtime::{Engine, Module};
 
+#[cfg(feature = "compiler")]
+use super::bulk_memory;
 use super::digest::Digest;
 use super::error::ImageError;
 use super::private_dir::PrivateDir;
-use super::{bulk_memory, soundness};
+use super::soundness;
 use wisp_kernel::{CompiledModule, Engines};
 
 /// Number of what is done to a module before it is compiled: another one makes all code be compiled anew. 1 was nothing,
@@ -25,18 +26,15 @@ pub(super) fn wasm_name(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
 }
 
-/// Directory of the code compiled in one form for one engine version and configuration. A collision of the short hash does no harm:
-/// wasmtime checks both again and refuses code of another engine, which is then compiled anew.
+/// Directory of the code compiled in one form for one engine version and configuration. wasmtime checks both again when it
+/// loads the code, and refuses code of another engine, which is then compiled anew.
 pub(super) fn engine_dir(engine: &Engine) -> String {
     format!("compiled/{}", engine_key(engine))
 }
 
 /// What [`engine_dir`] is called, and code for this engine in artifacts.
 pub(super) fn engine_key(engine: &Engine) -> String {
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    CODE_FORM.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    format!("{}-{CODE_FORM}", wisp_kernel::code_key(engine))
 }
 
 /// Loads a module of the store. If no good code for one of the engines is there, `compile` makes it first; it holds the
@@ -61,7 +59,14 @@ pub(super) fn load(
     load_compiled(store, engines, digest)?.ok_or_else(|| ImageError::Damaged(wasm_name(digest)))
 }
 
+/// This build has no compiler.
+#[cfg(not(feature = "compiler"))]
+pub(super) fn compile(_store: &PrivateDir, _engine: &Engine, _digest: Digest) -> Result<(), ImageError> {
+    Err(ImageError::NoCompiler)
+}
+
 /// Compiles a module of the store. The caller holds the store's lock.
+#[cfg(feature = "compiler")]
 pub(super) fn compile(store: &PrivateDir, engine: &Engine, digest: Digest) -> Result<(), ImageError> {
     let name = wasm_name(digest);
     let wasm = store.read(&name)?.filter(|wasm| Digest::of(wasm) == digest);

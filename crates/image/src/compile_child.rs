@@ -7,10 +7,10 @@
 use std::io::{self, Read as _, Write as _};
 
 use rustix::process::{Resource, Rlimit, Signal};
-use serde::{Deserialize, Serialize};
 use wasmparser::{Parser, Validator, WasmFeatures};
 use wasmtime::{Engine, Module};
 
+use super::compiler::{ModuleOrigin, Verdict};
 use super::record::ModuleKind;
 use super::{bulk_memory, module};
 use wisp_kernel::Needs;
@@ -33,40 +33,6 @@ pub struct ChildLimits {
     pub memory_bytes: u64,
     /// Processor time of all threads together, seconds.
     pub cpu_seconds: u64,
-}
-
-/// Where a module comes from, which says what it must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModuleOrigin {
-    /// A user brought it: it starts by `_start`, and imports nothing that is not there.
-    User,
-    /// It is a program of an artifact, which says how it starts. Imports that are not there end it when they are called.
-    Image,
-}
-
-/// What became of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
-    /// It is a program, and compiled.
-    Accepted {
-        /// Its form.
-        kind: ModuleKind,
-        /// Linear memory it starts with, bytes.
-        memory_bytes: u64,
-    },
-    /// It is malformed, or not a program for a sandbox.
-    Refused {
-        /// Why.
-        reason: String,
-    },
-    /// It is good WebAssembly of a kind that a sandbox does not run.
-    Unsupported {
-        /// Which, and what to do instead.
-        reason: String,
-    },
-    /// The limits do not suffice.
-    TooExpensive,
 }
 
 /// A program, compiled.

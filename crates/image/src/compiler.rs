@@ -11,8 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::compile_child::{ModuleOrigin, Verdict};
+use serde::{Deserialize, Serialize};
+
 use super::error::ImageError;
+use super::record::ModuleKind;
 
 /// Most bytes of what the process says that are read.
 const MAX_REPORT_BYTES: u64 = 16 << 10;
@@ -34,6 +36,40 @@ impl Default for CompileLimits {
             timeout: Duration::from_mins(2),
         }
     }
+}
+
+/// Where a module comes from, which says what it must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleOrigin {
+    /// A user brought it: it starts by `_start`, and imports nothing that is not there.
+    User,
+    /// It is a program of an artifact, which says how it starts. Imports that are not there end it when they are called.
+    Image,
+}
+
+/// What became of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// It is a program, and compiled.
+    Accepted {
+        /// Its form.
+        kind: ModuleKind,
+        /// Linear memory it starts with, bytes.
+        memory_bytes: u64,
+    },
+    /// It is malformed, or not a program for a sandbox.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// It is good WebAssembly of a kind that a sandbox does not run.
+    Unsupported {
+        /// Which, and what to do instead.
+        reason: String,
+    },
+    /// The limits do not suffice.
+    TooExpensive,
 }
 
 /// Runs `wisp compile-module`.
@@ -58,7 +94,7 @@ impl Compiler {
     }
 
     /// Checks and compiles the WebAssembly in `input`, which is read from its start; with `counts_fuel` for the engine
-    /// that counts fuel. The result goes to `output`: see [`super::compile_child`].
+    /// that counts fuel. The result goes to `output`: see `compile_child`.
     pub(super) fn compile(
         &self,
         input: &File,

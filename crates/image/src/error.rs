@@ -50,6 +50,12 @@ pub enum ImageError {
         /// How it ended, and its last lines.
         reason: String,
     },
+    /// Machine code is missing, and this build cannot make it.
+    #[error(
+        "this build of wisp has no compiler, and there is no machine code of the image that fits: get the image from where \
+         it was compiled for this processor and signed with a key of registry.trusted_keys"
+    )]
+    NoCompiler,
     /// A module is not WebAssembly, or cannot be compiled or loaded.
     #[error("{what}: {reason}")]
     Module {

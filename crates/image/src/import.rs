@@ -6,8 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use wasmtime::Engine;
 
-use super::compile_child::{ModuleOrigin, Verdict};
-use super::compiler::Compiler;
+use super::compiler::{Compiler, ModuleOrigin, Verdict};
 use super::digest::Digest;
 use super::error::ImageError;
 use super::manifest::{Licence, is_absolute, is_image_name};
@@ -63,7 +62,7 @@ pub(super) struct Compiled {
     pub(super) digest: Digest,
     /// Bytes of it.
     wasm_len: u64,
-    /// As [`super::compile_child`] writes it.
+    /// As `compile_child` writes it.
     output: File,
 }
 

@@ -9,6 +9,7 @@ mod artifact;
 mod build;
 mod bulk_memory;
 mod compile;
+#[cfg(feature = "compiler")]
 mod compile_child;
 mod compiler;
 mod digest;
@@ -37,8 +38,9 @@ pub use artifact::{
     NotAKey, PublicKey, SigningKey,
 };
 pub use bulk_memory::bound as bound_bulk_memory;
-pub use compile_child::{ChildLimits, ModuleOrigin, run as compile_in_child};
-pub use compiler::{CompileLimits, Compiler};
+#[cfg(feature = "compiler")]
+pub use compile_child::{ChildLimits, run as compile_in_child};
+pub use compiler::{CompileLimits, Compiler, ModuleOrigin};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use import::NewImage;

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::compile_child::ModuleOrigin;
-use super::compiler::Compiler;
+use super::compiler::{Compiler, ModuleOrigin};
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 use super::private_dir::PrivateDir;

@@ -56,7 +56,7 @@ pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, LimitHit, Outcome, Sim
 pub use fit::{Needs, Unfit, check_image_module, check_module};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
 pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
-pub use runtime::{Engines, Runtime, RuntimeError, guest_threads, new_engine, new_fuel_engine};
+pub use runtime::{Engines, Runtime, RuntimeError, code_key, guest_threads, new_engine, new_fuel_engine};
 pub use snapshot::Snapshot;
 pub use table::ExitStatus;
 

@@ -275,6 +275,21 @@ impl Engines {
     }
 }
 
+/// Major version of wasmtime: code of another one is not used. A test holds it against the lock file.
+const WASMTIME: &str = "48";
+/// Number of the settings that code is compiled with. To be changed with [`config`].
+const SETTINGS: u32 = 1;
+
+/// Names the machine code that an engine takes: the same in each build of wisp that takes the same code, whether it can
+/// compile or not. Code of a processor with other features has the same name; wasmtime looks at them when it loads code.
+#[must_use]
+pub fn code_key(engine: &Engine) -> String {
+    let counts_fuel = wasmtime::Store::new(engine, ()).get_fuel().is_ok();
+    let fuel = if counts_fuel { "-fuel" } else { "" };
+    let (architecture, system) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!("wasmtime{WASMTIME}-{SETTINGS}-{architecture}-{system}{fuel}")
+}
+
 fn instantiate_pre(linker: &Linker<Process>, module: &Module) -> wasmtime::Result<InstancePre<Process>> {
     let mut linker = linker.clone();
     linker.define_unknown_imports_as_traps(module)?;
@@ -413,5 +428,25 @@ impl Drop for Ticker {
             // It ends within a tick; a panic in it has nothing left to harm.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_of_code_names_the_version_of_wasmtime_that_is_linked() {
+        let lock = include_str!("../../../Cargo.lock");
+        let package = lock.split("name = \"wasmtime\"\nversion = \"").nth(1);
+        let version = package.and_then(|rest| rest.split('.').next());
+        assert_eq!(version, Some(WASMTIME));
+    }
+
+    #[test]
+    fn key_of_code_tells_whether_it_counts_fuel() {
+        let plain = code_key(&new_engine().unwrap());
+        let counting = code_key(&new_fuel_engine().unwrap());
+        assert_eq!(format!("{plain}-fuel"), counting);
     }
 }

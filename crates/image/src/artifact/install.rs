@@ -14,7 +14,7 @@ use super::signature::{PublicKey, Signature};
 use super::{
     MAX_BLOBS, MAX_CONTENT_BYTES, MAX_MANIFEST_BYTES, MAX_PACKED_BYTES, MAX_RECORDS_BYTES, check, target, wrong,
 };
-use crate::compile_child::ModuleOrigin;
+use crate::compiler::ModuleOrigin;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::import::{self, Compiled};
@@ -140,8 +140,9 @@ impl ImageStore {
         let is_trusted = match source.signature(Digest::of(&bytes))? {
             None => false,
             Some(signature) => {
-                let signature = Signature::read(&parse(&signature, "its signature")?)?;
-                signature.verify(Digest::of(&bytes))?;
+                let carrier: oci::Manifest = parse(&signature, "its signature")?;
+                let signature = Signature::read(&carrier)?;
+                signature.verify(&carrier, &bytes)?;
                 let is_trusted = options.trusted_keys.contains(&signature.key);
                 if !is_trusted {
                     tracing::info!(key = %signature.key, "the image is signed by a key that is not trusted");
