@@ -12,6 +12,8 @@ mod compile;
 #[cfg(feature = "compiler")]
 mod compile_child;
 mod compiler;
+#[cfg(feature = "component")]
+mod component;
 mod digest;
 mod error;
 #[cfg(test)]
@@ -44,7 +46,7 @@ pub use compiler::{CompileLimits, Compiler, ModuleOrigin};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use import::NewImage;
-pub use load::{Image, LoadedProgram, Loader};
+pub use load::{Image, LoadedProgram, Loader, ProgramCode};
 pub use manifest::{Licence, Manifest};
 pub use module::ModuleError;
 pub use progress::{LogProgress, Progress, Step};
