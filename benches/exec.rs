@@ -1,7 +1,7 @@
 //! What a caller waits for: creating a sandbox and running small commands, in process and over HTTP.
 //!
 //! `cargo bench --bench exec` watches our own changes; `wisp-bench` compares with others. The images must be installed
-//! (`wisp images pull python:3.12`); the first run does it.
+//! (`wisp images pull python:3.13`, and `python:3.12`); the first run does it.
 
 #[path = "../crates/bench/src/in_process.rs"]
 mod in_process;
@@ -22,10 +22,13 @@ use wisp::store::Store;
 
 use in_process::InProcess;
 
-const IMAGE: &str = "python:3.12";
+/// The everyday image, and that of the seed page.
+const IMAGE: &str = "python:3.13";
+const OLDER_IMAGE: &str = "python:3.12";
 const SANDBOX: &str = "bench";
+const OLDER_SANDBOX: &str = "bench-older";
 
-/// Name of the benchmark, command.
+/// What the shell and its tools run in [`IMAGE`], and Python in both images: name of the benchmark, command.
 const COMMANDS: [(&str, &str); 7] = [
     ("sh true", "true"),
     ("sh echo", "echo hi"),
@@ -33,21 +36,25 @@ const COMMANDS: [(&str, &str); 7] = [
     ("sh external command", ":; /bin/true"),
     ("sh fork", "{ :; } & wait"),
     ("three-stage pipeline", "seq 1 1000 | sort -rn | head -1"),
-    ("python print", "python3 -c 'print(1)'"),
+    ("python:3.13 print", PRINT),
 ];
+const OLDER_NAME: &str = "python:3.12 print";
+const PRINT: &str = "python3 -c 'print(1)'";
 
-async fn run(sandboxes: &InProcess, script: &str) -> i32 {
+async fn run(sandboxes: &InProcess, sandbox: &str, script: &str) -> i32 {
     let command = Command::Shell(script.to_owned());
-    let (exit_code, _) = sandboxes.run(SANDBOX, command).await.expect("the command runs");
+    let (exit_code, _) = sandboxes.run(sandbox, command).await.expect("the command runs");
     exit_code
 }
 
 fn in_process(criterion: &mut Criterion) {
     let tokio = Tokio::new().expect("tokio starts");
     let sandboxes = InProcess::open().expect("the engine starts");
-    tokio
-        .block_on(sandboxes.create(SANDBOX, IMAGE))
-        .expect("a sandbox is created");
+    for (sandbox, image) in [(SANDBOX, IMAGE), (OLDER_SANDBOX, OLDER_IMAGE)] {
+        tokio
+            .block_on(sandboxes.create(sandbox, image))
+            .expect("a sandbox is created");
+    }
     let mut group = criterion.benchmark_group("in process");
     group.bench_function("create", |bencher| {
         bencher.to_async(&tokio).iter_custom(|rounds| {
@@ -67,10 +74,11 @@ fn in_process(criterion: &mut Criterion) {
             }
         });
     });
-    for (name, script) in COMMANDS {
-        assert_eq!(tokio.block_on(run(&sandboxes, script)), 0, "{script}");
+    let commands = COMMANDS.map(|(name, script)| (name, SANDBOX, script));
+    for (name, sandbox, script) in commands.into_iter().chain([(OLDER_NAME, OLDER_SANDBOX, PRINT)]) {
+        assert_eq!(tokio.block_on(run(&sandboxes, sandbox, script)), 0, "{script}");
         group.bench_function(name, |bencher| {
-            bencher.to_async(&tokio).iter(|| run(&sandboxes, script));
+            bencher.to_async(&tokio).iter(|| run(&sandboxes, sandbox, script));
         });
     }
     group.finish();
@@ -112,8 +120,10 @@ fn over_http(criterion: &mut Criterion) {
         answer.json().await.expect("JSON")
     };
     let create = json!({"image": IMAGE, "vcpus": 2});
-    let sandbox = tokio.block_on(post("/sandboxes".to_owned(), create.clone()));
-    let id = sandbox["id"].as_str().expect("an id").to_owned();
+    let id_of = |sandbox: Value| sandbox["id"].as_str().expect("an id").to_owned();
+    let id = id_of(tokio.block_on(post("/sandboxes".to_owned(), create.clone())));
+    let older = json!({"image": OLDER_IMAGE, "vcpus": 2});
+    let older_id = id_of(tokio.block_on(post("/sandboxes".to_owned(), older)));
     let mut group = criterion.benchmark_group("HTTP");
     group.bench_function("create and destroy", |bencher| {
         bencher.to_async(&tokio).iter(|| async {
@@ -126,7 +136,8 @@ fn over_http(criterion: &mut Criterion) {
                 .expect("an answer")
         });
     });
-    for (name, script) in COMMANDS {
+    let commands = COMMANDS.map(|(name, script)| (name, &id, script));
+    for (name, id, script) in commands.into_iter().chain([(OLDER_NAME, &older_id, PRINT)]) {
         group.bench_function(name, |bencher| {
             bencher
                 .to_async(&tokio)

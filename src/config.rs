@@ -32,7 +32,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -87,11 +87,11 @@ section! {
         /// key.
         pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 7423)),
         /// Serve without API keys on an address other machines can reach. Default false: such a server is refused,
-        /// because whoever reaches it can run programs on it.
+        /// because anyone who reaches it can run programs on it.
         pub allow_unauthenticated_remote: bool = false,
-        /// Images to install, if they are missing, and load at the start. Default `python:3.12`, which brings `base`
-        /// along.
-        pub images: Vec<String> = vec!["python:3.12".to_owned()],
+        /// Images to install, if they are missing, and load at the start, in this order. Default `python:3.13` and
+        /// `python:3.12`, which bring `base` along.
+        pub images: Vec<String> = vec!["python:3.13".to_owned(), "python:3.12".to_owned()],
         /// Provider of sandboxes that name none. Default `wasm`.
         pub default_provider: String = "wasm".to_owned(),
         /// Image of sandboxes that name none. Default `alpine:latest`, which is what the `stacyvm` client asks for.
@@ -105,13 +105,13 @@ section! {
         /// the loss of power; each change then waits for the disk). Default `process`.
         pub durability: Durability = Durability::default(),
         /// Who shares a worker process, the second wall around what runs in sandboxes of the provider `wasm`: `tenant`
-        /// (the sandboxes of one tenant), `sandbox` (nobody), or `none` (there are no workers; sandboxes run in the
+        /// (the sandboxes of one tenant), `sandbox` (each has its own), or `none` (there are no workers; sandboxes run in the
         /// server itself). Default `tenant`.
         pub isolation: Isolation = Isolation::default(),
         /// Whether execs may have a budget of `fuel` (provider `wasm`). Each image is then compiled a second time, with
         /// code that counts, when it is installed or first loaded; a worker loads both. Default false.
         pub fuel: bool = false,
-        /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They tell how busy
+        /// Scope that `GET /metrics` and `GET /metrics/prometheus` need: `read`, `api` or `admin`. They show how busy
         /// the whole server is, which is no business of one tenant among several. Default `admin`.
         pub metrics_scope: Scope = Scope::Admin,
         /// Host names, beside those of this machine, that a server without API keys answers to: the names under which a
@@ -141,7 +141,7 @@ pub enum Isolation {
     /// The sandboxes of one tenant.
     #[default]
     Tenant,
-    /// Nobody.
+    /// Each sandbox has a worker of its own.
     Sandbox,
 }
 
@@ -270,7 +270,7 @@ section! {
         /// or `ip` (an address; the first 64 bits of an IPv6 one). Requests without a valid key count by address.
         /// Default `key`.
         pub by: RateLimitBy = RateLimitBy::default(),
-        /// Addresses of proxies in front of the server, whose `X-Forwarded-For` tells the client's address. Default
+        /// Addresses of proxies in front of the server, whose `X-Forwarded-For` names the client's address. Default
         /// none: the header is not believed.
         pub trusted_proxies: Vec<IpAddr> = Vec::new(),
     }

@@ -146,7 +146,7 @@ async fn exec_stops_at_the_same_place_each_time() {
 }
 
 #[tokio::test]
-async fn what_a_child_used_is_gone_when_its_parent_goes_on() {
+async fn fuel_of_a_child_counts_before_its_parent_continues() {
     let reached = |machine: &Machine| machine.kernel.fs().stat_at(ROOT, b"/tmp/reached", true).is_ok();
     let program = ["child-before-work"];
     let needed = count(&program, 1).await;
@@ -196,7 +196,7 @@ async fn processes_at_once_share_the_budget_while_they_run() {
 }
 
 #[tokio::test]
-async fn what_an_exec_leaves_in_the_background_uses_its_fuel() {
+async fn background_processes_use_the_fuel_of_their_exec() {
     let machine = machine(1);
     // As much as lasts until the answer, however busy this machine is.
     let ran = run(&machine, &["leave-and-succeed"], 20 * SOME).await;

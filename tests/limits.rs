@@ -331,7 +331,7 @@ async fn a_command_is_killed_when_its_cpu_time_is_used_up() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_in_the_background_uses_its_cpu_time() {
+async fn background_processes_use_the_cpu_time_of_their_command() {
     let machine = machine();
     let cpu_time = Duration::from_millis(300);
     let ran = machine

@@ -1,4 +1,4 @@
-//! Whether a sandbox would be created now.
+//! `POST /sandboxes/admission`: checks whether a sandbox would be created now.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -64,7 +64,7 @@ pub async fn admission(
     AsCaller(caller): AsCaller,
     OptionalJson(body, _held): OptionalJson<CreateBody>,
 ) -> Result<axum::Json<Decision>, ApiError> {
-    let decision = state.sandboxes.admission(&caller, body.understood()?).await?;
+    let decision = state.sandboxes.admission(&caller, body.into_request()?).await?;
     Ok(axum::Json(Decision {
         allowed: decision.allowed,
         queueable: decision.queueable,

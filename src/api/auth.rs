@@ -1,4 +1,4 @@
-//! Who may call: API keys, their scopes, and `X-User-ID`.
+//! Authentication: API keys, their scopes, and `X-User-ID`.
 
 use std::sync::Arc;
 

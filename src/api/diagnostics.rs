@@ -1,4 +1,4 @@
-//! What an administrator sends along with a report of a defect. Nothing in it is secret.
+//! `GET /diagnostics`: a report for bug reports. It contains no secrets.
 
 use axum::Json;
 use axum::extract::State;
@@ -63,7 +63,7 @@ pub async fn diagnostics(
     })?;
     let mut providers = Vec::new();
     for status in state.sandboxes.providers().statuses().await {
-        providers.push(providers::shown(&state, &caller, status).await);
+        providers.push(providers::to_view(&state, &caller, status).await);
     }
     Ok(Json(Diagnostics {
         version: env!("CARGO_PKG_VERSION"),

@@ -1,4 +1,4 @@
-//! What happens to sandboxes, as server-sent events.
+//! `GET /events`: what happens to sandboxes, as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -183,7 +183,7 @@ impl Listener {
         match heard {
             Heard::Event(event) => {
                 let id = event.id.to_string();
-                message(&shown(&event)).map(|message| message.id(id))
+                message(&to_view(&event)).map(|message| message.id(id))
             }
             // No id: a client that comes back asks for what it missed.
             Heard::Lagged => message(&Event {
@@ -205,7 +205,7 @@ fn message(event: &Event) -> Option<sse::Event> {
         .map(|json| sse::Event::default().data(json))
 }
 
-fn shown(event: &sandbox::Event) -> Event {
+fn to_view(event: &sandbox::Event) -> Event {
     let mut data = EventData {
         provider: Some(event.provider),
         ..EventData::default()

@@ -112,7 +112,7 @@ pub async fn exec(
     Json(body, held): Json<ExecBody>,
 ) -> Result<Response, ApiError> {
     let stream = body.stream.unwrap_or(false);
-    let running = state.sandboxes.exec(&caller, &id, understood(body, held)?).await?;
+    let running = state.sandboxes.exec(&caller, &id, into_request(body, held)?).await?;
     if stream {
         return Ok(streamed(running));
     }
@@ -127,7 +127,7 @@ pub async fn exec(
 }
 
 /// The request in the words of the sandbox layer, with what its memory is charged to.
-pub(super) fn understood(body: ExecBody, held: Option<Permit>) -> Result<ExecRequest, ApiError> {
+pub(super) fn into_request(body: ExecBody, held: Option<Permit>) -> Result<ExecRequest, ApiError> {
     if let Some(workdir) = &body.workdir {
         check_path("workdir", workdir)?;
     }

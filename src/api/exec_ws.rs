@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 use super::auth::share_of_requests;
 use super::client_stream::{Fault, Inbox};
 use super::error::{ApiError, ErrorBody};
-use super::exec::{ExecBody, understood};
+use super::exec::{ExecBody, into_request};
 use super::extract::{AsCaller, HeldBytes, Id, no_memory, parse_json};
 use super::request_id::RequestId;
 use super::router::AppState;
@@ -266,7 +266,7 @@ async fn begin(
         .message_came(MAX_LATER_BYTES.min(state.config.limits.max_json_bytes));
     let (body, held) = HeldBytes::new(first, permit).parse::<ExecBody>().await?;
     let has_stdin = body.stdin.is_some();
-    let mut request = understood(body, held)?;
+    let mut request = into_request(body, held)?;
     let (sender, pieces) = mpsc::channel(1);
     if !has_stdin {
         request.stdin = Stdin::Stream(pieces);

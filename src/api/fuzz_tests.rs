@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use wisp_fuzzing::{fuzz, kind_of, outcome};
 
-use super::exec::{ExecBody, understood};
+use super::exec::{ExecBody, into_request};
 use super::exec_ws::Input;
 use super::extract::{Query, check_path, parse_json, parse_mode};
 use super::text::{Decoder, lossy};
@@ -26,7 +26,7 @@ fn fuzz_json() {
     ];
     fuzz(crate::FUZZ, "json", &seeds, words, |input| {
         match parse_json::<ExecBody>(input) {
-            Ok(body) => match understood(body, None) {
+            Ok(body) => match into_request(body, None) {
                 Ok(request) => {
                     let workdir = request.workdir.as_deref();
                     assert!(workdir.is_none_or(|path| path.starts_with('/') && !path.contains('\0')));

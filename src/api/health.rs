@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it can work.
+//! Liveness, readiness and version of the server.
 
 use axum::Json;
 use axum::extract::State;

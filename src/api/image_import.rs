@@ -1,4 +1,4 @@
-//! Images that users bring.
+//! `POST /images`: makes an image of a user's WebAssembly program.
 
 use std::collections::BTreeMap;
 

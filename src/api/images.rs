@@ -1,4 +1,4 @@
-//! What sandboxes can be made of.
+//! `/images`: lists, shows, pulls and deletes images.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use super::audit::Actor;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Json, Name};
 use super::router::AppState;
-use super::sandboxes::{Done, chosen};
+use super::sandboxes::{Done, non_empty};
 use crate::provider::PullProgress;
 use crate::sandbox::{ImageCatalogError, ImageDescription, ImageRemovalError, RunningPull};
 
@@ -183,7 +183,7 @@ pub async fn pull(
     actor: Actor,
     Json(body, _held): Json<PullBody>,
 ) -> Result<Response, ApiError> {
-    let provider = chosen(body.provider);
+    let provider = non_empty(body.provider);
     let action = actor.does("image.pull", &body.image);
     let pull = state.sandboxes.pull_image(provider.as_deref(), &body.image, action);
     let pull = pull.await?;

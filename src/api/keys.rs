@@ -1,4 +1,4 @@
-//! API keys: make, list, revoke.
+//! `/keys`: creates, lists and revokes API keys.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! Console lines of commands that ran in a sandbox.
+//! `GET /sandboxes/{id}/logs`: the last console lines of a sandbox's commands.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! How much the server does: as JSON, and in the format of `OpenMetrics` that Prometheus reads.
+//! Metrics of the server, as JSON and in the `OpenMetrics` format that Prometheus reads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

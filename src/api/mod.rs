@@ -1,6 +1,6 @@
-//! The REST API: parses a request, has the [`sandbox`](crate::sandbox) layer act, shapes the answer.
+//! The REST API: parses requests, calls the [`sandbox`](crate::sandbox) layer, and writes answers.
 //!
-//! One file per resource; `docs/api.md` is the contract.
+//! One file per resource; `docs/openapi.json`, which is generated from this code, is the contract.
 
 mod admission;
 mod api_keys;

@@ -1,4 +1,4 @@
-//! Which web pages may use a server that asks for no API key.
+//! Checks of `Host`, `Origin` and `Sec-Fetch-Site`: which web pages may use a server without API keys.
 //!
 //! Such a server trusts whoever reaches it, and every page that its user opens runs on that user's machine. Three things
 //! give a page away: browsers send `Origin` with most requests when it is not ours; they send `Sec-Fetch-Site` with
@@ -42,7 +42,7 @@ pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiE
         return Err(ApiError::forbidden(format!(
             "this server has no API keys and does not answer to the host name {}; use localhost, add the name to \
              allowed_hosts in its configuration, or make an API key (wisp keys create)",
-            shown(host)
+            excerpt(host)
         )));
     }
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok());
@@ -87,7 +87,7 @@ fn is_ours(config: &Config, host: &str) -> bool {
 }
 
 /// A client's text, fit for a message.
-fn shown(text: &str) -> String {
+fn excerpt(text: &str) -> String {
     text.chars().take(80).collect()
 }
 

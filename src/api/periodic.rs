@@ -1,4 +1,4 @@
-//! Work that comes again and again beside the requests.
+//! Tasks that run at intervals beside the requests.
 
 use std::time::Duration;
 

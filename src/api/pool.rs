@@ -1,4 +1,4 @@
-//! The pool of warm machines, of which there is none: a sandbox starts in less time than it takes to keep one warm.
+//! `GET /pool/status`. There is no pool of warm machines: a sandbox starts faster than one could be taken from a pool.
 
 use axum::Json;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What sandboxes can run on.
+//! `/providers`: lists, shows and tests what sandboxes run on.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct Provider {
     error: Option<String>,
 }
 
-pub(super) async fn shown(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
+pub(super) async fn to_view(state: &AppState, caller: &Caller, status: ProviderStatus) -> Provider {
     let checked = status.checked;
     let error = checked.health.as_ref().err().map(|error| match error {
         ProviderError::Internal(cause) => {
@@ -71,7 +71,7 @@ pub async fn list(State(state): State<AppState>, AsCaller(caller): AsCaller) -> 
     let statuses = state.sandboxes.providers().statuses().await;
     let mut providers = Vec::new();
     for status in statuses {
-        providers.push(shown(&state, &caller, status).await);
+        providers.push(to_view(&state, &caller, status).await);
     }
     Json(providers)
 }
@@ -88,7 +88,7 @@ pub async fn get(
     Name(name): Name,
 ) -> Result<Json<Provider>, ApiError> {
     let status = state.sandboxes.providers().status(&name).await?;
-    Ok(Json(shown(&state, &caller, status).await))
+    Ok(Json(to_view(&state, &caller, status).await))
 }
 
 /// Tells which providers are healthy, when each has answered or its health check has timed out.

@@ -1,4 +1,4 @@
-//! Quotas: what each owner may use.
+//! `/quotas`: what each owner may use.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -115,7 +115,7 @@ impl From<QuotaSummary> for Summary {
 }
 
 impl QuotaBody {
-    fn understood(self) -> Quota {
+    fn into_quota(self) -> Quota {
         let some = |duration: Option<GoDuration>| duration.map(|own| own.0).filter(|own| !own.is_zero());
         Quota {
             max_sandboxes: self.max_sandboxes.filter(|max| *max > 0).map(|max| max as usize),
@@ -194,7 +194,7 @@ pub async fn set(
     let action = actor.does("quota.set", owner.as_str());
     let quota = state
         .sandboxes
-        .set_quota(&caller, &owner, body.understood(), action)
+        .set_quota(&caller, &owner, body.into_quota(), action)
         .await?;
     Ok(axum::Json(quota.into()))
 }

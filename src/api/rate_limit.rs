@@ -1,4 +1,4 @@
-//! How often a client may call: a token bucket for each.
+//! The rate limit: a token bucket for each client.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -54,7 +54,7 @@ enum Client {
     Key(String),
     Owner(TenantId, Option<UserId>),
     Address(IpAddr),
-    /// Of many, by a hash of what they are.
+    /// One of the buckets that many clients share, by a hash of their names.
     Shared(u64),
 }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_holds_the_burst_and_tells_when_the_next_token_comes() {
+    fn a_bucket_holds_the_burst_and_reports_when_the_next_token_comes() {
         let limiter = limiter(&slow(RateLimitBy::Key));
         let ann = caller("a", "ann");
         let first = limiter.check(Some(&ann), nowhere).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_by_key_owner_or_address() {
+    fn clients_are_distinguished_by_key_owner_or_address() {
         let drained = |by, other: &Caller| {
             let limiter = limiter(&slow(by));
             for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Which route leads where.
+//! All routes, and who may use each.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ pub struct AppState {
     pub images: Arc<dyn ImageCatalog>,
     /// Takes in images that users bring; `None` on a server without an image store.
     pub image_import: Option<Arc<ImageImporter>>,
-    /// Who may call.
+    /// All API keys that the server accepts.
     pub keys: ApiKeys,
     /// When the server started, for its uptime.
     pub started: Instant,
@@ -65,7 +65,7 @@ pub struct RouteRule {
     pub method: &'static str,
     /// Below `/api/v1`, with parameters in braces.
     pub path: String,
-    /// Who.
+    /// Who may use the route.
     pub access: Access,
 }
 

@@ -1,4 +1,4 @@
-//! Sandboxes: create, look at, extend, destroy.
+//! `/sandboxes`: creates, lists, shows, extends and destroys sandboxes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -108,12 +108,12 @@ pub struct Done {
 
 impl CreateBody {
     /// The request in the words of the sandbox layer.
-    pub(super) fn understood(self) -> Result<CreateRequest, ApiError> {
-        let owner = chosen(self.owner_id).map(|owner| UserId::parse(&owner)).transpose();
+    pub(super) fn into_request(self) -> Result<CreateRequest, ApiError> {
+        let owner = non_empty(self.owner_id).map(|owner| UserId::parse(&owner)).transpose();
         Ok(CreateRequest {
             image: self.image,
-            provider: chosen(self.provider),
-            template: chosen(self.template),
+            provider: non_empty(self.provider),
+            template: non_empty(self.template),
             memory_mb: self.memory_mb,
             vcpus: self.vcpus,
             disk_mb: self.disk_mb,
@@ -128,7 +128,7 @@ impl CreateBody {
 }
 
 /// StacyVM's clients send "" for what they leave to the server.
-pub(super) fn chosen(text: Option<String>) -> Option<String> {
+pub(super) fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -137,7 +137,7 @@ pub(super) fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-pub(super) fn shown(state: &AppState, view: SandboxView) -> Sandbox {
+pub(super) fn to_view(state: &AppState, view: SandboxView) -> Sandbox {
     Sandbox {
         id: view.id.to_string(),
         state: view.state.label(),
@@ -172,8 +172,8 @@ pub async fn create(
     AsCaller(caller): AsCaller,
     Json(body, _held): Json<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
-    let view = state.sandboxes.create(&caller, body.understood()?).await?;
-    Ok((StatusCode::CREATED, axum::Json(shown(&state, view))))
+    let view = state.sandboxes.create(&caller, body.into_request()?).await?;
+    Ok((StatusCode::CREATED, axum::Json(to_view(&state, view))))
 }
 
 /// Lists the caller's sandboxes: all of them, oldest first, or with `limit` or `after` some of them, in the order of
@@ -199,7 +199,7 @@ pub async fn list(
         let listing = state.sandboxes.listing(&caller);
         return streamed(stream::unfold((listing, state), |(mut listing, state)| async {
             let view = listing.next().await?;
-            Some((Ok(shown(&state, view)), (listing, state)))
+            Some((Ok(to_view(&state, view)), (listing, state)))
         }))
         .await;
     }
@@ -208,7 +208,7 @@ pub async fn list(
     let after = after.map(|id| SandboxId::parse(id).ok_or_else(bad)).transpose()?;
     let page = state.sandboxes.page(&caller, after, limit).await;
     let last = page.views.last().map(|view| view.id.to_string());
-    let sandboxes: Vec<_> = page.views.into_iter().map(|view| Ok(shown(&state, view))).collect();
+    let sandboxes: Vec<_> = page.views.into_iter().map(|view| Ok(to_view(&state, view))).collect();
     let response = streamed(stream::iter(sandboxes)).await?;
     Ok(match last {
         Some(last) if page.more => {
@@ -243,7 +243,7 @@ pub async fn get(
     Id(id): Id,
 ) -> Result<axum::Json<Sandbox>, ApiError> {
     let view = state.sandboxes.get(&caller, &id)?;
-    Ok(axum::Json(shown(&state, view)))
+    Ok(axum::Json(to_view(&state, view)))
 }
 
 /// Destroys a sandbox.
@@ -282,5 +282,5 @@ pub async fn extend(
     Json(body, _held): Json<ExtendBody>,
 ) -> Result<axum::Json<Sandbox>, ApiError> {
     let view = state.sandboxes.extend(&caller, &id, body.ttl.0).await?;
-    Ok(axum::Json(shown(&state, view)))
+    Ok(axum::Json(to_view(&state, view)))
 }

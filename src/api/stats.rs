@@ -1,4 +1,4 @@
-//! What a sandbox uses.
+//! `GET /sandboxes/{id}/stats`: the resources that a sandbox uses.
 
 use axum::extract::State;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Templates: requests for sandboxes, kept under a name.
+//! `/templates`: creation requests that are stored under a name.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::extract::{AsCaller, Json, Name, OptionalJson};
 use super::list::charged;
 use super::router::AppState;
-use super::sandboxes::{CreateBody, Done, Sandbox, chosen, shown as shown_sandbox, timestamp};
+use super::sandboxes::{CreateBody, Done, Sandbox, non_empty, timestamp, to_view as to_sandbox_view};
 use crate::duration::GoDuration;
 use crate::provider::Network;
 use crate::sandbox::{self, Saved, TemplateName, TemplateSpec};
@@ -80,10 +80,10 @@ pub struct Template {
 }
 
 impl TemplateBody {
-    fn understood(self) -> TemplateSpec {
+    fn into_spec(self) -> TemplateSpec {
         TemplateSpec {
             image: self.image,
-            provider: chosen(self.provider),
+            provider: non_empty(self.provider),
             memory_mb: self.memory_mb,
             vcpus: self.vcpus,
             disk_mb: self.disk_mb,
@@ -95,7 +95,7 @@ impl TemplateBody {
     }
 }
 
-fn shown(template: sandbox::Template) -> axum::Json<Template> {
+fn to_view(template: sandbox::Template) -> axum::Json<Template> {
     axum::Json(described(template))
 }
 
@@ -152,9 +152,9 @@ pub async fn save(
 ) -> Result<(StatusCode, axum::Json<Template>), ApiError> {
     let name = body.name.as_deref();
     let name = TemplateName::parse(name.ok_or_else(|| ApiError::bad_request("name is required"))?)?;
-    match state.sandboxes.save_template(&caller, &name, body.understood()).await? {
-        Saved::New(template) => Ok((StatusCode::CREATED, shown(template))),
-        Saved::Unchanged(template) => Ok((StatusCode::OK, shown(template))),
+    match state.sandboxes.save_template(&caller, &name, body.into_spec()).await? {
+        Saved::New(template) => Ok((StatusCode::CREATED, to_view(template))),
+        Saved::Unchanged(template) => Ok((StatusCode::OK, to_view(template))),
     }
 }
 
@@ -175,7 +175,7 @@ pub async fn get(
     Name(name): Name,
 ) -> Result<axum::Json<Template>, ApiError> {
     let name = TemplateName::parse(&name)?;
-    Ok(shown(state.sandboxes.template(&caller, &name).await?))
+    Ok(to_view(state.sandboxes.template(&caller, &name).await?))
 }
 
 /// Replaces a template. Sandboxes made from it stay as they are.
@@ -205,9 +205,9 @@ pub async fn update(
     let name = TemplateName::parse(&name)?;
     let template = state
         .sandboxes
-        .update_template(&caller, &name, body.understood())
+        .update_template(&caller, &name, body.into_spec())
         .await?;
-    Ok(shown(template))
+    Ok(to_view(template))
 }
 
 /// Removes a template. Sandboxes made from it stay.
@@ -255,6 +255,6 @@ pub async fn spawn(
     OptionalJson(body, _held): OptionalJson<CreateBody>,
 ) -> Result<(StatusCode, axum::Json<Sandbox>), ApiError> {
     let name = TemplateName::parse(&name)?;
-    let view = state.sandboxes.spawn(&caller, &name, body.understood()?).await?;
-    Ok((StatusCode::CREATED, axum::Json(shown_sandbox(&state, view))))
+    let view = state.sandboxes.spawn(&caller, &name, body.into_request()?).await?;
+    Ok((StatusCode::CREATED, axum::Json(to_sandbox_view(&state, view))))
 }

@@ -1,4 +1,4 @@
-//! What a running command reports, as text, for clients that read it as it comes.
+//! Output and end of a running command as text, for clients that read them as they come.
 
 use std::collections::VecDeque;
 

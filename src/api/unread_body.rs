@@ -1,4 +1,4 @@
-//! Takes in what is left of a request's body after an early answer.
+//! Reads the rest of a request's body after an early answer, so that the client gets to see the answer.
 //!
 //! A handler may refuse an upload before it has read all of it. A connection that is closed then, with bytes still on
 //! their way, is reset, and a client that writes all before it reads never sees the answer. So the rest is read and

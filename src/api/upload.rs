@@ -1,4 +1,4 @@
-//! Bodies of any length, on their way to a provider.
+//! Streams request bodies of any length to a provider.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

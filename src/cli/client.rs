@@ -73,7 +73,7 @@ pub enum ClientError {
     Local {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// An archive cannot be unpacked.
@@ -235,7 +235,7 @@ impl<'a> Client<'a> {
         Ok(url)
     }
 
-    /// Who is asking.
+    /// The headers that say who is asking: key and user.
     fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let key = self.server.api_key.as_deref().map(|key| ("x-api-key", key));
         let user = self.server.user_id.as_deref().map(|user| ("x-user-id", user));
@@ -253,7 +253,7 @@ async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
     Err(refused(status.as_u16(), &response.text().await?))
 }
 
-/// The error that an answer tells.
+/// The error in an answer.
 fn refused(status: u16, text: &str) -> ClientError {
     let refusal = serde_json::from_str(text).unwrap_or(Refusal {
         message: text.to_owned(),

@@ -1,4 +1,4 @@
-//! `wisp config`: the configuration as the server would use it, and whether it could.
+//! `wisp config`: shows and checks the configuration.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ impl ConfigCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut stdout = std::io::stdout();
         match self {
-            Self::Show(args) => stdout.write_all(shown(&args.load()?)?.as_bytes())?,
+            Self::Show(args) => stdout.write_all(to_toml(&args.load()?)?.as_bytes())?,
             Self::Check { file } => {
                 let args = ServeArgs::of_file(file.or_else(|| std::env::var_os("WISP_CONFIG").map(PathBuf::from)));
                 args.load()?.config.check()?;
@@ -87,7 +87,7 @@ impl ServeArgs {
 
 /// The whole configuration as TOML, each key under its documentation. It reads back as the same configuration, but for
 /// tables of keys, which are shown as comments.
-fn shown(loaded: &LoadedConfig) -> Result<String, toml::ser::Error> {
+fn to_toml(loaded: &LoadedConfig) -> Result<String, toml::ser::Error> {
     let values = Table::try_from(&loaded.config)?;
     let keys = keys();
     let mut text = String::new();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back_as_the_same_configuration() {
+    fn printed_configuration_reads_back_as_the_same() {
         for loaded in [
             loaded("", &[]),
             loaded(
@@ -190,7 +190,7 @@ mod tests {
                 &[("WISP_LIMITS_MAX_SANDBOXES", "7")],
             ),
         ] {
-            let text = shown(&loaded).unwrap();
+            let text = to_toml(&loaded).unwrap();
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), &text).unwrap();
             assert_eq!(Config::load(Some(file.path()), []).unwrap(), loaded.config, "{text}");
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_key_is_shown_with_its_documentation_and_origin() {
-        let text = shown(&loaded(
+        let text = to_toml(&loaded(
             "[limits]\nmax_vcpus = 3\n",
             &[("WISP_LIMITS_MAX_SANDBOXES", "7")],
         ))
@@ -221,7 +221,7 @@ mod tests {
     fn secrets_are_not_shown() {
         let digest = "ab".repeat(32);
         let toml = format!("[[auth.keys]]\nname = \"ci\"\nsha256 = \"{digest}\"\n");
-        let text = shown(&loaded(&toml, &[("WISP_API_KEYS", "hunter2")])).unwrap();
+        let text = to_toml(&loaded(&toml, &[("WISP_API_KEYS", "hunter2")])).unwrap();
         assert!(
             text.contains("# name = \"ci\"") && text.contains("WISP_API_KEYS[0]"),
             "{text}"

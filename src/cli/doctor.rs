@@ -1,4 +1,4 @@
-//! `wisp doctor`: what this machine has and lacks, provider by provider, and the command that mends it.
+//! `wisp doctor`: checks what each provider needs on this machine, and says how to get what is missing.
 
 #[cfg(feature = "docker")]
 mod docker;
@@ -47,9 +47,9 @@ pub(super) struct Check {
     /// What was looked at.
     name: String,
     status: Status,
-    /// What was found.
+    /// What the check found, in a few words.
     found: String,
-    /// What to do.
+    /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
 }
@@ -111,7 +111,7 @@ fn docker_checks() -> std::future::Ready<Vec<Check>> {
 }
 
 impl DoctorArgs {
-    /// Looks at everything and tells.
+    /// Runs all checks and prints what they found.
     ///
     /// # Errors
     /// When standard output cannot be written. What is found wrong is the exit code.

@@ -1,4 +1,4 @@
-//! `wisp images`: which images there are, installing and removing them.
+//! `wisp images`: lists, installs, adds and removes images.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -234,7 +234,7 @@ pub struct ExecArgs {
     /// Timeout, such as 30s.
     #[arg(long, value_parser = parse_duration)]
     pub timeout: Option<GoDuration>,
-    /// Units of fuel it may use; how many it used is told at the end.
+    /// Units of fuel it may use; the amount used is printed at the end.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub fuel: Option<u64>,
     /// Environment, NAME=VALUE; may be repeated.

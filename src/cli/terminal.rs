@@ -1,4 +1,4 @@
-//! Text of others on this user's terminal.
+//! Makes untrusted text safe to print on a terminal.
 
 use std::fmt::Write as _;
 

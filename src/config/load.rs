@@ -1,4 +1,4 @@
-//! Gathers the configuration: the defaults, the file, the environment, the command line, in rising order.
+//! Loads the configuration from the defaults, the file, the environment and the command line; the later ones win.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -125,7 +125,7 @@ async fn sandboxes_of_one_engine_see_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_makes_no_sense_is_an_error_or_127() {
+async fn missing_programs_are_127_and_invalid_commands_an_error() {
     let engine = Engine::new().unwrap();
     let unknown = engine.sandbox("no-such-image").create().await;
     assert!(matches!(unknown, Err(Error::ImageNotFound { .. })), "{unknown:?}");

@@ -1,4 +1,4 @@
-//! Directories in pages: a directory may have a million entries, an answer to one call must not.
+//! Lists directories in pages, because a directory may have a million entries and an answer may not.
 
 use serde::{Deserialize, Serialize};
 

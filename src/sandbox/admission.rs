@@ -1,4 +1,4 @@
-//! Who may create a sandbox now, who waits, and who is refused.
+//! Admission: decides which creations start, which wait and which are refused.
 //!
 //! Every sandbox has a [`Slot`] for as long as it holds anything. Whether there is room and taking the slot are one step
 //! under one lock, so that no number of creations at the same instant passes a limit.
@@ -32,11 +32,11 @@ pub(super) struct Admission {
     occupancy: Mutex<Occupancy>,
 }
 
-/// Who holds how much of it, and who waits.
+/// Sandboxes by holder, and the creations that wait.
 #[derive(Default)]
 struct Occupancy {
     total: usize,
-    /// Nobody with nothing.
+    /// No zero entries.
     holders: HashMap<Holder, usize>,
     queue: SpawnQueue<oneshot::Sender<Slot>>,
 }

@@ -1,4 +1,4 @@
-//! Something of which the server has only so much, shared between tenants.
+//! A limited resource of the server that tenants share, each up to its share.
 //!
 //! A tenant may hold a share of what it holds and what is free together: with a share of 75 percent, one tenant alone
 //! may hold three quarters of all, the next one three quarters of the rest, and each newcomer finds something free. This
@@ -34,7 +34,7 @@ struct Held {
 pub enum Exhausted {
     /// What one sandbox may hold.
     Sandbox,
-    /// Its own share.
+    /// The tenant has used up its share.
     Tenant,
     /// The server has no more, whoever asks.
     Server,
@@ -265,7 +265,7 @@ impl Permit {
         self.budget.empty(&self.tenant)
     }
 
-    /// What it holds.
+    /// The amount that is charged.
     #[must_use]
     pub fn amount(&self) -> u64 {
         self.amount
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_already_is_counted_beyond_the_limit() {
+    fn existing_holdings_are_counted_beyond_the_limit() {
         let budget = Budget::new(10, 75);
         let over = budget.take_over(&tenant("a"), 20);
         assert_eq!(budget.take(&tenant("b"), 1).unwrap_err(), Exhausted::Server);

@@ -1,4 +1,4 @@
-//! What tenants share on this server, and how much of it there is.
+//! The resources that tenants share on this server, and their sizes.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! On whose behalf a request is made.
+//! The caller of a request: tenant, user, and what it may see.
 
 use std::fmt;
 

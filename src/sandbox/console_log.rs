@@ -1,4 +1,4 @@
-//! The last output of the commands of a sandbox, for whoever looks after the fact.
+//! The last output lines of a sandbox's commands, for `GET /sandboxes/{id}/logs`.
 //!
 //! Chunks are kept as they come; lines are made of them only when somebody asks, so that a command pays for one short
 //! copy.

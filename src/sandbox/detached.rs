@@ -1,4 +1,4 @@
-//! Work that is done to its end even when the one who asked for it goes away.
+//! Work that is finished even when its client goes away.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -18,7 +18,7 @@ pub enum SandboxError {
     Waiting {
         /// The sandbox.
         id: SandboxId,
-        /// What is missing.
+        /// What its provider lacks.
         reason: String,
     },
     /// It was not brought back when the server was restarted, and will not be.
@@ -26,7 +26,7 @@ pub enum SandboxError {
     Unusable {
         /// The sandbox.
         id: SandboxId,
-        /// Why.
+        /// Why it failed, for the client.
         reason: String,
     },
     /// A value of the request is out of range or malformed; the message names it.

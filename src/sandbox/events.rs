@@ -1,4 +1,4 @@
-//! What happens to sandboxes, told to whoever listens.
+//! Events of sandboxes, sent to all listeners.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,11 +29,11 @@ pub struct Event {
     pub owner: Option<UserId>,
     /// Name of its provider.
     pub provider: &'static str,
-    /// What.
+    /// What happened to it.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// What happened to a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// It can be used from now on.
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_that_comes_back_gets_what_it_missed() {
+    async fn a_reconnecting_listener_gets_missed_events() {
         let bus = EventBus::default();
         for _ in 0..3 {
             bus.publish(event("a", None));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_listener_is_told_that_it_missed_events() {
+    async fn a_slow_listener_gets_a_lagged_event() {
         let bus = EventBus::default();
         let mut slow = listen(&bus, caller("a", None), None);
         for _ in 0..=QUEUE {

@@ -1,4 +1,4 @@
-//! What is noted of a command while it runs and when it ends: its console lines, its counters, its event.
+//! Records a command while it runs and when it ends: console lines, counters, event.
 
 use std::sync::Arc;
 use std::time::Duration;

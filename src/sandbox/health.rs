@@ -14,7 +14,7 @@ pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long whoever asks waits for a check that runs. A healthy engine answers in a few milliseconds.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long what a check found is told instead of a later one that takes its time.
+/// How long the last result is reported while a newer check is still running.
 const MEMORY: Duration = Duration::from_secs(30);
 
 /// What a health check found.

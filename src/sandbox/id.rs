@@ -1,4 +1,4 @@
-//! Names of sandboxes.
+//! Identifiers of sandboxes.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Has a provider fetch an image, and tells how far it is.
+//! Has a provider fetch an image, and reports progress.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ pub(super) struct Sandbox {
     pub(super) buffered_output: AtomicUsize,
     /// Bytes of requests for it that are held.
     pub(super) requests: Account,
-    /// Its last output.
+    /// The last lines its commands wrote.
     pub(super) console: ConsoleLog,
     /// Commands started.
     execs: AtomicU64,
@@ -234,7 +234,7 @@ impl Sandbox {
     /// Whether commands and files calls may use it now.
     ///
     /// # Errors
-    /// What a client that wants to is told.
+    /// The error that a client gets which uses it now.
     pub(super) fn usable(&self, now: SystemTime) -> Result<(), SandboxError> {
         let life = self.life();
         let id = || self.id.clone();
@@ -301,7 +301,7 @@ impl Sandbox {
         waiting
     }
 
-    /// Moves the time it ceases to exist, unless it did already: the dead are not raised.
+    /// Moves the time at which it expires. One that has expired stays so.
     pub(super) fn extend_to(&self, expires_at: SystemTime, now: SystemTime) {
         let mut life = self.life();
         if life.phase == Phase::Running && now < life.expires_at {

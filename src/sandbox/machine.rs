@@ -1,4 +1,4 @@
-//! How much memory and disk the machine has, and how much memory is left.
+//! Asks the operating system for the machine's memory and disk, and for available memory.
 
 use std::path::{Path, PathBuf};
 

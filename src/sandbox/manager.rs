@@ -1,4 +1,4 @@
-//! All sandboxes of a server, and how each begins and ends.
+//! All sandboxes of a server: creates, finds and destroys them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     pub(super) quotas: Arc<Quotas>,
     /// Who may create a sandbox now.
     pub(super) admission: Arc<Admission>,
-    /// What tenants share.
+    /// Budgets of the resources that tenants share.
     pub(super) budgets: Budgets,
     /// Whether the machine has memory left.
     pub(super) pressure: Pressure,
@@ -75,7 +75,7 @@ pub struct SandboxCount {
     pub provider: &'static str,
     /// State in the API, or `releasing` for those that are gone for clients while the provider frees them.
     pub state: &'static str,
-    /// How many.
+    /// Sandboxes of that owner.
     pub count: usize,
 }
 
@@ -213,7 +213,7 @@ impl SandboxManager {
         let abandoned = {
             let sandbox = Arc::clone(&sandbox);
             move || {
-                // Nobody has it freed but `make`, which goes on.
+                // Only `make`, which goes on, releases it.
                 sandbox.end();
             }
         };

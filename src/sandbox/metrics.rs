@@ -1,4 +1,4 @@
-//! How much the server did: counters and histograms, without names of sandboxes, owners or tenants.
+//! Counters and histograms of the server, without names of sandboxes, owners or tenants.
 //!
 //! Labels have few values: providers, and the enums below.
 

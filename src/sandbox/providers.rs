@@ -74,7 +74,7 @@ impl Providers {
     /// [`SandboxError::ProviderNotFound`].
     pub async fn status(&self, name: &str) -> Result<ProviderStatus, SandboxError> {
         let checks = self.named(name)?;
-        Ok(self.shown(checks, checks.current().await))
+        Ok(self.to_status(checks, checks.current().await))
     }
 
     /// How all providers are. One that does not answer holds nobody up: it is as it was when it last answered, and
@@ -83,7 +83,7 @@ impl Providers {
         join_all(
             self.all
                 .iter()
-                .map(async |checks| self.shown(checks, checks.current().await)),
+                .map(async |checks| self.to_status(checks, checks.current().await)),
         )
         .await
     }
@@ -93,7 +93,7 @@ impl Providers {
         join_all(
             self.all
                 .iter()
-                .map(async |checks| self.shown(checks, checks.awaited().await)),
+                .map(async |checks| self.to_status(checks, checks.awaited().await)),
         )
         .await
     }
@@ -104,7 +104,7 @@ impl Providers {
         found.ok_or_else(|| not_found(self.all(), name))
     }
 
-    fn shown(&self, checks: &HealthChecks, checked: Arc<Checked>) -> ProviderStatus {
+    fn to_status(&self, checks: &HealthChecks, checked: Arc<Checked>) -> ProviderStatus {
         let provider = checks.provider();
         ProviderStatus {
             name: provider.name(),

@@ -1,4 +1,4 @@
-//! What each owner may use. A sandbox without an owner is held by the server's limits only.
+//! Quotas of owners. A sandbox without an owner is limited by the server's limits only.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -108,7 +108,7 @@ impl Quotas {
             .filter(|(holder, _)| holder.tenant == caller.tenant)
             .filter_map(|(holder, recorded)| Some((holder.owner.clone()?, *recorded)))
             .filter(|(owner, _)| caller.user.as_ref().is_none_or(|user| user == owner))
-            .map(|(owner, recorded)| recorded.shown(owner))
+            .map(|(owner, recorded)| recorded.for_owner(owner))
             .collect();
         seen.sort_by(|a, b| a.owner.as_str().cmp(b.owner.as_str()));
         seen
@@ -127,7 +127,7 @@ impl Quotas {
 }
 
 impl Recorded {
-    fn shown(self, owner: UserId) -> OwnerQuota {
+    fn for_owner(self, owner: UserId) -> OwnerQuota {
         OwnerQuota {
             owner,
             quota: self.quota,
@@ -185,7 +185,7 @@ impl SandboxManager {
         let holder = seen_holder(caller, owner)?;
         let recorded = self.shared.quotas.get(&holder);
         recorded
-            .map(|recorded| recorded.shown(owner.clone()))
+            .map(|recorded| recorded.for_owner(owner.clone()))
             .ok_or_else(|| SandboxError::QuotaNotFound(owner.clone()))
     }
 

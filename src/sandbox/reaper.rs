@@ -1,4 +1,4 @@
-//! Removes sandboxes whose time is over, with the memory that ended ones leave in the allocator.
+//! Removes expired sandboxes, and returns freed memory to the operating system.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client may ask for, and the checks that make a specification of it.
+//! Requests of clients, and the checks that turn them into specifications for providers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

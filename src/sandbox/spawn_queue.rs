@@ -31,7 +31,7 @@ impl<T> Default for SpawnQueue<T> {
 }
 
 impl<T> SpawnQueue<T> {
-    /// How many wait.
+    /// Creations that wait.
     pub(super) fn len(&self) -> usize {
         self.length
     }

@@ -1,4 +1,4 @@
-//! What a sandbox uses.
+//! The resources that a sandbox uses.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

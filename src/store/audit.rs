@@ -35,7 +35,7 @@ pub struct AuditEntry {
     pub key: Option<String>,
     /// Tenant of that key.
     pub tenant: String,
-    /// What was done.
+    /// The action, such as `key.create`.
     pub action: String,
     /// To what.
     pub target: String,

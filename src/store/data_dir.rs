@@ -1,4 +1,4 @@
-//! The directory a server keeps its data in.
+//! The server's data directory: created private, and locked while a server uses it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ pub enum DataDirError {
     Io {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// Another server uses it.

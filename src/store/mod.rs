@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_answered_is_there_after_opening_again() {
+    async fn acknowledged_changes_are_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("wisp.db");
         let store = Store::open(&path, Durability::Power).unwrap();

@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 /// What is kept of a sandbox. Texts and times are as the sandbox layer writes them; nothing here looks into them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxRow {
-    /// Its id.
+    /// The sandbox's id, `sb_…`.
     pub id: String,
     /// Whose it is.
     pub tenant: String,

@@ -1,4 +1,4 @@
-//! What a worker gives up before it runs anything: the second wall behind wasmtime's.
+//! Drops a worker's rights before it runs anything: the second wall, behind wasmtime.
 //!
 //! Whoever breaks out of WebAssembly into a worker's native code is still a process that
 //! - is a user of its own, where the server is root, and can gain no privileges;
@@ -34,9 +34,9 @@ pub enum ConfineError {
     /// The operating system refuses a step.
     #[error("cannot {step}")]
     Refused {
-        /// What was tried.
+        /// The step that failed, in words for a message.
         step: &'static str,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
     /// There are other threads already, which would not be confined.
@@ -45,10 +45,10 @@ pub enum ConfineError {
     /// The server is not this process's parent any more.
     #[error("the server is gone")]
     Orphan,
-    /// Landlock's rules.
+    /// The kernel refused Landlock's rules.
     #[error("cannot restrict access to files")]
     Landlock(#[from] landlock::RulesetError),
-    /// Landlock's paths.
+    /// A directory that Landlock should allow cannot be opened.
     #[error("cannot restrict access to files")]
     LandlockPath(#[from] landlock::PathFdError),
     /// The filter of system calls.

@@ -39,7 +39,7 @@ struct Calls {
 struct Pongs {
     /// Asked for and not come yet.
     due: usize,
-    /// How many came.
+    /// Messages received so far.
     count: u64,
     /// What the last one said.
     last: Pong,
@@ -185,7 +185,7 @@ impl Connection {
     /// Receives what the worker says, until it is gone or says what it must not.
     ///
     /// # Errors
-    /// What it said.
+    /// Handles the worker's messages until it closes the connection.
     pub async fn receive_from(&self, mut frames: FrameReader<impl AsyncRead + Unpin>) -> Result<(), ProtocolError> {
         while let Some(message) = frames.next().await? {
             self.take(message)?;

@@ -1,4 +1,4 @@
-//! How much memory a worker may use, held from outside.
+//! Limits the memory of a worker from outside.
 //!
 //! The kernel of the guests charges every byte to a sandbox. This bound is for a worker whose native code is no longer
 //! what we compiled, and for faults of our own. It has three parts:

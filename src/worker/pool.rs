@@ -145,7 +145,7 @@ impl Worker {
         self.connection.has_ended() || self.leases.load(Ordering::SeqCst) & RETIRED != 0
     }
 
-    /// Its process.
+    /// Process number of the worker.
     pub fn pid(&self) -> u32 {
         self.pid
     }

@@ -1,4 +1,4 @@
-//! What a server and its workers say to each other: one Unix stream each, frames with their length in front.
+//! The protocol between server and workers: one Unix stream each, with length-prefixed frames.
 //!
 //! The server makes calls and numbers them. A worker answers each call with any number of replies, of which the last is
 //! marked as such. Data goes both ways in pieces of at most [`PIECE_BYTES`]; a sender may be [`WINDOW`] pieces ahead of
@@ -42,9 +42,9 @@ pub enum ToWorker {
     Assign(Assignment),
     /// Makes a call.
     Call {
-        /// Its number.
+        /// Number of the call, chosen by the server.
         call: CallId,
-        /// What to do.
+        /// What the call asks for.
         request: Request,
     },
     /// A piece of what a call reads.
@@ -72,7 +72,7 @@ pub enum ToWorker {
     Signal {
         /// The call that started it.
         call: CallId,
-        /// Which.
+        /// The signal to send.
         signal: Signal,
     },
     /// Nobody waits for a call any more. Its last reply is still to come.
@@ -89,7 +89,7 @@ pub enum ToWorker {
 pub enum FromWorker {
     /// The images are loaded; it waits for its assignment.
     Loaded {
-        /// Which images.
+        /// The images to load.
         images: Vec<ImageIdentity>,
     },
     /// It has confined itself, and serves.
@@ -103,7 +103,7 @@ pub enum FromWorker {
         call: CallId,
         /// Nothing follows.
         last: bool,
-        /// What is said.
+        /// Answer to the call, or a part of it.
         reply: Reply,
     },
     /// What reads a call's input has taken this many more pieces.
@@ -144,7 +144,7 @@ pub enum Request {
         id: String,
         /// Its spec, as JSON, as it is recorded.
         spec: Vec<u8>,
-        /// Its image.
+        /// The image it was created from.
         image: ImageIdentity,
         /// Processor time it has used in earlier workers.
         cpu_time: Duration,
@@ -158,7 +158,7 @@ pub enum Request {
     Exec {
         /// The sandbox.
         id: String,
-        /// What to run.
+        /// The command, with its limits.
         exec: Box<WireExec>,
     },
     /// A file's contents. Answered with [`Reply::Done`], then pieces.
@@ -183,7 +183,7 @@ pub enum Request {
         id: String,
         /// The directory.
         path: String,
-        /// Which entries.
+        /// The part of the list that is wanted.
         page: Page,
     },
     /// One file. Answered with [`Reply::Info`].
@@ -197,7 +197,7 @@ pub enum Request {
     Delete {
         /// The sandbox.
         id: String,
-        /// What.
+        /// Absolute path of what to remove.
         path: String,
         /// With all that is in it.
         recursive: bool,
@@ -215,7 +215,7 @@ pub enum Request {
     Chmod {
         /// The sandbox.
         id: String,
-        /// What of.
+        /// Absolute path of the file.
         path: String,
         /// The bits.
         mode: u32,

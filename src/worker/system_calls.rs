@@ -13,7 +13,7 @@ pub enum FilterError {
     /// The filter is not well-formed, or the system refuses it.
     #[error(transparent)]
     Filter(#[from] seccompiler::Error),
-    /// Its parts.
+    /// The filter cannot be compiled.
     #[error(transparent)]
     Backend(#[from] seccompiler::BackendError),
     /// Another processor than those the list was made for.

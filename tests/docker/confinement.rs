@@ -38,7 +38,7 @@ async fn programs_have_no_rights_beyond_those_of_a_user() {
 }
 
 #[tokio::test]
-async fn a_program_beyond_its_memory_is_killed_and_told_why() {
+async fn a_program_beyond_its_memory_is_killed_with_a_message() {
     if !engine::available() {
         return;
     }

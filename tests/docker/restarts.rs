@@ -56,7 +56,7 @@ async fn a_killed_servers_containers_are_found_again_and_their_commands_ended() 
 }
 
 #[tokio::test]
-async fn a_server_removes_its_own_orphans_and_nobody_elses() {
+async fn a_server_removes_its_own_orphans_only() {
     if !engine::available() {
         return;
     }

@@ -163,7 +163,7 @@ async fn a_malformed_or_hostile_file_is_a_400_and_costs_nothing_after() {
 }
 
 #[tokio::test]
-async fn what_sandboxes_do_not_run_is_unsupported_with_a_way_out() {
+async fn unsupported_modules_are_refused_with_an_alternative() {
     let store = Store::new();
     let server = store.serve(&[]);
     let api = Api::new(server.url(), None);

@@ -92,7 +92,7 @@ async fn a_snapshot_of_python_3_12_and_a_plain_start_do_the_same_but_for_what_is
 
 /// What must not come out of a snapshot, which a comparison with a plain start cannot show.
 #[tokio::test]
-async fn what_is_random_or_of_the_time_is_new_in_each_process() {
+async fn random_numbers_and_times_are_new_in_each_process() {
     let start = |image| {
         task::spawn_blocking(move || {
             images::install_python_3_13();

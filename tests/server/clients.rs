@@ -24,7 +24,7 @@ fn address(server: &Server) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_take_bounded_memory_and_end() {
+async fn unread_answers_take_bounded_memory_and_end() {
     let settings = [
         ("WISP_LIMITS_MAX_TRANSFER_BYTES", "16777216"),
         ("WISP_LIMITS_WRITE_TIMEOUT", "3s"),

@@ -140,7 +140,7 @@ async fn a_directory_goes_in_and_comes_out_with_all_that_is_in_it() {
 }
 
 #[tokio::test]
-async fn what_a_sandbox_holds_leads_nowhere_on_this_machine() {
+async fn links_and_paths_of_a_sandbox_lead_nowhere_on_this_machine() {
     let setting = Setting::shared().await;
     let target = Target::new(&setting).await;
     let script = "mkdir -p /d/e; cd /d; ln -s /etc/passwd absolute; ln -s ../../.. up; ln -s e/../../x through; \

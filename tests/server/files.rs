@@ -92,7 +92,7 @@ async fn an_upload_that_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_cannot_be_read_or_written_as_one() {
+async fn only_regular_files_are_read_or_written() {
     let setting = Setting::shared().await;
     let sandbox = setting.sandbox().await;
     sandbox

@@ -95,7 +95,7 @@ async fn assert_kept(sandbox: &Sandbox, acknowledged: &BTreeMap<String, String>)
 }
 
 #[tokio::test]
-async fn a_full_disk_loses_nothing_acknowledged_and_is_no_end() {
+async fn full_disk_keeps_acknowledged_writes_and_recovers() {
     let Some(disk) = SmallDisk::mount() else { return };
     let serve = || {
         let data = disk.path().to_str().expect("a path in UTF-8");

@@ -150,7 +150,7 @@ async fn ctrl_c_ends_a_command_that_takes_no_input() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_told_in_its_words() {
+async fn refusals_of_the_server_are_printed_as_it_words_them() {
     let setting = Setting::shared().await;
     let server = setting.server.url().trim_end_matches("/api/v1");
     let nowhere = wisp(

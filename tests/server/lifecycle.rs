@@ -96,7 +96,7 @@ async fn a_command_ends_when_its_client_goes() {
 }
 
 #[tokio::test]
-async fn what_runs_in_the_background_outlives_its_command() {
+async fn background_processes_outlive_their_command() {
     let setting = Setting::shared().await;
     let sandbox = setting.sandbox().await;
     let started = Instant::now();

@@ -55,7 +55,7 @@ async fn what_does_not_fit_into_memory_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_random_or_tells_the_time_is_not_from_the_snapshot() {
+async fn random_numbers_and_times_are_not_from_the_snapshot() {
     let setting = Setting::shared().await;
     let sandbox = sandbox(&setting).await;
     let code = "import os, random, secrets, tempfile, uuid\n\
@@ -78,7 +78,7 @@ async fn what_is_random_or_tells_the_time_is_not_from_the_snapshot() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_a_process_is_not_from_the_snapshot() {
+async fn process_state_is_not_from_the_snapshot() {
     let setting = Setting::shared().await;
     let sandbox = sandbox(&setting).await;
     let code = "import os, sys; print(sys.argv, sys.orig_argv[3:], os.getcwd(), os.environ[\"A\"], os.getenv(\"PYTHON_VERSION\"))";

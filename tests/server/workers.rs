@@ -226,7 +226,7 @@ async fn a_sandboxs_processor_time_is_not_new_in_another_worker() {
 }
 
 #[tokio::test]
-async fn a_host_call_that_does_not_return_costs_its_worker_and_nobody_else() {
+async fn a_host_call_that_hangs_ends_only_its_worker() {
     let (server, ann, bob) = serve(&[]);
     let sandbox = Arc::new(ann.create(json!({"image": BASE})).await);
     let bystander = bob.create(json!({"image": BASE})).await;

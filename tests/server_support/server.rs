@@ -43,6 +43,8 @@ impl Server {
             .env("NO_COLOR", "1")
             .env("WISP_DATA_DIR", data.path())
             .env("WISP_LIMITS_SHUTDOWN_GRACE", "1s")
+            // Those that `images::install` has seen to.
+            .env("WISP_IMAGES", images::PYTHON)
             .envs(settings.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

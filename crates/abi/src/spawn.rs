@@ -10,7 +10,7 @@ pub const MAX_STRINGS: u32 = 1 << 16;
 /// Bytes of a path, without the NUL at its end that Linux counts.
 pub const MAX_PATH: usize = 4095;
 
-/// What to start.
+/// A program to start, as the calls `spawn` and `exec` take it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SpawnRequest {
     /// Program file; empty to search `PATH`.

@@ -4,7 +4,7 @@
 //! have no length at all.
 
 use super::report::Section;
-use super::table::shown;
+use super::table::format_figure;
 
 /// Height of a bar and its gap, pixels.
 const ROW: f64 = 30.0;
@@ -75,7 +75,7 @@ pub fn bars(section: &Section, column: &str, caption: &str) -> Option<String> {
             who = escaped(who),
             width = end - LEFT,
             figures = end + 8.0,
-            figure = shown(figure),
+            figure = format_figure(figure),
         ));
         y += ROW;
     }

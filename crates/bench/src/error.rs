@@ -13,7 +13,7 @@ pub enum BenchError {
     Io {
         /// The program or file.
         what: String,
-        /// What went wrong.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A server could not be reached.
@@ -24,7 +24,7 @@ pub enum BenchError {
     Failed {
         /// The program.
         what: String,
-        /// How it ended.
+        /// Exit status of the program.
         status: ExitStatus,
         /// The end of what it wrote to standard error.
         stderr: String,

@@ -40,7 +40,7 @@ pub struct Section {
 /// The figures of one competitor.
 #[derive(Debug)]
 pub struct Row {
-    /// Who.
+    /// Name of the competitor.
     pub who: String,
     /// One for each column, or why there are none.
     pub figures: Result<Vec<Option<f64>>, String>,

@@ -46,7 +46,7 @@ pub fn section_text(section: &Section) -> String {
             Some(
                 figures
                     .iter()
-                    .map(|figure| figure.map_or_else(|| "-".to_owned(), shown))
+                    .map(|figure| figure.map_or_else(|| "-".to_owned(), format_figure))
                     .collect(),
             )
         })
@@ -82,7 +82,7 @@ pub fn section_text(section: &Section) -> String {
 }
 
 /// A figure with about three digits that mean something.
-pub fn shown(figure: f64) -> String {
+pub fn format_figure(figure: f64) -> String {
     let decimals = match figure.abs() {
         // A count.
         _ if figure.fract() == 0.0 => 0,
@@ -144,7 +144,7 @@ mod tests {
             (1000.0, "1000"),
         ];
         for (figure, expected) in cases {
-            assert_eq!(shown(figure), expected);
+            assert_eq!(format_figure(figure), expected);
         }
     }
 

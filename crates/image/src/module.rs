@@ -334,7 +334,7 @@ fn data(memory: &[u8]) -> Result<Vec<u8>, ModuleError> {
         }
     }
     if segments.len() > MAX_SEGMENTS {
-        return Err(ModuleError::Unsupported("so scattered a memory"));
+        return Err(ModuleError::Unsupported("memory contents in too many separate pieces"));
     }
     let mut out = Writer(Vec::new());
     out.number(segments.len());

@@ -982,7 +982,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_uninstalled_images_are_told_apart() {
+    fn unknown_and_uninstalled_images_are_distinguished() {
         let place = Place::new();
         assert!(matches!(place.loader().load("child"), Err(ImageError::NotInstalled(_))));
         assert!(matches!(place.loader().load("other"), Err(ImageError::Unknown(_))));

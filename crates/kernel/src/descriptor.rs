@@ -16,7 +16,7 @@ use wisp_vfs::{DirSnapshot, Handle};
 
 /// An open file description: what POSIX shares between duplicated descriptors and across `fork` and `spawn`.
 pub struct OpenFile {
-    /// What it is.
+    /// File, directory, pipe, console or device.
     pub kind: Kind,
     /// Reads and writes fail with `again` instead of waiting.
     pub nonblocking: AtomicBool,

@@ -18,7 +18,7 @@ use super::input::Input;
 use super::process::{self, Entry, ImageInfo, Task};
 use super::spawn::{PROCESS_BYTES, Parentage, Start};
 use super::table::{ExitStatus, Pid};
-use super::{Kernel, place, signal};
+use super::{Kernel, lookup, signal};
 use wisp_vfs::{FileKind, PathError, ROOT};
 
 /// How long the answer to an exec whose command has ended waits for output of what it left in the background.
@@ -239,7 +239,7 @@ impl Kernel {
             let mut environment = request.environment.clone();
             environment.push(simple.variable);
             let spawn = SpawnRequest {
-                cwd: place::join(b"/", &request.cwd),
+                cwd: lookup::join(b"/", &request.cwd),
                 argv: simple.argv,
                 environment,
                 ..SpawnRequest::default()
@@ -283,7 +283,7 @@ impl Kernel {
         let streams = streams(stdin, console);
         let spawn = SpawnRequest {
             path: request.path,
-            cwd: place::join(b"/", &request.cwd),
+            cwd: lookup::join(b"/", &request.cwd),
             argv: request.argv,
             environment: request.environment,
             descriptors: STREAMS.to_vec(),

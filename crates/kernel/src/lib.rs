@@ -9,6 +9,7 @@
 
 mod allocator;
 mod budget;
+mod clock_entropy;
 mod console;
 mod control_file;
 mod cpu_time;
@@ -16,24 +17,23 @@ mod descriptor;
 mod device;
 mod errno;
 mod exec;
-mod fit;
 mod foreign;
 mod fuel;
 #[cfg(test)]
 mod fuzz_tests;
-mod gate;
 mod input;
 mod limiter;
+mod lookup;
 mod memory;
-mod outside;
+mod module_check;
 mod pipe;
-mod place;
 mod pool;
 mod preview1;
 mod process;
 mod procfs;
 mod program;
 mod runtime;
+mod scheduler;
 mod signal;
 mod slice;
 mod snapshot;
@@ -54,10 +54,10 @@ pub use budget::{Budget, Limits};
 pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, LimitHit, Outcome, SimpleCommand};
-pub use fit::{Needs, Unfit, check_image_module, check_module};
 pub use foreign::{DirectoryList, File, ForeignProcess, ForeignProgram, Opening, StoreKeeper, Writer};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
 pub use limiter::{MAX_TABLE_ELEMENTS, MAX_TABLES};
+pub use module_check::{Needs, Unfit, check_image_module, check_module};
 pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
 pub use runtime::{
     Engines, Runtime, RuntimeError, code_key, config as engine_config, guest_threads, new_engine, new_fuel_engine,
@@ -66,7 +66,7 @@ pub use snapshot::Snapshot;
 pub use stat::FileStat;
 pub use table::ExitStatus;
 
-use self::outside::Outside;
+use self::clock_entropy::Outside;
 use wisp_vfs::{self as vfs, Fs, Ino, PathError};
 
 /// What `uname -r` shows.
@@ -79,7 +79,7 @@ pub struct Kernel {
     programs: Arc<Programs>,
     budget: Arc<Budget>,
     table: table::ProcessTable,
-    gate: gate::CpuGate,
+    gate: scheduler::CpuGate,
     /// Of all processes since the machine was made.
     cpu_time: cpu_time::CpuTime,
     hostname: String,
@@ -135,7 +135,7 @@ impl Kernel {
             programs,
             budget: Budget::new(limits),
             table: table::ProcessTable::default(),
-            gate: gate::CpuGate::new(limits.vcpus),
+            gate: scheduler::CpuGate::new(limits.vcpus),
             cpu_time: cpu_time::CpuTime::new(limits.cpu_time),
             hostname: hostname.to_owned(),
             started: Instant::now(),
@@ -145,12 +145,12 @@ impl Kernel {
         }))
     }
 
-    /// Its files.
+    /// The machine's file tree.
     pub fn fs(&self) -> &Fs {
         &self.fs
     }
 
-    /// What it uses.
+    /// What the machine may use, and what it uses now.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

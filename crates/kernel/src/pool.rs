@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_slots_and_each_is_given_back() {
+    fn slots_are_limited_and_given_back() {
         let pool = pool();
         for _ in 0..3 {
             let slots: Vec<Slot> = std::iter::from_fn(|| pool.claim()).collect();

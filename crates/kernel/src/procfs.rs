@@ -39,7 +39,7 @@ pub enum Found {
 /// A directory under a mount: which, and where it is.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// Which mount.
+    /// The file tree that the path leads into.
     pub mount: MountId,
     /// Path below it, without slashes at the ends.
     pub path: Vec<u8>,

@@ -30,7 +30,7 @@ pub enum Launch {
     Resume {
         /// The function's export name.
         export: String,
-        /// Its parameters.
+        /// Values that the function is called with.
         parameters: Vec<i32>,
     },
 }
@@ -42,7 +42,7 @@ pub struct ProgramSpec {
     pub digest: String,
     /// Directories the program gets as preopened descriptors from 3 on; a preview1 libc matches the longest prefix.
     pub preopens: Vec<String>,
-    /// How it starts.
+    /// How a process of it starts: at its entry, or from a snapshot.
     pub launch: Launch,
     /// A write to a pipe nobody reads gives the program an error instead of ending it (what CPython sets itself elsewhere).
     pub ignores_sigpipe: bool,

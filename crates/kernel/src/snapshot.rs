@@ -16,9 +16,9 @@ use super::table::ExitStatus;
 
 /// What a process left.
 pub struct Snapshot {
-    /// How it ended.
+    /// How the program ended.
     pub status: ExitStatus,
-    /// Its linear memory.
+    /// Contents of its linear memory at its end.
     pub memory: Vec<u8>,
     /// The values of the globals that were asked for.
     pub globals: Vec<Val>,

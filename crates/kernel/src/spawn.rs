@@ -16,11 +16,11 @@ use super::cpu_time::CpuTime;
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
 use super::fuel::Fuel;
-use super::gate::Gated;
 use super::limiter::MemoryLimiter;
-use super::place;
+use super::lookup;
 use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process, ProcessStore, Task};
 use super::program::{FILE_PREFIX, Launch, Program};
+use super::scheduler::Gated;
 use super::signal::{self, Signals};
 use super::slice::Slices;
 use super::table::{Control, ExitStatus, INIT, Pid};
@@ -377,11 +377,11 @@ impl Kernel {
         let mut argv = request.argv.clone();
         let mut path = match request.path.as_slice() {
             b"" => self.search_path(request).await?,
-            path => place::join(&request.cwd, path),
+            path => lookup::join(&request.cwd, path),
         };
         // A script is told its name as its user spelled it. Requests have absolute paths only; the spelling is in argv.
         let mut name = match argv.first() {
-            Some(spelled) if spelled.contains(&b'/') && place::join(&request.cwd, spelled) == path => spelled.clone(),
+            Some(spelled) if spelled.contains(&b'/') && lookup::join(&request.cwd, spelled) == path => spelled.clone(),
             _ => path.clone(),
         };
         for _ in 0..=MAX_INTERPRETERS {
@@ -395,7 +395,7 @@ impl Kernel {
             resolved.push(name);
             resolved.extend(argv.into_iter().skip(1));
             argv = resolved;
-            path = place::join(&request.cwd, interpreter);
+            path = lookup::join(&request.cwd, interpreter);
             name = interpreter.to_vec();
         }
         Err(Errno::Loop)
@@ -424,7 +424,7 @@ impl Kernel {
     async fn search_path(&self, request: &SpawnRequest) -> Result<Vec<u8>, Errno> {
         let name = request.argv.first().ok_or(Errno::Inval)?;
         if name.contains(&b'/') {
-            return Ok(place::join(&request.cwd, name));
+            return Ok(lookup::join(&request.cwd, name));
         }
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(Errno::Noent);
@@ -490,13 +490,13 @@ pub struct ForkParent {
     pub control: Arc<Control>,
     /// What it runs.
     pub program: Arc<Program>,
-    /// Its arguments.
+    /// Arguments, the program's name first.
     pub arguments: Block,
     /// The descriptors the child keeps.
     pub descriptors: DescriptorTable,
     /// The numbers of those it was passed.
     pub inherited: Vec<(u32, u32)>,
-    /// Its umask.
+    /// Permission bits that its new files do not get.
     pub umask: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The process table of a sandbox: who lives, who is whose child, and how each ended.
+//! The process table of a sandbox: live processes, parents and children, exit statuses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -54,7 +54,6 @@ impl ExitStatus {
 
 /// What others may know of a running process, and how they reach it.
 pub struct Control {
-    /// Its number.
     pub pid: Pid,
     /// The exec it belongs to: everything an exec started is ended with it.
     pub exec: u64,
@@ -64,15 +63,14 @@ pub struct Control {
     pub exec_fuel: Option<Arc<Fuel>>,
     /// Its parent; [`INIT`] once that has ended.
     pub parent: AtomicU32,
-    /// Its process group.
     pub group: AtomicU32,
-    /// Its signal state.
+    /// Dispositions, and signals that were sent and not taken yet.
     pub signals: Arc<Signals>,
-    /// Its timer.
+    /// The interval timer of `setitimer`.
     pub timer: Timer,
     /// Signalled when one of its children has ended.
     pub child_exited: Notify,
-    /// What it runs.
+    /// The program it executes at present, as `/proc` shows it.
     pub image: Mutex<Arc<super::process::ImageInfo>>,
     /// Time it has spent executing, nanoseconds.
     pub cpu_ns: AtomicU64,

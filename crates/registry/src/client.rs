@@ -44,7 +44,7 @@ const MAX_SHOWN_CHARS: usize = 200;
 pub struct Settings {
     /// Without TLS. With a registry on this machine it is always so.
     pub plain_http: bool,
-    /// Who we are.
+    /// Name and password for the registry; `None` to ask without.
     pub credentials: Option<Credentials>,
 }
 

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_image_in_a_registry_is_refused() {
+    fn invalid_image_references_are_refused() {
         for text in [
             "",
             "base",

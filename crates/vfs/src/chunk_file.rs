@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_the_disk_is_not_waited_for_again() {
+    fn data_on_disk_is_not_synced_again() {
         let place = tempfile::tempdir().unwrap();
         let chunks = ChunkFile::new(place.path().join("chunks"));
         let unflushed = || chunks.unflushed.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! What a filesystem operation can answer instead of success.
+//! Errors of filesystem operations.
 
 /// A filesystem error. Each variant names its POSIX errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]

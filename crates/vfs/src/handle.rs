@@ -291,7 +291,7 @@ pub(super) fn following<'a>(entries: &'a Entries, name: Option<&[u8]>) -> Option
 
 /// Room that is charged but not made yet.
 struct Unallocated {
-    /// Its first chunk.
+    /// Index of the first chunk of the piece.
     first: u32,
     /// The byte after it.
     end: u64,

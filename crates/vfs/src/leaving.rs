@@ -1,4 +1,4 @@
-//! What was removed, on its way out of memory.
+//! Frees removed trees and file data in slices.
 //!
 //! To free a gigabyte takes a tenth of a second or more. So neither the lock of a filesystem is held for that, nor does a
 //! caller wait: one thread of the process does it in small parts, in turn for all that have something to free. What leaves

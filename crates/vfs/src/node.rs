@@ -35,7 +35,7 @@ pub enum FileKind {
 pub struct Stat {
     /// The inode.
     pub ino: Ino,
-    /// Its type.
+    /// File, directory, symbolic link or pipe.
     pub kind: FileKind,
     /// Permission bits, `0o7777`.
     pub mode: u32,

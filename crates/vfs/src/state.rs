@@ -1,4 +1,4 @@
-//! What is behind the lock of a filesystem, and the steps operations are made of.
+//! The state behind a filesystem's lock, and the steps that operations are made of.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::take;

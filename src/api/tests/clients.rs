@@ -15,7 +15,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_client_over_its_rate_is_told_when_to_come_again() {
+async fn a_client_over_its_rate_gets_a_retry_after() {
     let server = TestServer::with(Config {
         rate_limit: RateLimitConfig {
             requests_per_second: 1,

@@ -143,7 +143,7 @@ async fn connection_with_a_request_keeps_its_place() {
 }
 
 #[tokio::test]
-async fn health_is_told_while_every_connection_has_a_request() {
+async fn health_is_answered_while_every_connection_has_a_request() {
     let server = TestServer::with_limits(Limits {
         max_connections: 4,
         max_connections_per_address: 4,

@@ -112,7 +112,7 @@ async fn a_user_hears_only_of_its_own_sandboxes() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_gets_what_it_missed() {
+async fn a_reconnecting_client_gets_missed_events() {
     let server = TestServer::start().await;
     let mut listener = Listener::open(&server, &[]).await;
     server.sandbox().await;

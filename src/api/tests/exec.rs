@@ -44,7 +44,7 @@ async fn argv_mode_passes_arguments_literally() {
 }
 
 #[tokio::test]
-async fn a_command_past_its_timeout_is_a_408_with_what_it_wrote() {
+async fn a_command_past_its_timeout_is_a_408_with_its_output() {
     let server = TestServer::start().await;
     let exec = format!("{}/exec", server.sandbox().await);
     let late = server.post(&exec, r#"{"command":"sleep","timeout":"50ms"}"#).await;
@@ -173,7 +173,7 @@ async fn destroying_a_sandbox_kills_its_commands() {
 }
 
 #[tokio::test]
-async fn a_sandbox_runs_only_so_many_commands_at_once() {
+async fn concurrent_commands_of_a_sandbox_are_limited() {
     let server = TestServer::with_limits(Limits {
         max_execs_per_sandbox: 1,
         ..Limits::default()

@@ -251,7 +251,7 @@ async fn a_message_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_or_has_no_sandbox_is_refused_as_on_any_route() {
+async fn bad_handshakes_and_unknown_sandboxes_are_refused_as_on_any_route() {
     let server = TestServer::start().await;
     let sandbox = server.sandbox().await;
     let plain = server

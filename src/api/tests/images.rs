@@ -73,7 +73,7 @@ impl TestServer {
 }
 
 #[tokio::test]
-async fn a_pull_tells_its_steps_and_last_how_it_ended() {
+async fn a_pull_reports_its_steps_and_then_its_end() {
     let server = server().await;
     let step = |image: &str| json!({"status": format!("pulling {image}"), "part": "layer", "current": 1, "total": 2});
     assert_eq!(

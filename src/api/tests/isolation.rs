@@ -391,7 +391,7 @@ async fn a_route_takes_only_keys_with_its_scope() {
 }
 
 #[tokio::test]
-async fn no_route_tells_or_does_anything_across_tenants_or_users() {
+async fn no_route_shows_or_changes_anything_across_tenants_or_users() {
     let mut leaks = Vec::new();
     let mut callers = Vec::from([NOBODY, UNKNOWN]);
     callers.extend(SCOPED.map(|(_, asker)| asker));

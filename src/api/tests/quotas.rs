@@ -167,7 +167,7 @@ async fn quotas_are_the_administrators_and_of_one_tenant() {
 }
 
 #[tokio::test]
-async fn admission_tells_what_a_creation_would_meet_and_creates_nothing() {
+async fn admission_predicts_a_creation_and_creates_nothing() {
     let server = TestServer::with_limits(Limits {
         max_sandboxes: 2,
         admission: AdmissionMode::Queue,

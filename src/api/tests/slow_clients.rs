@@ -246,7 +246,7 @@ async fn web_socket_message_after_the_first_is_short() {
 }
 
 #[tokio::test]
-async fn web_socket_without_memory_for_its_message_is_told_to_come_again() {
+async fn web_socket_without_memory_for_its_message_gets_a_retry_later() {
     let server = TestServer::with_limits(Limits {
         max_transfer_bytes: 100_000,
         ..Limits::default()

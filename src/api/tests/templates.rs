@@ -140,7 +140,7 @@ async fn a_template_may_be_named_in_a_creation() {
 }
 
 #[tokio::test]
-async fn what_no_sandbox_can_be_made_from_is_refused_when_it_is_saved() {
+async fn unusable_templates_are_refused_when_saved() {
     let server = TestServer::start().await;
     for body in [
         "",

@@ -39,7 +39,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What the server tells of a file.
+/// What the server reports about a file.
 #[derive(Deserialize)]
 struct Stat {
     is_dir: bool,

@@ -23,7 +23,7 @@ const INTERRUPTED: u8 = 130;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What the server is told while the command runs.
+/// Messages to the server while the command runs.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Input {
@@ -47,7 +47,7 @@ pub(super) async fn exec(client: &Client<'_>, path: &str, body: &ExecBody<'_>) -
     // Before the command runs, or an early Ctrl-C would leave it behind.
     let mut signals = Signals::listen()?;
     let (mut outgoing, mut incoming) = client.websocket(path).await?.split();
-    // When this fails, the server's last words tell why.
+    // When this fails, the server's last message says why.
     let _ = outgoing.send(message(body)?).await;
     tokio::select! {
         status = receive(&mut incoming) => status,

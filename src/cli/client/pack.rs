@@ -19,7 +19,7 @@ const QUEUE: usize = 4;
 /// Permission bits that are packed.
 const PACKED_BITS: u32 = 0o1777;
 
-/// What is in a directory, in pieces; the directory itself is not told. Links are packed as links. What is no file,
+/// What is in a directory, in pieces; the directory itself is not an entry. Links are packed as links. What is no file,
 /// directory or link is left out, and said so.
 pub(super) fn pack(directory: PathBuf) -> ReceiverStream<io::Result<Bytes>> {
     let (sender, pieces) = mpsc::channel(QUEUE);

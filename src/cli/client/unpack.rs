@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_directories_and_links_are_unpacked_over_what_is_there() {
+    async fn files_directories_and_links_replace_existing_ones() {
         let place = tempfile::tempdir().unwrap();
         let outside = place.path().join("outside");
         let directory = place.path().join("into");

@@ -1,4 +1,4 @@
-//! The docker provider: the engine, whether this user may use it, and what it can do.
+//! Checks the provider `docker`: the engine, whether this user may use it, and its runtimes.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) async fn checks() -> Vec<Check> {
             GROUP,
             "runtimes",
             format!("{}: containers share the host's kernel", runtimes.join(", ")),
-            "install gVisor (runsc) or Kata Containers if nobody has read what runs",
+            "install gVisor (runsc) or Kata Containers to run untrusted programs",
         )
     } else {
         Check::ok(GROUP, "runtimes", runtimes.join(", "))
@@ -42,7 +42,7 @@ pub(super) async fn checks() -> Vec<Check> {
     vec![Check::ok(GROUP, "engine", format!("Docker Engine {version}")), runtime]
 }
 
-/// The error and what caused it: the engine's client tells the reason only at the end.
+/// The error and what caused it: the engine's client gives the reason only at the end.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The machine's limits, as far as many sandboxes need more than a usual program.
+//! Checks the limits of the machine that a server with many sandboxes reaches.
 
 use rustix::process::{Resource, getrlimit};
 

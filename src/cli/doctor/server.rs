@@ -1,4 +1,4 @@
-//! Whether the server could start: its configuration, its address, its directory.
+//! Checks whether the server could start: its configuration, its address, its data directory.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -66,7 +66,7 @@ fn address(config: &Config) -> Check {
             GROUP,
             name,
             "is taken, by a wisp that runs or by another program",
-            "`wisp list` tells whether it is wisp; otherwise choose another with --listen",
+            "`wisp list` shows whether that is wisp; otherwise choose another address with --listen",
         ),
         Err(error) => Check::missing(
             GROUP,

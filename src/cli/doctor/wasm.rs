@@ -1,4 +1,4 @@
-//! The wasm provider: its engine, its images, and what building images takes.
+//! Checks the provider `wasm`: its engine, its images, and the tools that building images needs.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -56,7 +56,7 @@ fn engine() -> Check {
 fn walls(isolation: Isolation) -> Vec<Check> {
     if isolation == Isolation::None {
         let fix = "set isolation = \"tenant\", unless only programs you trust run";
-        let what = "isolation = \"none\": whoever breaks out of WebAssembly is in the server";
+        let what = "isolation = \"none\": a guest that escapes from WebAssembly reaches the server";
         return vec![Check::warning(GROUP, "worker processes", what, fix)];
     }
     let walls = worker::available().into_iter().map(|wall| {

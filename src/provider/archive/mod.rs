@@ -35,7 +35,7 @@ pub struct Entry {
     /// Where it belongs, relative to the directory that the archive is unpacked into: components separated by single
     /// slashes, none of them `.` or `..`. Empty for that directory itself.
     pub path: Vec<u8>,
-    /// What it is.
+    /// File, directory or link.
     pub kind: EntryKind,
     /// Permission bits, `0o1777`.
     pub mode: u32,

@@ -124,7 +124,7 @@ fn nothing_is_named_through_a_link_of_the_archive() {
 }
 
 #[test]
-fn what_is_no_file_directory_or_link_is_refused() {
+fn archives_hold_files_directories_and_links_only() {
     for kind in [b'3', b'4', b'6', b'S', b'M', b'D', b'\n'] {
         assert_refused(&joined(&[header(b"a", kind, 0, b"")]), "the archive's entry \"a\"");
     }

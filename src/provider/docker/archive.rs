@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_an_archive_leaves_out_come_before_what_is_in_them() {
+    fn missing_directories_of_an_archive_come_before_their_contents() {
         let mut tree = tree();
         let mut placed = |path| {
             let entries = tree.place(entry(path, EntryKind::File { size: 0 })).unwrap();

@@ -1,4 +1,4 @@
-//! From what programs and the engine say to the errors of files calls.
+//! Maps error messages of programs and of the engine to provider errors.
 
 use super::script::Finished;
 use crate::provider::ProviderError;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_programs_become_the_words_of_the_api() {
+    fn messages_of_programs_become_provider_errors() {
         for said in [
             "rmdir: failed to remove '/p': Directory not empty\n",
             "rmdir: '/p': Directory not empty\n",

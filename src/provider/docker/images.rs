@@ -57,7 +57,7 @@ async fn fetch(
             Ok(step) => {
                 if let Some(progress) = &progress {
                     // Nobody may be watching any more.
-                    let _ = progress.send(shown(step)).await;
+                    let _ = progress.send(to_progress(step)).await;
                 }
             }
             Err(Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message }) => {
@@ -69,7 +69,7 @@ async fn fetch(
     Ok(())
 }
 
-fn shown(step: CreateImageInfo) -> PullProgress {
+fn to_progress(step: CreateImageInfo) -> PullProgress {
     let detail = step.progress_detail.unwrap_or_default();
     let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
     PullProgress {

@@ -35,7 +35,7 @@ const KILL_TIME: Duration = Duration::from_secs(10);
 /// How often the engine is asked whether a process has ended.
 const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// What to start.
+/// A program to start in a container.
 #[derive(Default)]
 pub struct Program {
     /// The program and its arguments.
@@ -55,7 +55,7 @@ pub struct Launch {
     container: String,
     exec: String,
     token: String,
-    /// What it writes.
+    /// Its standard output and standard error, as they come.
     pub output: BoxStream<'static, Result<LogOutput, Error>>,
     /// What it reads. Dropping it does not end the input; shutting it down does.
     pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,

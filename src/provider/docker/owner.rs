@@ -1,4 +1,4 @@
-//! Who a sandbox's programs run as, and what is theirs.
+//! Finds the user that a container's programs run as, and gives that user its directories.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

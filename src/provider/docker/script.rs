@@ -18,7 +18,7 @@ const MAX_ERROR: usize = 4096;
 
 /// What a script left.
 pub struct Finished {
-    /// Its status.
+    /// Exit status of the script.
     pub status: i32,
     /// What it wrote to standard output.
     pub output: Vec<u8>,

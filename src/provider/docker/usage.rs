@@ -1,4 +1,4 @@
-//! What a sandbox uses now.
+//! The resources that a container uses now.
 
 use std::time::Duration;
 

@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_there_of_another_kind_is_a_bad_path() {
+    async fn a_path_of_another_kind_is_a_bad_path() {
         let files = files();
         files.fs().create_dir_all(ROOT, b"/t/dir", 0o755).unwrap();
         put(files.fs(), "/t/file", b"old");

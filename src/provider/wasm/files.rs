@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_written_through_a_link_to_what_is_no_file() {
+    async fn writes_through_links_reach_regular_files_only() {
         let (fs, files) = files();
         fs.symlink(b"/dir", ROOT, b"/to-dir").unwrap();
         fs.mknod(ROOT, b"/pipe", NodeKind::Fifo, 0o644).unwrap();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_tells_no_path_that_is_too_long_and_stops_when_nobody_waits() {
+    fn glob_skips_paths_that_are_too_long_and_stops_with_its_client() {
         let fs = Fs::new(Limits {
             max_bytes: 1 << 30,
             max_inodes: 10_000,

@@ -1,4 +1,4 @@
-//! Installs an image because somebody asked for just that, and tells how far it is.
+//! Installs an image on request, and reports progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pull_installs_what_is_missing_and_tells_each_step() {
+    async fn a_pull_installs_missing_images_and_reports_each_step() {
         let dir = tempfile::tempdir().unwrap();
         let images = images(dir.path());
         let told = pulled(&images, "demo").await.unwrap();

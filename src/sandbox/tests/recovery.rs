@@ -71,7 +71,7 @@ async fn sandboxes_survive_with_everything_that_was_said_about_them() {
 }
 
 #[tokio::test]
-async fn what_expired_or_belongs_to_nobody_is_removed() {
+async fn expired_and_orphaned_sandboxes_are_removed() {
     let machine = Machine::new();
     let first = machine.boot();
     create(&first).await;
@@ -239,7 +239,7 @@ async fn a_provider_that_hangs_does_not_hold_up_the_start() {
 }
 
 #[tokio::test]
-async fn what_a_provider_finishes_for_a_dead_server_is_removed_later() {
+async fn work_that_finishes_after_its_server_died_is_removed_later() {
     let machine = Machine::new();
     let kept = create(&machine.boot()).await;
     let second = machine.boot();

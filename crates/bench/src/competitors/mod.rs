@@ -24,7 +24,7 @@ pub use wisp::{InScript, Wisp};
 
 /// The smallest program with an answer.
 pub const PRINT_42: &str = "print(40 + 2)";
-/// What it prints.
+/// What the measured program prints.
 pub const ANSWER: &str = "42\n";
 /// The image with the shell and tools, under every other.
 pub const BASE: &str = "base";
@@ -149,7 +149,7 @@ impl Field {
     pub async fn assemble(choice: &Choice, max_sandboxes: usize) -> anyhow::Result<Self> {
         let images = python_images()?;
         if images.is_empty() {
-            anyhow::bail!("no image with Python is installed: wisp images pull python:3.12");
+            anyhow::bail!("no image with Python is installed: wisp images pull python:3.13");
         }
         let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
         let server = Server::start(&names, max_sandboxes).await?;

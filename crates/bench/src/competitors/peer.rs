@@ -25,7 +25,7 @@ const DRIVER: &str = include_str!("peer.py");
 pub struct Package {
     /// Its name there, and in the tables.
     pub name: &'static str,
-    /// What is imported.
+    /// The Python module to import.
     module: &'static str,
 }
 

@@ -48,7 +48,7 @@ pub enum Measure {
 
 /// What every measurement uses.
 pub struct Setting<'a> {
-    /// Who takes part.
+    /// The competitors that take part.
     pub field: &'a Field,
     /// What the caller chose.
     pub choice: &'a Choice,

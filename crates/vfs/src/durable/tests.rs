@@ -438,7 +438,7 @@ fn an_append_that_fails_is_made_good_by_the_next() {
 }
 
 #[test]
-fn removing_leaves_nothing_and_what_is_open_stays_readable() {
+fn removing_leaves_nothing_and_open_files_stay_readable() {
     let setting = Setting::new();
     let files = setting.create();
     put(files.fs(), "/a", &bytes(MIB, 1));

@@ -45,11 +45,11 @@ pub struct Needs {
 /// # Errors
 /// The first thing that keeps it from being a program.
 pub fn check_module(engine: &Engine, module: &Module) -> Result<Needs, Unfit> {
-    let linker = new_linker(engine).map_err(|error| Unfit::ImportType(shown(&error.to_string())))?;
+    let linker = new_linker(engine).map_err(|error| Unfit::ImportType(excerpt(&error.to_string())))?;
     if let Err(error) = linker.instantiate_pre(module) {
         return Err(match error.downcast_ref::<UnknownImportError>() {
-            Some(unknown) => Unfit::Import(format!("{}.{}", shown(unknown.module()), shown(unknown.name()))),
-            None => Unfit::ImportType(shown(&error.to_string())),
+            Some(unknown) => Unfit::Import(format!("{}.{}", excerpt(unknown.module()), excerpt(unknown.name()))),
+            None => Unfit::ImportType(excerpt(&error.to_string())),
         });
     }
     let is_entry = |export| matches!(export, ExternType::Func(ty) if ty.params().len() == 0 && ty.results().len() == 0);
@@ -68,8 +68,8 @@ pub fn check_module(engine: &Engine, module: &Module) -> Result<Needs, Unfit> {
 /// # Errors
 /// The first thing that keeps it from being a program.
 pub fn check_image_module(engine: &Engine, module: &Module) -> Result<Needs, Unfit> {
-    let wrong_type = |error: wasmtime::Error| Unfit::ImportType(shown(&error.to_string()));
-    let mut linker = new_linker(engine).map_err(|error| Unfit::ImportType(shown(&error.to_string())))?;
+    let wrong_type = |error: wasmtime::Error| Unfit::ImportType(excerpt(&error.to_string()));
+    let mut linker = new_linker(engine).map_err(|error| Unfit::ImportType(excerpt(&error.to_string())))?;
     linker.define_unknown_imports_as_traps(module).map_err(wrong_type)?;
     linker.instantiate_pre(module).map_err(wrong_type)?;
     if !matches!(module.get_export("memory"), Some(ExternType::Memory(_))) {
@@ -105,7 +105,7 @@ pub(super) fn check_size(required: &ResourcesRequired, memories: usize, tables: 
 }
 
 /// A name of the module's author, fit for a message: short, and without control characters.
-pub(super) fn shown(name: &str) -> String {
+pub(super) fn excerpt(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { '?' } else { c })
         .take(MAX_SHOWN_CHARS)

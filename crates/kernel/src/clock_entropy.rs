@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_do_not() {
+    fn random_bytes_of_ordinary_machines_differ() {
         assert_ne!(look(&Outside::Host).2, look(&Outside::Host).2);
     }
 }
