@@ -15,7 +15,7 @@ use super::descriptor::{InputBytes, Kind, OpenFile};
 use super::errno::Errno;
 use super::fuel::Fuel;
 use super::input::Input;
-use super::process::{self, Entry, ImageInfo};
+use super::process::{self, Entry, ImageInfo, Task};
 use super::spawn::{PROCESS_BYTES, Parentage, Start};
 use super::table::{ExitStatus, Pid};
 use super::{Kernel, place, signal};
@@ -189,10 +189,10 @@ impl Kernel {
                     if start.ignores_sigpipe() {
                         of_process.signals.ignore(signal::PIPE);
                     }
-                    let store = process::new_store(start.into_process(kernel, of_process));
+                    let task = Task::new(start.into_process(kernel, of_process));
                     // Nobody may wait for it any more.
                     let _ = on_start.send(Ok(()));
-                    process::run(store, None, Entry::Launch).await
+                    process::run(task, None, Entry::Launch).await
                 }
                 Err(error) => {
                     let status = error.status();

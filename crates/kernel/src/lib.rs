@@ -17,6 +17,7 @@ mod device;
 mod errno;
 mod exec;
 mod fit;
+mod foreign;
 mod fuel;
 #[cfg(test)]
 mod fuzz_tests;
@@ -54,10 +55,15 @@ pub use console::{MAX_PIECE, MAX_WAITING, OutputSink, Stream};
 pub use errno::Errno;
 pub use exec::{Exec, ExecError, ExecRequest, ExecSignals, LimitHit, Outcome, SimpleCommand};
 pub use fit::{Needs, Unfit, check_image_module, check_module};
+pub use foreign::{DirectoryList, File, ForeignProcess, ForeignProgram, Opening, StoreKeeper, Writer};
 pub use input::{Input, InputClosed, InputReader, InputWriter};
+pub use limiter::{MAX_TABLE_ELEMENTS, MAX_TABLES};
 pub use program::{CompiledModule, FILE_PREFIX, Launch, Program, ProgramSpec, Programs, file_contents};
-pub use runtime::{Engines, Runtime, RuntimeError, guest_threads, new_engine, new_fuel_engine};
+pub use runtime::{
+    Engines, Runtime, RuntimeError, config as engine_config, guest_threads, new_engine, new_fuel_engine,
+};
 pub use snapshot::Snapshot;
+pub use stat::FileStat;
 pub use table::ExitStatus;
 
 use self::outside::Outside;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use wasmtime::ResourceLimiter;
 
-use super::budget::Charge;
+use super::budget::{Charge, OverBudget};
 use super::table::Control;
 
 /// Host bytes of one table element.
@@ -16,11 +16,29 @@ pub const MAX_TABLE_ELEMENTS: usize = 1 << 18;
 /// Tables one module may have.
 pub const MAX_TABLES: usize = 4;
 
+/// How many of each a store may have.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    instances: usize,
+    tables: usize,
+    memories: usize,
+}
+
+/// A module is one instance.
+const OF_MODULE: Counts = Counts {
+    instances: 1,
+    tables: MAX_TABLES,
+    memories: 1,
+};
+
 /// The limiter of one store: what it grants is charged, and given back when the store is dropped.
 pub struct MemoryLimiter {
     charge: Charge,
     /// Told how large the linear memory is.
     control: Arc<Control>,
+    counts: Counts,
+    /// Bytes of all linear memories.
+    memory_bytes: u64,
     /// Whether a growth was refused, which explains a trap that follows.
     refused: bool,
 }
@@ -31,8 +49,24 @@ impl MemoryLimiter {
         Self {
             charge,
             control,
+            counts: OF_MODULE,
+            memory_bytes: 0,
             refused: false,
         }
+    }
+
+    /// Lets the store have more instances and tables than a module may; it still has one memory.
+    pub fn allow(&mut self, instances: usize, tables: usize) {
+        self.counts = Counts {
+            instances,
+            tables,
+            ..self.counts
+        };
+    }
+
+    /// Charges `bytes` of host memory that the process may use beside its linear memory.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        self.charge.grow(bytes)
     }
 
     /// Whether a growth was refused so far.
@@ -49,9 +83,11 @@ impl MemoryLimiter {
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.grant(desired.saturating_sub(current) as u64);
+        let more = desired.saturating_sub(current) as u64;
+        let granted = self.grant(more);
         if granted {
-            self.control.memory_bytes.store(desired as u64, Ordering::Relaxed);
+            self.memory_bytes += more;
+            self.control.memory_bytes.store(self.memory_bytes, Ordering::Relaxed);
         }
         Ok(granted)
     }
@@ -65,14 +101,14 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn instances(&self) -> usize {
-        1
+        self.counts.instances
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        self.counts.tables
     }
 
     fn memories(&self) -> usize {
-        1
+        self.counts.memories
     }
 }

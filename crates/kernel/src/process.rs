@@ -10,11 +10,12 @@ use wasmtime::{AsContextMut as _, Caller, Engine, Func, Instance, Memory, Store,
 
 use super::descriptor::{DescriptorTable, OpenFile};
 use super::errno::Errno;
+use super::foreign::{ForeignProcess, ForeignProgram};
 use super::fuel;
 use super::limiter::MemoryLimiter;
 use super::memory::GuestMemory;
 use super::pool::Slot;
-use super::program::{Launch, Program};
+use super::program::{Code, Launch, Program};
 use super::runtime::LARGE_MEMORY;
 use super::signal;
 use super::spawn::Start;
@@ -141,6 +142,11 @@ pub enum Ended {
     Replaced,
 }
 
+/// A program that is no module has no instance.
+#[derive(Debug, thiserror::Error)]
+#[error("this program is no module")]
+struct NoModule;
+
 /// A program that was loaded without the code that counts fuel.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no code of this program that counts fuel")]
@@ -177,6 +183,13 @@ impl Process {
     /// Attributes of an open file.
     pub fn stat_descriptor(&self, fd: u32) -> Result<FileStat, Errno> {
         FileStat::of(self.descriptors.get(fd)?)
+    }
+
+    /// Says on its standard error what it is killed for.
+    pub(super) fn say_killed(&self, reason: &str) {
+        // It may have made another file its standard error.
+        self.control.speak_to(self.descriptors.get(2).ok());
+        self.control.say_killed(reason);
     }
 
     /// The directory a preopened descriptor stands for.
@@ -236,6 +249,24 @@ pub fn answer(result: Result<(), Errno>) -> i32 {
     }
 }
 
+/// A process that is about to run.
+pub enum Task {
+    /// Of a module.
+    Module(Box<ProcessStore>),
+    /// Of a program that runs itself.
+    Foreign(Arc<dyn ForeignProgram>, Box<Process>),
+}
+
+impl Task {
+    /// The process with all that its program needs to run.
+    pub fn new(process: Process) -> Self {
+        match &process.program.code {
+            Code::Module(_) => Self::Module(Box::new(new_store(process))),
+            Code::Foreign(program) => Self::Foreign(Arc::clone(program), Box::new(process)),
+        }
+    }
+}
+
 /// The store of a process. What fuel it has used is charged at the latest when it is dropped.
 pub struct ProcessStore(Store<Process>);
 
@@ -289,9 +320,8 @@ pub fn new_store(mut process: Process) -> ProcessStore {
         return new_fuel_store(engine, process);
     }
     let mut engine = kernel.runtime.engine();
-    if process.program.pooled.is_some()
-        && let Some((slot, of_pool)) = kernel.runtime.claim_slot()
-    {
+    let has_slot = process.program.module().is_some_and(|module| module.pooled.is_some());
+    if has_slot && let Some((slot, of_pool)) = kernel.runtime.claim_slot() {
         process.slot = Some(slot);
         engine = of_pool;
     }
@@ -325,10 +355,11 @@ fn limited_store(engine: &Engine, process: Process) -> Store<Process> {
 pub async fn instantiate(store: &mut Store<Process>) -> wasmtime::Result<Instance> {
     let program = Arc::clone(&store.data().program);
     let process = store.data();
+    let module = program.module().ok_or(NoModule)?;
     let instance = match (&process.control.exec_fuel, &process.slot) {
-        (Some(_), _) => program.fuel.as_ref().ok_or(NoFuelCode)?,
-        (None, Some(_)) => program.pooled.as_ref().unwrap_or(&program.instance),
-        (None, None) => &program.instance,
+        (Some(_), _) => module.fuel.as_ref().ok_or(NoFuelCode)?,
+        (None, Some(_)) => module.pooled.as_ref().unwrap_or(&module.instance),
+        (None, None) => &module.instance,
     };
     let instance = instance.instantiate_async(&mut *store).await?;
     let memory = instance.get_memory(&mut *store, "memory");
@@ -337,9 +368,12 @@ pub async fn instantiate(store: &mut Store<Process>) -> wasmtime::Result<Instanc
 }
 
 /// Runs a process, and whatever it replaces itself by, to its end on the calling task.
-pub async fn run(mut store: ProcessStore, instance: Option<Instance>, mut entry: Entry) -> ExitStatus {
-    let mut instance = instance;
+pub async fn run(mut task: Task, mut instance: Option<Instance>, mut entry: Entry) -> ExitStatus {
     loop {
+        let mut store = match task {
+            Task::Module(store) => *store,
+            Task::Foreign(program, process) => return program.run(ForeignProcess::new(*process)).await,
+        };
         let result = enter(&mut store, instance.take(), entry).await;
         let status = match result {
             Ok(()) => ExitStatus::Exited(0),
@@ -357,11 +391,11 @@ pub async fn run(mut store: ProcessStore, instance: Option<Instance>, mut entry:
                     if process.program.spec.ignores_sigpipe {
                         process.control.signals.ignore(signal::PIPE);
                     }
-                    store = new_store(process);
+                    task = Task::new(process);
                     entry = Entry::Launch;
                     continue;
                 }
-                None => report_trap(&store, &error),
+                None => report_trap(store.data(), &error),
             },
         };
         reclaim(store).await;
@@ -385,7 +419,8 @@ pub(super) async fn enter(
         Some(instance) => instance,
         None => instantiate(store).await?,
     };
-    note_stack(store).await?;
+    let control = Arc::clone(&store.data().control);
+    note_stack(store, control).await?;
     // Others may have used some since the store was made.
     fuel::settle(&mut *store);
     match entry {
@@ -411,12 +446,11 @@ pub(super) async fn enter(
 }
 
 /// Says on the process's standard error what it died of, and how that counts.
-pub(super) fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> ExitStatus {
+pub(super) fn report_trap(process: &Process, error: &wasmtime::Error) -> ExitStatus {
     // The answer of its exec says so: it is the exec that has none left.
     if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
         return ExitStatus::Killed(signal::KILL as u8);
     }
-    let process = store.data();
     let limit = process.kernel.budget.limits().memory_bytes >> 20;
     let out_of_memory = process.limiter.refused();
     let (reason, status) = match error.downcast_ref::<Trap>() {
@@ -433,9 +467,7 @@ pub(super) fn report_trap(store: &Store<Process>, error: &wasmtime::Error) -> Ex
             ("could not be started".to_owned(), signal::KILL)
         }
     };
-    // It may have made another file its standard error.
-    process.control.speak_to(process.descriptors.get(2).ok());
-    process.control.say_killed(&reason);
+    process.say_killed(&reason);
     ExitStatus::Killed(status as u8)
 }
 
@@ -460,11 +492,11 @@ impl Control {
 }
 
 /// Notes where the native stack of a process starts. All calls of a store use the same one.
-async fn note_stack(store: &mut Store<Process>) -> wasmtime::Result<()> {
-    let note = Func::wrap(&mut *store, |caller: Caller<'_, Process>| {
+pub(super) async fn note_stack<T: Send>(store: &mut Store<T>, control: Arc<Control>) -> wasmtime::Result<()> {
+    let note = Func::wrap(&mut *store, move || {
         let here = 0u8;
         let top = std::hint::black_box(&raw const here).addr();
-        caller.data().control.stack_top.store(top, Ordering::Relaxed);
+        control.stack_top.store(top, Ordering::Relaxed);
     });
     note.typed::<(), ()>(&mut *store)?.call_async(&mut *store, ()).await
 }

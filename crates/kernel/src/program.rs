@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::{Engine, InstancePre, Module};
 
+use super::foreign::ForeignProgram;
 use super::process::Process;
 use super::runtime::{Engines, Runtime};
 
@@ -61,6 +62,19 @@ pub struct CompiledModule {
 pub struct Program {
     /// What the image says of it.
     pub spec: ProgramSpec,
+    pub(super) code: Code,
+}
+
+/// What a process of a program runs.
+pub(super) enum Code {
+    /// A module that calls the kernel.
+    Module(Box<ModuleCode>),
+    /// Something else, which runs itself.
+    Foreign(Arc<dyn ForeignProgram>),
+}
+
+/// A module, ready to be instantiated.
+pub(super) struct ModuleCode {
     /// The module with its imports resolved.
     pub(super) instance: InstancePre<Process>,
     /// The same for processes with a slot of the pool.
@@ -106,13 +120,33 @@ impl Program {
             .map(|module| runtime.instantiate_pre_pooled(module));
         let fuel = module.fuel.as_ref().map(|module| runtime.instantiate_pre_fuel(module));
         let can_fork = can_fork(&module.on_demand);
-        Ok(Self {
-            spec,
+        let code = ModuleCode {
             instance,
             pooled: pooled.transpose()?,
             fuel: fuel.transpose()?,
             can_fork,
+        };
+        Ok(Self {
+            spec,
+            code: Code::Module(Box::new(code)),
         })
+    }
+
+    /// A program that is no module of this kernel.
+    pub fn foreign(runtime: &Runtime, spec: ProgramSpec, foreign: Arc<dyn ForeignProgram>) -> Self {
+        runtime.tick(foreign.engine());
+        Self {
+            spec,
+            code: Code::Foreign(foreign),
+        }
+    }
+
+    /// Its module, if it is one.
+    pub(super) fn module(&self) -> Option<&ModuleCode> {
+        match &self.code {
+            Code::Module(code) => Some(code),
+            Code::Foreign(_) => None,
+        }
     }
 }
 

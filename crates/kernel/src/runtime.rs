@@ -1,7 +1,7 @@
 //! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,9 +53,14 @@ pub struct Runtime {
     pool_linker: Option<Linker<Process>>,
     /// For processes whose fuel is counted.
     fuel: Option<FuelEngine>,
+    /// Engines of foreign programs.
+    foreign: ForeignEngines,
     /// Set once the runtime was started.
     threads: OnceLock<Threads>,
 }
+
+/// Engines that others have made, whose epochs move forward with those of the runtime.
+type ForeignEngines = Arc<Mutex<Vec<Engine>>>;
 
 /// The engine whose code counts fuel.
 struct FuelEngine {
@@ -112,6 +117,7 @@ impl Runtime {
             pool,
             pool_linker,
             fuel: counts_fuel.then(FuelEngine::new).transpose()?,
+            foreign: ForeignEngines::default(),
             threads: OnceLock::new(),
         }))
     }
@@ -122,7 +128,14 @@ impl Runtime {
     /// When the machine has no threads left.
     pub fn start(&self, threads: usize) -> Result<(), RuntimeError> {
         let started = Threads {
-            ticker: Ticker::start(self.engine.clone(), self.fuel_engine().cloned(), self.pool.clone())?,
+            ticker: Ticker::start(
+                std::iter::once(&self.engine)
+                    .chain(self.fuel_engine())
+                    .cloned()
+                    .collect(),
+                Arc::clone(&self.foreign),
+                self.pool.clone(),
+            )?,
             guests: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(threads.max(1))
                 .thread_name("wisp-guest")
@@ -140,6 +153,14 @@ impl Runtime {
     /// The wasmtime engine, to compile and load modules with.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Moves the epoch of this engine forward as well, each [`TICK`] while processes run.
+    pub(super) fn tick(&self, engine: &Engine) {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        if !foreign.iter().any(|known| Engine::same(known, engine)) {
+            foreign.push(engine.clone());
+        }
     }
 
     /// The engines to load modules with.
@@ -320,7 +341,8 @@ pub(super) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Process>> {
 }
 
 /// The engine's configuration. Compiled images are only valid for the same one.
-pub(super) fn config() -> Config {
+#[must_use]
+pub fn config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -337,6 +359,9 @@ pub(super) fn config() -> Config {
         .wasm_memory64(false);
     #[cfg(feature = "compiler")]
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    // Code is good for a build without components as well.
+    #[cfg(feature = "component-model")]
+    config.wasm_component_model(false);
     config
 }
 
@@ -358,7 +383,7 @@ struct Ticking {
 }
 
 impl Ticker {
-    fn start(engine: Engine, fuel: Option<Engine>, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
+    fn start(engines: Vec<Engine>, foreign: ForeignEngines, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
         let shared = Arc::new(TickerShared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("wisp-epoch".into()).spawn(move || {
@@ -371,10 +396,11 @@ impl Ticker {
                     }
                 } else {
                     std::thread::sleep(TICK);
-                    engine.increment_epoch();
-                    if let Some(fuel) = &fuel {
-                        fuel.increment_epoch();
+                    let foreign = foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                    for engine in engines.iter().chain(foreign.iter()) {
+                        engine.increment_epoch();
                     }
+                    drop(foreign);
                     if let Some(pool) = &pool {
                         pool.engine().increment_epoch();
                     }

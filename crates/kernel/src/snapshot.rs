@@ -60,7 +60,7 @@ impl Kernel {
             Ok(()) => ExitStatus::Exited(0),
             Err(error) => match error.downcast_ref::<process::Ended>() {
                 Some(process::Ended::Exit(code)) => ExitStatus::Exited(*code),
-                _ => process::report_trap(&store, &error),
+                _ => process::report_trap(store.data(), &error),
             },
         };
         let memory = store.data().memory.ok_or_else(|| failed(Errno::Noexec))?;

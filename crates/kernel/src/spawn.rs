@@ -19,7 +19,7 @@ use super::fuel::Fuel;
 use super::gate::Gated;
 use super::limiter::MemoryLimiter;
 use super::place;
-use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process, ProcessStore};
+use super::process::{self, Block, Entry, FIRST_PREOPEN, ImageInfo, Process, ProcessStore, Task};
 use super::program::{FILE_PREFIX, Launch, Program};
 use super::signal::{self, Signals};
 use super::slice::Slices;
@@ -249,9 +249,9 @@ impl Kernel {
         let ignored = if start.ignores_sigpipe() { 1 << signal::PIPE } else { 0 };
         let slot = self.budget.process_slot().map_err(|_| Errno::Again)?;
         let (control, on_exit) = self.new_control(parentage, ignored, Arc::clone(&start.image));
-        let store = process::new_store(start.into_process(Arc::clone(self), Arc::clone(&control)));
+        let task = Task::new(start.into_process(Arc::clone(self), Arc::clone(&control)));
         self.table.insert(Arc::clone(&control), slot, on_exit)?;
-        Ok(self.start_task(control, process::run(store, None, Entry::Launch)))
+        Ok(self.start_task(control, process::run(task, None, Entry::Launch)))
     }
 
     /// Makes the store and the instance of a copy of a process, which still lacks its memory.
@@ -295,7 +295,8 @@ impl Kernel {
     ) -> Result<Pid, Errno> {
         let Starting { control, slot, on_exit } = starting;
         self.table.insert(Arc::clone(&control), slot, on_exit)?;
-        Ok(self.start_task(control, process::run(store, Some(instance), Entry::Fork(argument))))
+        let task = Task::Module(Box::new(store));
+        Ok(self.start_task(control, process::run(task, Some(instance), Entry::Fork(argument))))
     }
 
     pub(super) fn new_control(

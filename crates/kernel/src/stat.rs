@@ -165,7 +165,7 @@ impl From<vfs::Stat> for FileStat {
 }
 
 /// The `S_IFMT` bits of a kind of file.
-fn type_bits(kind: FileKind) -> u32 {
+pub(super) fn type_bits(kind: FileKind) -> u32 {
     match kind {
         FileKind::Regular => Stat::REGULAR,
         FileKind::Directory => Stat::DIRECTORY,

@@ -164,7 +164,7 @@ async fn wait(caller: &mut Caller<'_, Process>, pid: i32, flags: u32, out: u32) 
 }
 
 async fn fork(caller: &mut Caller<'_, Process>, argument: u32, keep: u32, count: u32, out: u32) -> Result<(), Errno> {
-    if !caller.data().program.can_fork {
+    if !caller.data().program.module().is_some_and(|module| module.can_fork) {
         return Err(Errno::Nosys);
     }
     let parent = with_memory(caller, |memory, process| {

@@ -4,12 +4,12 @@
 //! `wasi_snapshot_preview1.witx`. A call that makes no sense gets the right errno, never a trap.
 
 mod clock;
-mod descriptors;
+pub(crate) mod descriptors;
 mod environment;
 mod io;
-mod paths;
+pub(crate) mod paths;
 mod poll;
-mod readdir;
+pub(crate) mod readdir;
 
 use wasmtime::{Caller, Linker};
 

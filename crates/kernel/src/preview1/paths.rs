@@ -57,13 +57,15 @@ pub fn add_to_linker(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         )| {
             Box::new(async move {
                 let request = OpenRequest {
-                    dir,
                     lookup,
                     open,
                     rights: base,
                     flags,
                 };
-                settled!(caller, answer(path_open(&mut caller, request, path, len, out).await))
+                settled!(
+                    caller,
+                    answer(path_open(&mut caller, request, dir, path, len, out).await)
+                )
             })
         },
     )?;
@@ -200,7 +202,8 @@ fn base(process: &Process, dir: u32) -> Result<Base, Errno> {
     Base::of(process.descriptors.get(dir)?)
 }
 
-fn read_link(process: &Process, base: &Base, path: &[u8]) -> Result<Vec<u8>, Errno> {
+/// Where a symbolic link leads.
+pub fn read_link(process: &Process, base: &Base, path: &[u8]) -> Result<Vec<u8>, Errno> {
     match process.locate(base, path, false)? {
         Place::Inode(_) => {
             let (dir, path) = base.join(path);
@@ -224,13 +227,16 @@ fn descriptor_target(process: &Process, fd: u32) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// The parameters of `path_open` but for the path.
-struct OpenRequest {
-    dir: u32,
-    lookup: u32,
-    open: u32,
-    rights: u64,
-    flags: u32,
+/// The parameters of `path_open` but for the directory and the path.
+pub struct OpenRequest {
+    /// `lookupflags`.
+    pub lookup: u32,
+    /// `oflags`.
+    pub open: u32,
+    /// `rights`.
+    pub rights: u64,
+    /// `fdflags`.
+    pub flags: u32,
 }
 
 impl OpenRequest {
@@ -257,6 +263,7 @@ enum Opened {
 async fn path_open(
     caller: &mut Caller<'_, Process>,
     request: OpenRequest,
+    dir: u32,
     path: u32,
     len: u32,
     out: u32,
@@ -265,27 +272,43 @@ async fn path_open(
         // Checked before anything is opened: the guest must learn the descriptor of what is.
         memory.slice(out, 4)?;
         process.descriptors.lowest_free(process.first_free_descriptor())?;
-        open(process, &request, memory.path(path, len)?)
+        let base = base(process, dir)?;
+        open(process, &base, &request, memory.path(path, len)?)
     })?;
-    let file = match opened {
-        Opened::File(file) => file,
-        Opened::Fifo(ino) => open_fifo(caller.data(), ino, &request).await?,
-    };
-    if request.flags & fdflags::NONBLOCK != 0 {
-        file.nonblocking.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
+    let file = finish_open(caller.data(), &request, opened).await?;
     with_memory(caller, |memory, process| {
         let fd = process.add_descriptor(file)?;
         memory.write_u32(out, fd)
     })
 }
 
-fn open(process: &Process, request: &OpenRequest, path: &[u8]) -> Result<Opened, Errno> {
+/// Opens what `path` names, as `path_open` does; it gets no descriptor.
+pub async fn open_at(
+    process: &Process,
+    base: &Base,
+    request: OpenRequest,
+    path: &[u8],
+) -> Result<Arc<OpenFile>, Errno> {
+    let opened = open(process, base, &request, path)?;
+    finish_open(process, &request, opened).await
+}
+
+async fn finish_open(process: &Process, request: &OpenRequest, opened: Opened) -> Result<Arc<OpenFile>, Errno> {
+    let file = match opened {
+        Opened::File(file) => file,
+        Opened::Fifo(ino) => open_fifo(process, ino, request).await?,
+    };
+    if request.flags & fdflags::NONBLOCK != 0 {
+        file.nonblocking.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    Ok(file)
+}
+
+fn open(process: &Process, base: &Base, request: &OpenRequest, path: &[u8]) -> Result<Opened, Errno> {
     if request.open & !oflags::ALL != 0 || request.flags & !fdflags::ALL != 0 {
         return Err(Errno::Inval);
     }
     let follow = follows(request.lookup)?;
-    let base = base(process, request.dir)?;
     let options = OpenOptions {
         create: request.wants(oflags::CREATE),
         exclusive: request.wants(oflags::EXCLUSIVE),
@@ -298,7 +321,7 @@ fn open(process: &Process, request: &OpenRequest, path: &[u8]) -> Result<Opened,
     match process.kernel.fs().open(dir, &joined, &options) {
         Ok(handle) => opened(request, handle),
         Err(PathError::Fs(error)) => Err(error.into()),
-        Err(PathError::Mounted { .. }) => match process.locate(&base, path, follow)? {
+        Err(PathError::Mounted { .. }) => match process.locate(base, path, follow)? {
             // A link of /proc led back into the file system.
             Place::Inode(ino) => {
                 let handle = process.kernel.fs().open_ino(ino)?;

@@ -21,7 +21,7 @@ const HEADER_BYTES: usize = 24;
 const DOTS: u64 = 2;
 /// Charged for each entry of a listing while it is read: the entry and its name stay in memory, however the directory
 /// changes meanwhile. An upper bound for names of the greatest length.
-const ENTRY_BYTES: u64 = 384;
+pub const ENTRY_BYTES: u64 = 384;
 
 /// Entries that are returned, or passed over, between two chances for others to run.
 const STEP: usize = 512;
