@@ -134,6 +134,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             .encode(),
             "memory",
         ),
+        ("an empty component", b"\0asm\x0d\0\x01\0".to_vec(), "wasi:cli/run"),
     ]
 }
 
@@ -167,7 +168,6 @@ async fn what_sandboxes_do_not_run_is_unsupported_with_a_way_out() {
     let server = store.serve(&[]);
     let api = Api::new(server.url(), None);
     let files = store.files();
-    let component = b"\0asm\x0d\0\x01\0".to_vec();
     let mut wide = memory(1);
     wide.memory64 = true;
     let mut shared = memory(1);
@@ -183,7 +183,6 @@ async fn what_sandboxes_do_not_run_is_unsupported_with_a_way_out() {
     }
     .encode();
     for (what, wasm, way_out) in [
-        ("a component", component, "wasm32-wasip1"),
         ("64-bit memory", wide, "build it without"),
         ("shared memory", shared, "build it without"),
     ] {

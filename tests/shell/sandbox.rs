@@ -7,7 +7,7 @@ use anyhow::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use wisp::image::{ImageStore, Loader, LogProgress};
-use wisp::kernel::{self, ExecRequest, Input, Kernel, OutputSink, Program, Programs, Runtime, Stream};
+use wisp::kernel::{self, ExecRequest, Input, Kernel, OutputSink, Programs, Runtime, Stream};
 use wisp::vfs::{self, Fs, ROOT, Tree};
 
 use super::case_file::Outcome;
@@ -59,7 +59,7 @@ impl Sandboxes {
         let image = Loader::new(store, runtime.engines()).load("base")?;
         let mut programs = Programs::default();
         for program in image.programs {
-            programs.insert(Program::new(&runtime, program.spec, &program.module).map_err(Error::msg)?);
+            programs.insert(program.link(&runtime).map_err(Error::msg)?);
         }
         Ok(Self {
             runtime,

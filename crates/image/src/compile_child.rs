@@ -22,9 +22,10 @@ const NICENESS: i32 = 10;
 /// Most bytes of a verdict's reason. Reasons repeat what the module says.
 const MAX_REASON_BYTES: usize = 1000;
 
-/// What is said of a component.
-const COMPONENT: &str = "it is a component (WASI 0.2), and sandboxes run WASI preview1 modules only: build a module \
-                         instead, in Rust with `--target wasm32-wasip1`, in C with `zig cc -target wasm32-wasi`";
+/// What is said of a component by a build that runs none.
+#[cfg(not(feature = "component"))]
+const COMPONENT: &str = "it is a component (WASI 0.2), and this build of wisp runs WASI preview1 modules only: build a \
+                         module instead, in Rust with `--target wasm32-wasip1`, in C with `zig cc -target wasm32-wasi`";
 
 /// Limits the process sets for itself.
 #[derive(Debug, Clone, Copy)]
@@ -130,25 +131,56 @@ fn confine(limits: ChildLimits) -> io::Result<()> {
 
 /// Checks and compiles.
 fn compile(wasm: Vec<u8>, counts_fuel: bool, origin: ModuleOrigin) -> Result<Compiled, Verdict> {
+    // With every proposal switched on: what fails here is wrong, whatever an engine may know.
+    let component = Parser::is_component(&wasm);
+    if !component && !Parser::is_core_wasm(&wasm) {
+        return Err(refused(&"it is not WebAssembly: the first bytes are wrong"));
+    }
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    validator.validate_all(&wasm).map_err(|error| refused(&error))?;
+    if component {
+        return compile_component(&wasm);
+    }
     let engine = if counts_fuel {
         wisp_kernel::new_fuel_engine()
     } else {
         wisp_kernel::new_engine()
     };
-    let engine = engine.map_err(|error| refused(&error))?;
-    // With every proposal switched on: what fails here is wrong, whatever an engine may know.
-    let component = Parser::is_component(&wasm);
-    if !component && !Parser::is_core_wasm(&wasm) {
-        return Err(refused(&"it is not a WebAssembly module: the first bytes are wrong"));
-    }
-    let mut validator = Validator::new_with_features(WasmFeatures::all());
-    validator.validate_all(&wasm).map_err(|error| refused(&error))?;
-    if component {
-        return Err(Verdict::Unsupported {
-            reason: COMPONENT.to_owned(),
-        });
-    }
-    compile_module(&engine, wasm, origin)
+    compile_module(&engine.map_err(|error| refused(&error))?, wasm, origin)
+}
+
+#[cfg(not(feature = "component"))]
+fn compile_component(_wasm: &[u8]) -> Result<Compiled, Verdict> {
+    Err(Verdict::Unsupported {
+        reason: COMPONENT.to_owned(),
+    })
+}
+
+#[cfg(feature = "component")]
+fn compile_component(wasm: &[u8]) -> Result<Compiled, Verdict> {
+    use super::component;
+    use wisp_component::Unfit;
+
+    let unfit = |error: Unfit| match error {
+        Unfit::Composed => Verdict::Unsupported {
+            reason: error.to_string(),
+        },
+        error => refused(&error),
+    };
+    wisp_component::check_structure(wasm).map_err(unfit)?;
+    let components = component::components().map_err(|error| refused(&error))?;
+    let wasm = component::strip(wasm).map_err(|error| refused(&error))?;
+    let bounded = component::bound(&wasm).map_err(|error| refused(&error))?;
+    let compiled = wasmtime::component::Component::new(components.engine(), &bounded);
+    let compiled = compiled.map_err(|error| not_compiled(&error))?;
+    let needs = components.check(&compiled).map_err(unfit)?;
+    let code = compiled.serialize().map_err(|error| not_compiled(&error))?;
+    Ok(Compiled {
+        kind: ModuleKind::Component,
+        needs,
+        wasm,
+        code,
+    })
 }
 
 fn compile_module(engine: &Engine, wasm: Vec<u8>, origin: ModuleOrigin) -> Result<Compiled, Verdict> {

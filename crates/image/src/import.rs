@@ -199,8 +199,9 @@ impl ImageStore {
         let origin = ModuleOrigin::User;
         let mut compiled = compile_file(self.dir(), self.compiler(), wasm, false, origin)?;
         // Now, and not when the image is loaded, which would keep the store's lock.
+        let fuel = engines.fuel().filter(|_| compiled.kind == ModuleKind::Module);
         let compile_fuel = |_| compile_file(self.dir(), self.compiler(), wasm, true, origin);
-        let mut fuel_code = engines.fuel().map(compile_fuel).transpose()?;
+        let mut fuel_code = fuel.map(compile_fuel).transpose()?;
         let record = record(new, source, &compiled);
 
         let _lock = self.dir().lock()?;
@@ -223,12 +224,12 @@ impl ImageStore {
         fuel_code: Option<&mut Compiled>,
         engines: &Engines,
     ) -> Result<(), ImageError> {
-        compiled.store(self.dir(), engines.on_demand())?;
+        compiled.store(self.dir(), engines)?;
         let digest = record.programs[0].digest;
         if let (Some(engine), Some(compiled)) = (engines.fuel(), fuel_code) {
             compile::put(self.dir(), engine, digest, compiled.code()?)?;
         }
-        load::code(self.dir(), engines, record, digest, self.compiler())?;
+        load::code(self.dir(), engines, record, &record.programs[0], self.compiler())?;
         let mut chain = self.parents_of(new)?;
         chain.push(record.clone());
         load::tree(self, &chain).map_err(|error| {
@@ -260,18 +261,18 @@ impl ImageStore {
     }
 }
 
-/// Compiles a module that is not our own again, for one of the engines. The caller holds the store's lock.
+/// Compiles a program that is not our own again, for this engine. The caller holds the store's lock.
 pub(super) fn recompile(
     store: &PrivateDir,
-    engines: &Engines,
     engine: &Engine,
     digest: Digest,
     compiler: &Compiler,
+    counts_fuel: bool,
     origin: ModuleOrigin,
 ) -> Result<(), ImageError> {
     let damaged = || ImageError::Damaged(compile::wasm_name(digest));
     let wasm = store.open_file(&compile::wasm_name(digest))?.ok_or_else(damaged)?;
-    let mut compiled = compile_file(store, compiler, &wasm, engines.counts_fuel(engine), origin)?;
+    let mut compiled = compile_file(store, compiler, &wasm, counts_fuel, origin)?;
     if compiled.digest != digest {
         return Err(damaged());
     }
@@ -319,11 +320,17 @@ pub(super) fn compile_file(
 
 impl Compiled {
     /// Puts it where the store has modules and their code.
-    fn store(&mut self, store: &PrivateDir, engine: &Engine) -> Result<(), ImageError> {
+    fn store(&mut self, store: &PrivateDir, engines: &Engines) -> Result<(), ImageError> {
         let (digest, wasm_len) = (self.digest, self.wasm_len);
         let wasm = self.part(OUTPUT_HEADER)?.take(wasm_len);
         store.write_from(&compile::wasm_name(digest), wasm)?;
-        compile::put(store, engine, digest, self.code()?)
+        match self.kind {
+            ModuleKind::Module => compile::put(store, engines.on_demand(), digest, self.code()?),
+            #[cfg(feature = "component")]
+            ModuleKind::Component => super::component::put(store, digest, self.code()?),
+            #[cfg(not(feature = "component"))]
+            ModuleKind::Component => Err(load::no_components(digest)),
+        }
     }
 
     /// The compiled code.

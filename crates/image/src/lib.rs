@@ -11,6 +11,8 @@ mod bulk_memory;
 mod compile;
 mod compile_child;
 mod compiler;
+#[cfg(feature = "component")]
+mod component;
 mod digest;
 mod error;
 #[cfg(test)]
@@ -42,7 +44,7 @@ pub use compiler::{CompileLimits, Compiler};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use import::NewImage;
-pub use load::{Image, LoadedProgram, Loader};
+pub use load::{Image, LoadedProgram, Loader, ProgramCode};
 pub use manifest::{Licence, Manifest};
 pub use module::ModuleError;
 pub use progress::{LogProgress, Progress, Step};

@@ -8,10 +8,14 @@ use super::compiler::Compiler;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 use super::private_dir::PrivateDir;
-use super::record::{LaunchRecord, ProgramRecord, Record};
+use super::record::{LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::store::ImageStore;
 use super::{compile, import, layer};
-use wisp_kernel::{CompiledModule, Engines, Launch, ProgramSpec, file_contents, install_system_directories};
+use wasmtime::Engine;
+use wisp_kernel::{
+    CompiledModule, Engines, ForeignProgram, Launch, Program, ProgramSpec, Runtime, file_contents,
+    install_system_directories,
+};
 use wisp_vfs::{Blob, Fs, Limits, ROOT, TimeChange, Tree};
 
 /// Where processes start when no image of the chain says.
@@ -43,15 +47,37 @@ pub struct Image {
 pub struct LoadedProgram {
     /// What the kernel is told of it.
     pub spec: ProgramSpec,
-    /// Its compiled module.
-    pub module: CompiledModule,
+    /// Its compiled code.
+    pub code: ProgramCode,
 }
 
-/// Loads images for one runtime. Modules that several images use are loaded once.
+/// The compiled code of a program.
+#[derive(Clone)]
+pub enum ProgramCode {
+    /// A module of the kernel.
+    Module(CompiledModule),
+    /// A component.
+    Component(Arc<dyn ForeignProgram>),
+}
+
+impl LoadedProgram {
+    /// Makes it a program of this runtime, which its engines are.
+    ///
+    /// # Errors
+    /// When its imports cannot be resolved.
+    pub fn link(self, runtime: &Runtime) -> wasmtime::Result<Program> {
+        match self.code {
+            ProgramCode::Module(module) => Program::new(runtime, self.spec, &module),
+            ProgramCode::Component(component) => Ok(Program::foreign(runtime, self.spec, component)),
+        }
+    }
+}
+
+/// Loads images for one runtime. Programs that several images have are loaded once.
 pub struct Loader {
     store: Arc<ImageStore>,
     engines: Engines,
-    modules: Mutex<HashMap<Digest, CompiledModule>>,
+    code: Mutex<HashMap<Digest, ProgramCode>>,
 }
 
 impl Loader {
@@ -61,7 +87,7 @@ impl Loader {
         Self {
             store,
             engines,
-            modules: Mutex::default(),
+            code: Mutex::default(),
         }
     }
 
@@ -83,10 +109,9 @@ impl Loader {
                 workdir.clone_from(directory);
             }
             for program in &record.programs {
-                let module = self.module(record, program.digest)?;
                 programs.push(LoadedProgram {
                     spec: spec(program),
-                    module,
+                    code: self.code(record, program)?,
                 });
             }
         }
@@ -100,25 +125,25 @@ impl Loader {
         })
     }
 
-    /// Forgets modules that none of these images has.
+    /// Forgets programs that none of these images has.
     pub fn retain<'a>(&self, chains: impl Iterator<Item = &'a [Record]>) {
         let used: HashSet<Digest> = chains
             .flatten()
             .flat_map(|record| &record.programs)
             .map(|program| program.digest)
             .collect();
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        modules.retain(|digest, _| used.contains(digest));
+        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        code.retain(|digest, _| used.contains(digest));
     }
 
-    fn module(&self, record: &Record, digest: Digest) -> Result<CompiledModule, ImageError> {
-        let modules = || self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules().get(&digest) {
-            return Ok(module.clone());
+    fn code(&self, record: &Record, program: &ProgramRecord) -> Result<ProgramCode, ImageError> {
+        let loaded = || self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = loaded().get(&program.digest) {
+            return Ok(code.clone());
         }
-        let module = code(self.store.dir(), &self.engines, record, digest, self.store.compiler())?;
-        modules().insert(digest, module.clone());
-        Ok(module)
+        let code = code(self.store.dir(), &self.engines, record, program, self.store.compiler())?;
+        loaded().insert(program.digest, code.clone());
+        Ok(code)
     }
 }
 
@@ -127,18 +152,57 @@ pub(super) fn code(
     store: &PrivateDir,
     engines: &Engines,
     record: &Record,
-    digest: Digest,
+    program: &ProgramRecord,
     compiler: &Compiler,
-) -> Result<CompiledModule, ImageError> {
-    compile::load(store, engines, digest, |engine| {
+) -> Result<ProgramCode, ImageError> {
+    let digest = program.digest;
+    if program.kind == ModuleKind::Component {
+        #[cfg(feature = "component")]
+        return super::component::load(store, digest, compiler).map(ProgramCode::Component);
+        #[cfg(not(feature = "component"))]
+        return Err(no_components(digest));
+    }
+    let module = compile::load(store, engines, digest, |engine| {
         let counts_fuel = engines.counts_fuel(engine);
         tracing::info!(image = record.name, %digest, counts_fuel, "compiling a module for this engine");
         match (record.own, record.received) {
-            (true, _) => import::recompile(store, engines, engine, digest, compiler, ModuleOrigin::User),
-            (false, true) => import::recompile(store, engines, engine, digest, compiler, ModuleOrigin::Image),
+            (true, _) => import::recompile(store, engine, digest, compiler, counts_fuel, ModuleOrigin::User),
+            (false, true) => import::recompile(store, engine, digest, compiler, counts_fuel, ModuleOrigin::Image),
             (false, false) => compile::compile(store, engine, digest),
         }
-    })
+    });
+    Ok(ProgramCode::Module(module?))
+}
+
+/// The engines that the code of a program is compiled for.
+pub(super) fn engines_for(kind: ModuleKind, digest: Digest, engines: &Engines) -> Result<Vec<Engine>, ImageError> {
+    match kind {
+        ModuleKind::Module => Ok(engines.compiled_for().cloned().collect()),
+        #[cfg(feature = "component")]
+        ModuleKind::Component => super::component::engine(digest).map(|engine| vec![engine]),
+        #[cfg(not(feature = "component"))]
+        ModuleKind::Component => Err(no_components(digest)),
+    }
+}
+
+/// Whether good code of a program is there for each of its engines.
+pub(super) fn is_compiled(store: &PrivateDir, engines: &Engines, program: &ProgramRecord) -> Result<bool, ImageError> {
+    match program.kind {
+        ModuleKind::Module => Ok(compile::load_compiled(store, engines, program.digest)?.is_some()),
+        #[cfg(feature = "component")]
+        ModuleKind::Component => super::component::is_compiled(store, program.digest),
+        #[cfg(not(feature = "component"))]
+        ModuleKind::Component => Err(no_components(program.digest)),
+    }
+}
+
+/// What is said of a component that another build has imported.
+#[cfg(not(feature = "component"))]
+pub(super) fn no_components(digest: Digest) -> ImageError {
+    ImageError::Unsupported(format!(
+        "{} is a component (WASI 0.2), and this build of wisp runs none",
+        compile::wasm_name(digest)
+    ))
 }
 
 /// The files of a chain of images, the lowest first.

@@ -111,6 +111,8 @@ pub enum ModuleKind {
     /// A core module that imports WASI preview1.
     #[default]
     Module,
+    /// A component that is a command of WASI 0.2.
+    Component,
 }
 
 impl ModuleKind {
@@ -118,6 +120,7 @@ impl ModuleKind {
     pub(super) fn capability(self) -> &'static str {
         match self {
             Self::Module => "wasi-preview1",
+            Self::Component => "wasi-0.2",
         }
     }
 }

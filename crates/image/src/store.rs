@@ -794,7 +794,12 @@ mod tests {
             assert!(fs.stat_at(wisp_vfs::ROOT, path.as_bytes(), true).is_ok(), "{path}");
         }
         assert_eq!(image.programs.len(), 2);
-        assert!(image.programs.iter().all(|program| program.module.is_pooled()));
+        assert!(
+            image
+                .programs
+                .iter()
+                .all(|program| matches!(&program.code, crate::ProgramCode::Module(module) if module.is_pooled()))
+        );
     }
 
     /// A module whose `init` puts 16 random bytes and the time into its memory; `go` does nothing.

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard};
 
 use super::blocking;
 use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress, Record};
-use crate::kernel::{Program, Programs, Runtime};
+use crate::kernel::{Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
 
@@ -279,7 +279,8 @@ impl Images {
             .map_err(|error| self.provider_error(canonical, error))?;
         let mut programs = Programs::default();
         for program in image.programs {
-            let program = Program::new(&self.runtime, program.spec, &program.module)
+            let program = program
+                .link(&self.runtime)
                 .map_err(|error| ProviderError::Internal(format!("image {canonical}: {error:#}")))?;
             programs.insert(program);
         }

@@ -16,7 +16,7 @@ pub fn attacks() -> Vec<Attack> {
         module("nothing", Vec::new, &[400]),
         module("a header only", || b"\0asm\x01\0\0\0".to_vec(), &[400]),
         module("an ELF file", || b"\x7fELF\x02\x01\x01\0\0\0\0\0".to_vec(), &[400]),
-        module("a component", || b"\0asm\x0d\0\x01\0".to_vec(), &[422]),
+        module("an empty component", || b"\0asm\x0d\0\x01\0".to_vec(), &[400]),
         module("half a file", || half(&good()), &[400]),
         module("a section longer than the file", || b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec(), &[400]),
         module("a number of six bytes", || b"\0asm\x01\0\0\0\x01\x80\x80\x80\x80\x80\x00".to_vec(), &[400]),
