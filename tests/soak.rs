@@ -11,6 +11,8 @@
 #[path = "guest_support/build.rs"]
 #[allow(dead_code, reason = "a part of it builds the guests")]
 mod guest_build;
+#[path = "guest_support/component.rs"]
+mod guest_component;
 #[path = "hostile/process.rs"]
 #[allow(dead_code, reason = "the attacks use the rest")]
 mod process;

@@ -36,6 +36,8 @@ pub enum How {
     Python313(&'static str),
     /// By the program of `tests/guests/hostile`, with these arguments.
     Guest(&'static str),
+    /// By the component of `tests/guests/component`, with these arguments.
+    Component(&'static str),
     /// By a program of this WebAssembly file, run in its own image.
     Program(fn() -> Vec<u8>),
     /// By a WebAssembly file that is posted to become an image.
@@ -117,6 +119,11 @@ pub fn shell(name: &'static str, command: &'static str, expected: Expected) -> A
 /// An attack by the hostile guest.
 pub fn guest(name: &'static str, arguments: &'static str, expected: Expected) -> Attack {
     attack(name, How::Guest(arguments), expected)
+}
+
+/// An attack by the hostile component.
+pub fn component(name: &'static str, arguments: &'static str, expected: Expected) -> Attack {
+    attack(name, How::Component(arguments), expected)
 }
 
 /// An attack by a program that stock `python:3.12` runs.

@@ -23,6 +23,8 @@ mod groups;
 #[path = "../guest_support/build.rs"]
 #[allow(dead_code, reason = "a part of it builds the guests")]
 mod guest_build;
+#[path = "../guest_support/component.rs"]
+mod guest_component;
 mod known;
 mod measure;
 mod mixed;

@@ -105,11 +105,8 @@ pub fn act(scene: Arc<Scene>, attack: &Attack) -> impl Future<Output = Outcome> 
         How::Shell(command) => ("base", json!({"command": command})),
         How::Python(program) => ("python:3.12", python(program)),
         How::Python313(program) => ("python:3.13", python(program)),
-        How::Guest(arguments) => {
-            let arguments: Vec<&str> = arguments.split_whitespace().collect();
-            let command = json!({"command": "/usr/bin/hostile", "args": arguments, "mode": "argv"});
-            ("hostile", command)
-        }
+        How::Guest(arguments) => ("hostile", program("/usr/bin/hostile", arguments)),
+        How::Component(arguments) => ("component", program("/usr/bin/tool", arguments)),
         _ => ("", json!(null)),
     };
     let (sandbox, expected, timeout) = (attack.sandbox(image), attack.expected.clone(), attack.timeout());
@@ -154,6 +151,12 @@ pub fn act(scene: Arc<Scene>, attack: &Attack) -> impl Future<Output = Outcome> 
         scene.admin.delete("/images/attack").await;
         outcome
     }
+}
+
+/// A command that runs a program with arguments that have no spaces.
+fn program(path: &str, arguments: &str) -> serde_json::Value {
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    json!({"command": path, "args": arguments, "mode": "argv"})
 }
 
 fn python(program: &str) -> serde_json::Value {

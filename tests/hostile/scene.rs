@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::guest_build;
+use crate::guest_component;
 use crate::process;
 use crate::server_support::api::{Api, Sandbox};
 use crate::server_support::images;
@@ -65,26 +66,26 @@ impl Stage {
     }
 }
 
-/// The images of all servers, the program of `tests/guests/hostile` among them. It is added on the command line: there the
-/// usual limits of compiling hold, which a busy machine needs.
+/// The images of all servers, the programs of `tests/guests/hostile` and `tests/guests/component` among them. They are added
+/// on the command line: there the usual limits of compiling hold, which a busy machine needs.
 pub static STORE: LazyLock<Store> = LazyLock::new(|| {
     images::install_python_3_13();
     let store = Store::new();
     let guests = guest_build::build().unwrap_or_else(|error| panic!("the guest programs cannot be built: {error}"));
-    let file = guests.join("hostile.wasm");
-    let file = file.to_str().expect("a path in UTF-8");
-    let added = store.wisp(&[
-        "images",
-        "add",
-        file,
-        "--name",
-        "hostile",
-        "--program",
-        "/usr/bin/hostile",
-    ]);
-    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    add(&store, &guests.join("hostile.wasm"), "hostile", "/usr/bin/hostile");
+    let module = std::fs::read(guests.join("component.wasm")).expect("the guest was built");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), guest_component::of_module(&module)).expect("the component is written");
+    add(&store, file.path(), "component", "/usr/bin/tool");
     store
 });
+
+/// Adds an image of a WebAssembly file.
+fn add(store: &Store, file: &Path, name: &str, program: &str) {
+    let file = file.to_str().expect("a path in UTF-8");
+    let added = store.wisp(&["images", "add", file, "--name", name, "--program", program]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+}
 
 /// A server with two tenants.
 pub struct Scene {

@@ -25,6 +25,7 @@ groups! {
     pipes => "pipes, signals, timers",
     host_calls => "host calls",
     modules => "modules",
+    components => "components",
     http => "http",
     websocket => "websocket",
     archives => "archives",
