@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::attack::{Attack, Expected, How, Verdict};
 use crate::bounds::Bounds;
@@ -154,7 +154,7 @@ pub fn act(scene: Arc<Scene>, attack: &Attack) -> impl Future<Output = Outcome> 
 }
 
 /// A command that runs a program with arguments that have no spaces.
-fn program(path: &str, arguments: &str) -> Value {
+fn program(path: &str, arguments: &str) -> serde_json::Value {
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     json!({"command": path, "args": arguments, "mode": "argv"})
 }

@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, OnceLock};
 
+use wasmtime::Engine;
 use wasmtime::component::Component;
 use wisp_component::Components;
 use wisp_kernel::{ForeignProgram, RuntimeError};
@@ -38,6 +39,18 @@ fn failed(digest: Digest, error: &dyn std::fmt::Display) -> ImageError {
         what: compile::wasm_name(digest),
         reason: error.to_string(),
     }
+}
+
+/// The engine that the code of components is compiled for.
+pub(super) fn engine(digest: Digest) -> Result<Engine, ImageError> {
+    let components = components().map_err(|error| failed(digest, &error))?;
+    Ok(components.engine().clone())
+}
+
+/// Whether good code of a component is there.
+pub(super) fn is_compiled(store: &PrivateDir, digest: Digest) -> Result<bool, ImageError> {
+    let components = components().map_err(|error| failed(digest, &error))?;
+    Ok(load_compiled(store, components, digest)?.is_some())
 }
 
 /// Stores compiled code. The caller holds the store's lock.

@@ -10,6 +10,7 @@ use super::private_dir::PrivateDir;
 use super::record::{LaunchRecord, ModuleKind, ProgramRecord, Record};
 use super::store::ImageStore;
 use super::{compile, import, layer};
+use wasmtime::Engine;
 use wisp_kernel::{
     CompiledModule, Engines, ForeignProgram, Launch, Program, ProgramSpec, Runtime, file_contents,
     install_system_directories,
@@ -170,6 +171,28 @@ pub(super) fn code(
         }
     });
     Ok(ProgramCode::Module(module?))
+}
+
+/// The engines that the code of a program is compiled for.
+pub(super) fn engines_for(kind: ModuleKind, digest: Digest, engines: &Engines) -> Result<Vec<Engine>, ImageError> {
+    match kind {
+        ModuleKind::Module => Ok(engines.compiled_for().cloned().collect()),
+        #[cfg(feature = "component")]
+        ModuleKind::Component => super::component::engine(digest).map(|engine| vec![engine]),
+        #[cfg(not(feature = "component"))]
+        ModuleKind::Component => Err(no_components(digest)),
+    }
+}
+
+/// Whether good code of a program is there for each of its engines.
+pub(super) fn is_compiled(store: &PrivateDir, engines: &Engines, program: &ProgramRecord) -> Result<bool, ImageError> {
+    match program.kind {
+        ModuleKind::Module => Ok(compile::load_compiled(store, engines, program.digest)?.is_some()),
+        #[cfg(feature = "component")]
+        ModuleKind::Component => super::component::is_compiled(store, program.digest),
+        #[cfg(not(feature = "component"))]
+        ModuleKind::Component => Err(no_components(program.digest)),
+    }
 }
 
 /// What is said of a component that another build has imported.

@@ -30,7 +30,6 @@ pub(super) fn records(chain: &[Record]) -> Result<(), ImageError> {
         (1..=MAX_PARENTS).contains(&chain.len()),
         "it holds no image, or too many",
     )?;
-    super::pack::check_kinds(chain)?;
     let mut names = HashSet::new();
     for (index, image) in chain.iter().enumerate() {
         record(image)?;

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::import::{self, Compiled};
 use crate::progress::{Progress, Step};
-use crate::record::{LaunchRecord, Record};
+use crate::record::{LaunchRecord, ModuleKind, Record};
 use crate::store::{ImageStore, may_name};
 use crate::{compile, layer, load, module};
 
@@ -255,7 +255,7 @@ impl ImageStore {
                 }
             };
             contents.check_entries(digest, &wasm)?;
-            for engine in engines.compiled_for() {
+            for engine in &load::engines_for(contents.kind(digest), digest, engines)? {
                 if !is_new && compile::is_compiled(self.dir(), engine, digest)? {
                     continue;
                 }
@@ -342,7 +342,7 @@ impl ImageStore {
         // What was there before may have been removed meanwhile.
         let programs = chain.iter().flat_map(|record| &record.programs);
         for program in programs {
-            if compile::load_compiled(self.dir(), engines, program.digest)?.is_none() {
+            if !load::is_compiled(self.dir(), engines, program)? {
                 return Err(ImageError::Damaged(compile::wasm_name(program.digest)));
             }
         }
@@ -429,6 +429,13 @@ impl Contents {
         program
             .and_then(|program| program.paths.first())
             .map_or("", String::as_str)
+    }
+
+    /// The form of a program.
+    fn kind(&self, digest: Digest) -> ModuleKind {
+        let mut programs = self.chain.iter().flat_map(|record| &record.programs);
+        let program = programs.find(|program| program.digest == digest);
+        program.map_or(ModuleKind::Module, |program| program.kind)
     }
 
     /// Whether the program is a user's or made for an image.

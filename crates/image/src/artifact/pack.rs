@@ -13,7 +13,7 @@ use super::{target, wrong};
 use crate::digest::{Digest, Hasher};
 use crate::error::ImageError;
 use crate::progress::{Progress, Step};
-use crate::record::{ModuleKind, Record};
+use crate::record::Record;
 use crate::store::ImageStore;
 use crate::{compile, layer};
 
@@ -91,23 +91,6 @@ impl Artifact {
     }
 }
 
-/// Artifacts carry modules and their code for the engines of modules.
-pub(super) fn check_kinds(chain: &[Record]) -> Result<(), ImageError> {
-    let is_component = |record: &&Record| {
-        record
-            .programs
-            .iter()
-            .any(|program| program.kind == ModuleKind::Component)
-    };
-    match chain.iter().find(is_component) {
-        None => Ok(()),
-        Some(record) => Err(ImageError::Unsupported(format!(
-            "`{}` is a component (WASI 0.2), which artifacts do not carry; import the component where it is needed",
-            record.name
-        ))),
-    }
-}
-
 impl ImageStore {
     /// Makes an artifact of an installed image and those below it, with the code it was compiled to for `engines`. The
     /// same store gives the same bytes.
@@ -122,7 +105,6 @@ impl ImageStore {
             .last()
             .ok_or_else(|| ImageError::Unknown(name.to_owned()))?
             .clone();
-        check_kinds(&chain)?;
         let mut blobs: Vec<Blob> = Vec::new();
         let layers: BTreeSet<Digest> = chain.iter().flat_map(|record| &record.layers).copied().collect();
         for digest in layers {
