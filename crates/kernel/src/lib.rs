@@ -41,6 +41,7 @@ mod spawn;
 mod stack;
 mod stat;
 mod table;
+mod ticker;
 mod timer;
 mod wisp;
 

@@ -1,14 +1,13 @@
 //! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module};
 
 use super::pool::{Pool, Slot};
 use super::process::Process;
+use super::ticker::Ticker;
 
 /// How long a guest executes before it lets others run, and how late at most it sees that it was killed.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -23,9 +22,6 @@ const TURNS_BETWEEN_TIMERS: u32 = 2;
 
 /// Bytes of linear memory that take longer to give back than a guest thread should be kept: some 10 ms.
 pub(super) const LARGE_MEMORY: u64 = 128 << 20;
-
-/// How long nobody executes before the memory that the pool keeps is given back.
-const IDLE: Duration = Duration::from_secs(4);
 
 /// The engine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +56,7 @@ pub struct Runtime {
 }
 
 /// Engines that others have made, whose epochs move forward with those of the runtime.
-type ForeignEngines = Arc<Mutex<Vec<Engine>>>;
+pub(super) type ForeignEngines = Arc<Mutex<Vec<Engine>>>;
 
 /// The engine whose code counts fuel.
 struct FuelEngine {
@@ -226,11 +222,7 @@ impl Runtime {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // Before the start there is nothing to run.
         let Some(threads) = self.threads.get() else { return };
-        let ticking = threads.ticker.guest_started();
-        threads.guests.spawn(async move {
-            task.await;
-            drop(ticking);
-        });
+        threads.guests.spawn(threads.ticker.ticked(task));
     }
 }
 
@@ -378,83 +370,6 @@ pub fn config() -> Config {
     #[cfg(feature = "component-model")]
     config.wasm_component_model(false);
     config
-}
-
-/// The one thread that moves the engines' epochs forward. It sleeps while no guest runs.
-struct Ticker {
-    shared: Arc<TickerShared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct TickerShared {
-    guests: AtomicUsize,
-    stop: AtomicBool,
-}
-
-/// Keeps the ticks coming while it lives.
-struct Ticking {
-    shared: Arc<TickerShared>,
-}
-
-impl Ticker {
-    fn start(engines: Vec<Engine>, foreign: ForeignEngines, pool: Option<Arc<Pool>>) -> std::io::Result<Self> {
-        let shared = Arc::new(TickerShared::default());
-        let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("wisp-epoch".into()).spawn(move || {
-            while !for_thread.stop.load(Ordering::SeqCst) {
-                if for_thread.guests.load(Ordering::SeqCst) == 0 {
-                    let parked = Instant::now();
-                    std::thread::park_timeout(IDLE);
-                    if let Some(pool) = pool.as_ref().filter(|_| parked.elapsed() >= IDLE) {
-                        pool.clear();
-                    }
-                } else {
-                    std::thread::sleep(TICK);
-                    let foreign = foreign.lock().unwrap_or_else(PoisonError::into_inner);
-                    for engine in engines.iter().chain(foreign.iter()) {
-                        engine.increment_epoch();
-                    }
-                    drop(foreign);
-                    if let Some(pool) = &pool {
-                        pool.engine().increment_epoch();
-                    }
-                }
-            }
-        })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
-    }
-
-    fn guest_started(&self) -> Ticking {
-        if self.shared.guests.fetch_add(1, Ordering::SeqCst) == 0
-            && let Some(thread) = &self.thread
-        {
-            thread.thread().unpark();
-        }
-        Ticking {
-            shared: Arc::clone(&self.shared),
-        }
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.shared.guests.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It ends within a tick; a panic in it has nothing left to harm.
-            let _ = thread.join();
-        }
-    }
 }
 
 #[cfg(test)]
