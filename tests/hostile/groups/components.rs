@@ -11,7 +11,7 @@ pub fn attacks() -> Vec<Attack> {
         component("directory listings without end", "listings", Says("tool: killed: ")).within(10),
         component("open files without end", "files", Prints("quota after 255")).within(10),
         component("60 sandboxes with pollables without end", "pollables", Says("tool: killed: ")).within(20).times(60),
-        component("a poll of three million pollables", "poll-many 3000000", Says("too many pollables")).within(10),
+        component("a poll of three million pollables", "poll-many 3000000", Says("too much data")).within(10),
         component("polls of 500 pollables in a loop", "poll-loop 500", TimesOut),
         component("polls of a ready pollable in a loop", "poll-ready", TimesOut),
         component("a wait without end", "wait", TimesOut),
