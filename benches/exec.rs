@@ -1,7 +1,7 @@
 //! What a caller waits for: creating a sandbox and running small commands, in process and over HTTP.
 //!
 //! `cargo bench --bench exec` watches our own changes; `wisp-bench` compares with others. The images must be installed
-//! (`wisp images pull python:3.13`, and `python:3.12`); the first run does it.
+//! (`cargo run --release -p wisp-image-build -- python:3.13 python:3.12`); the first run does it.
 
 #[path = "../crates/bench/src/in_process.rs"]
 mod in_process;
@@ -97,7 +97,7 @@ fn over_http(criterion: &mut Criterion) {
         config: Arc::clone(&config),
         sandboxes: SandboxManager::new(config, providers, store.clone()),
         store,
-        images: Arc::new(ImageStore::open_default().expect("the image store opens")),
+        images: Arc::new(Arc::new(ImageStore::open_default().expect("the image store opens"))),
         keys,
         image_import: None,
         started: Instant::now(),

@@ -166,8 +166,8 @@ fn unreadable(error: ImageCatalogError) -> ApiError {
 
 /// Has a provider fetch an image, so that the first sandbox need not wait for that.
 ///
-/// The answer comes as lines of JSON while that is done. An image that is there already is done at once; one that was
-/// installed from an older recipe is installed anew. A client that goes away does not stop it.
+/// The answer comes as lines of JSON while that is done. An image that is there already is done at once, and replaced
+/// where the registry has another of its name. A client that goes away does not stop it.
 #[utoipa::path(
     post,
     path = "/images/pull",

@@ -12,20 +12,18 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::image_registry;
 use super::serve::compile_limits;
 use super::terminal::{printable_json, printable_line};
 use crate::config::Config;
 use crate::image::{
-    Archive, Artifact, ImageInfo, ImageState, ImageStore, InstallOptions, NewImage, Progress, Record, SigningKey, Step,
+    Archive, Artifact, ImageInfo, ImageStore, InstallOptions, NewImage, Progress, Record, SigningKey, Step,
 };
-use crate::kernel::{Engines, Runtime};
-use crate::registry::{self, Credentials, Reference, Registry};
+use crate::kernel::Engines;
+use crate::registry::Reference;
 
 /// Bytes of a file that tell an archive from WebAssembly.
 const HEAD_BYTES: u64 = 512;
-/// Threads for guests that prepare an image; one runs at a time.
-const GUEST_THREADS: usize = 1;
-
 /// What to do with images.
 #[derive(Debug, Subcommand)]
 pub enum ImagesCommand {
@@ -35,8 +33,7 @@ pub enum ImagesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Installs images and what they need, from a registry or by building them.
-    #[command(visible_alias = "build")]
+    /// Installs images from a registry, with all images below them.
     Pull {
         /// Images in a registry (HOST[:PORT]/NAME[:TAG]), or names in the registry of the configuration, if it names one.
         #[arg(required = true)]
@@ -47,9 +44,6 @@ pub enum ImagesCommand {
         /// Take the place of an own image of the same name.
         #[arg(long)]
         replace: bool,
-        /// Show what builds print.
-        #[arg(long, short)]
-        verbose: bool,
     },
     /// Installs an image from a file: an archive that `export` has written, or a WebAssembly program (a WASI preview1 command
     /// module), which becomes an image.
@@ -65,7 +59,7 @@ pub enum ImagesCommand {
         #[arg(long, value_name = "KEYFILE")]
         sign: Option<PathBuf>,
     },
-    /// Sends an installed image, with all images below it, to a registry.
+    /// Sends an installed image to a registry, with all images below it.
     Push {
         /// Name or alias.
         name: String,
@@ -158,27 +152,13 @@ impl ImagesCommand {
                 names,
                 plain_http,
                 replace,
-                verbose,
-            } => {
-                let config = Config::load(None, std::env::vars())?;
-                let store = store.with_compile_limits(compile_limits(&config.limits));
-                let progress = Bar::new(verbose);
-                for name in names {
-                    let result = match reference(&name, &config)? {
-                        Some(reference) => fetch(&store, reference, plain_http, replace, &config, &progress),
-                        None => build(&store, &name, &config, &progress),
-                    };
-                    progress.clear();
-                    print_installed(&result?)?;
-                }
-                Ok(())
-            }
+            } => image_registry::pull(store, &names, plain_http, replace),
             Self::Push {
                 name,
                 reference,
                 sign,
                 plain_http,
-            } => push(&store, &name, reference, sign.as_deref(), plain_http),
+            } => image_registry::push(&store, &name, reference, sign.as_deref(), plain_http),
             Self::Add(args) => add(store, *args),
             Self::Export { name, file, sign } => export(&store, &name, &file, sign.as_deref()),
             Self::Keygen { file } => {
@@ -197,66 +177,7 @@ impl ImagesCommand {
     }
 }
 
-/// Where an image is that is asked for by this text: `None` if no registry is named, neither there nor in the configuration.
-fn reference(text: &str, config: &Config) -> anyhow::Result<Option<Reference>> {
-    if Reference::has_registry(text) {
-        return Ok(Some(text.parse()?));
-    }
-    let address = config.registry.address.as_deref();
-    Ok(address.map(|address| Reference::below(address, text)).transpose()?)
-}
-
-fn build(store: &ImageStore, name: &str, config: &Config, progress: &Bar) -> anyhow::Result<Record> {
-    let runtime = Runtime::with_fuel(GUEST_THREADS, config.fuel);
-    let runtime = runtime.map_err(|error| anyhow::anyhow!("{error:#}"))?;
-    Ok(store.install(name, &runtime, progress)?)
-}
-
-/// Installs an image from a registry.
-fn fetch(
-    store: &ImageStore,
-    reference: Reference,
-    plain_http: bool,
-    replace: bool,
-    config: &Config,
-    progress: &Bar,
-) -> anyhow::Result<Record> {
-    let settings = registry::Settings {
-        plain_http: plain_http || config.registry.plain_http,
-        credentials: Credentials::find(reference.host()),
-    };
-    let options = InstallOptions {
-        trusted_keys: config.registry.keys()?,
-        wanted: None,
-        replace,
-    };
-    let engines = Engines::for_compiling(config.fuel)?;
-    let mut registry = Registry::new(reference, settings, tokio::runtime::Handle::current())?;
-    Ok(store.install_artifact(&mut registry, &engines, &options, progress)?)
-}
-
-fn push(
-    store: &ImageStore,
-    name: &str,
-    reference: Reference,
-    sign: Option<&Path>,
-    plain_http: bool,
-) -> anyhow::Result<()> {
-    let config = Config::load(None, std::env::vars())?;
-    let settings = registry::Settings {
-        plain_http: plain_http || config.registry.plain_http,
-        credentials: Credentials::find(reference.host()),
-    };
-    let (progress, place) = (Bar::new(false), reference.to_string());
-    let artifact = pack(store, name, sign, &progress)?;
-    let registry = Registry::new(reference, settings, tokio::runtime::Handle::current())?;
-    let pushed = registry.push(&artifact, &progress);
-    progress.clear();
-    pushed?;
-    Ok(writeln!(io::stdout(), "{name} {} is at {place}", artifact.digest())?)
-}
-
-fn pack(store: &ImageStore, name: &str, sign: Option<&Path>, progress: &Bar) -> anyhow::Result<Artifact> {
+pub(super) fn pack(store: &ImageStore, name: &str, sign: Option<&Path>, progress: &Bar) -> anyhow::Result<Artifact> {
     let key = sign.map(SigningKey::read).transpose()?;
     // Both kinds of code, as far as they are installed.
     let engines = Engines::for_compiling(true)?;
@@ -270,7 +191,7 @@ fn pack(store: &ImageStore, name: &str, sign: Option<&Path>, progress: &Bar) -> 
 }
 
 fn export(store: &ImageStore, name: &str, path: &Path, sign: Option<&Path>) -> anyhow::Result<()> {
-    let artifact = pack(store, name, sign, &Bar::new(false))?;
+    let artifact = pack(store, name, sign, &Bar::new())?;
     // Beside its final place, so that a file of that name is a whole archive.
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let context = || path.display().to_string();
@@ -295,7 +216,7 @@ fn import(store: &ImageStore, file: File, replace: bool, config: &Config) -> any
         replace,
     };
     let engines = Engines::for_compiling(config.fuel)?;
-    let progress = Bar::new(false);
+    let progress = Bar::new();
     let result =
         Archive::open(file).and_then(|mut archive| store.install_artifact(&mut archive, &engines, &options, &progress));
     progress.clear();
@@ -339,27 +260,26 @@ fn add(store: ImageStore, args: AddArgs) -> anyhow::Result<()> {
         replace: args.replace,
     };
     let engines = Engines::for_compiling(fuel)?;
-    let progress = Bar::new(false);
+    let progress = Bar::new();
     let result = store.import(&new, &mut file, &engines, &progress);
     progress.clear();
     let record = result.with_context(|| args.file.display().to_string())?;
     Ok(print_installed(&record)?)
 }
 
-fn print_installed(image: &Record) -> io::Result<()> {
+pub(super) fn print_installed(image: &Record) -> io::Result<()> {
     let (name, version, size) = (&image.name, &image.version, mebibytes(image.size));
     writeln!(io::stdout(), "{name} {version} is installed ({size})")
 }
 
 /// One line that says what is being done. Where standard error is no terminal, each step is printed once instead.
-struct Bar {
+pub(super) struct Bar {
     spinner: ProgressBar,
-    verbose: bool,
     last: Mutex<String>,
 }
 
 impl Bar {
-    fn new(verbose: bool) -> Self {
+    pub(super) fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         // The template is a constant; if it were wrong, the built-in one would do.
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
@@ -367,12 +287,11 @@ impl Bar {
         }
         Self {
             spinner: bar,
-            verbose,
             last: Mutex::default(),
         }
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.spinner.finish_and_clear();
     }
 
@@ -399,13 +318,9 @@ impl Progress for Bar {
     }
 
     fn line(&self, line: &str) {
-        if self.verbose {
-            self.say(line);
-        } else {
-            let step = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
-            self.spinner.set_message(format!("{step}: {shown}"));
-        }
+        let step = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
+        self.spinner.set_message(format!("{step}: {shown}"));
     }
 
     fn done(&self, _: &str) {
@@ -430,21 +345,12 @@ fn print_table(images: &[ImageInfo]) -> io::Result<()> {
         .max()
         .unwrap_or(4);
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{:width$}  {:13}  {:>9}  {:8}  SUMMARY",
-        "NAME", "STATE", "SIZE", "VERSION"
-    )?;
+    writeln!(out, "{:width$}  {:>9}  {:8}  SUMMARY", "NAME", "SIZE", "VERSION")?;
     for image in images {
-        let size = if image.size == 0 {
-            "-".to_owned()
-        } else {
-            mebibytes(image.size)
-        };
-        let (name, state, version) = (&image.name, state(image.state), printable_line(&image.version));
+        let (name, size, version) = (&image.name, mebibytes(image.size), printable_line(&image.version));
         writeln!(
             out,
-            "{name:width$}  {state:13}  {size:>9}  {version:8}  {}",
+            "{name:width$}  {size:>9}  {version:8}  {}",
             printable_line(&image.summary)
         )?;
         if !image.aliases.is_empty() {
@@ -466,17 +372,9 @@ fn print_details(image: &ImageInfo) -> io::Result<()> {
     line("name", &image.name)?;
     line("aliases", &image.aliases.join(", "))?;
     line("version", &image.version)?;
-    line("state", state(image.state))?;
     line("parent", image.parent.as_deref().unwrap_or(""))?;
     line("summary", &image.summary)?;
-    line(
-        "size",
-        &if image.size == 0 {
-            String::new()
-        } else {
-            mebibytes(image.size)
-        },
-    )?;
+    line("size", &mebibytes(image.size))?;
     line(
         if image.own { "file" } else { "recipe" },
         &format!("sha256:{}", image.recipe),
@@ -490,14 +388,6 @@ fn print_details(image: &ImageInfo) -> io::Result<()> {
         line("licence", &format!("{} ({})", licence.licence, licence.what))?;
     }
     line("programs", &image.programs.join(" "))
-}
-
-fn state(state: ImageState) -> &'static str {
-    match state {
-        ImageState::NotInstalled => "not installed",
-        ImageState::Installed => "installed",
-        ImageState::Outdated => "outdated",
-    }
 }
 
 /// A size with one decimal.

@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod config;
 mod doctor;
+mod image_registry;
 mod images;
 mod keys;
 #[cfg(feature = "client")]

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::ServeArgs;
+use super::{ServeArgs, image_registry};
 use crate::api::{self, ApiKeys, AppState};
 use crate::config::{Config, Isolation, Limits};
-use crate::image::{CompileLimits, ImageStore};
+use crate::image::{CompileLimits, ImageError, ImageStore};
 use crate::kernel::{Runtime, guest_threads};
 #[cfg(feature = "docker")]
 use crate::provider::docker::DockerProvider;
@@ -39,6 +39,9 @@ fn docker(_config: &Config, _data_dir: &DataDir) -> anyhow::Result<Option<Arc<dy
     Ok(None)
 }
 
+/// How often the store is asked whether an image of the configuration has come.
+const LOOK_FOR_IMAGES: Duration = Duration::from_millis(500);
+
 /// Serves until interrupted.
 ///
 /// # Errors
@@ -63,13 +66,12 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     announce(address, started);
-    // Requests for an image that is still being installed wait for it.
-    tokio::spawn(prepare_images(wasm, config.images.clone()));
+    tokio::spawn(prepare_images(wasm, Arc::clone(&images), config.images.clone()));
     let state = AppState {
         config,
         sandboxes,
         store,
-        images,
+        images: Arc::new(images),
         image_import: Some(Arc::new(importer)),
         keys,
         started,
@@ -133,11 +135,14 @@ impl Wasm {
     ) -> anyhow::Result<Self> {
         let fsync = config.durability == Durability::Power;
         let dirs = Arc::new(SandboxDirs::new(data_dir.sandboxes(), worker::can_change_users()));
+        let images =
+            Images::new(Arc::clone(runtime), Arc::clone(store)).with_source(image_registry::source(&config.registry)?);
+        let images = Arc::new(images);
         let sharing = match config.isolation {
             Isolation::None => {
                 dirs.leave_compartments()
                     .context("cannot move the sandboxes of an earlier server")?;
-                let provider = WasmProvider::new(Arc::clone(runtime), Arc::clone(store))
+                let provider = WasmProvider::with_images(Arc::clone(runtime), images)
                     .keeping_files_in(data_dir.sandboxes(), fsync);
                 return Ok(Self::InProcess(Arc::new(provider)));
             }
@@ -154,7 +159,6 @@ impl Wasm {
             counts_fuel: config.fuel,
         };
         let pool = WorkerPool::new(settings, Arc::clone(&dirs));
-        let images = Arc::new(Images::new(Arc::clone(runtime), Arc::clone(store)));
         Ok(Self::Workers(Arc::new(WorkerProvider::new(
             images, pool, dirs, sharing,
         ))))
@@ -175,13 +179,30 @@ impl Wasm {
     }
 }
 
-/// Installs and loads the images that the configuration names, so that nobody waits for them later.
-async fn prepare_images(wasm: Wasm, names: Vec<String>) {
-    for name in names {
-        let started = Instant::now();
-        match wasm.prepare_image(&name).await {
-            Ok(()) => tracing::info!(image = name, ms = started.elapsed().as_millis(), "image ready"),
-            Err(error) => tracing::error!(image = name, %error, "image cannot be used"),
+/// Loads the images that the configuration names, so that nobody waits for them later. One that is not installed yet is
+/// loaded when it is: another process may be installing it.
+async fn prepare_images(wasm: Wasm, store: Arc<ImageStore>, mut names: Vec<String>) {
+    let mut is_first = true;
+    while !names.is_empty() {
+        let generation = store.generation();
+        let mut missing = Vec::new();
+        for name in names {
+            let started = Instant::now();
+            match wasm.prepare_image(&name).await {
+                Ok(()) => tracing::info!(image = name, ms = started.elapsed().as_millis(), "image ready"),
+                Err(ProviderError::ImageNotFound { .. }) => {
+                    if is_first {
+                        tracing::warn!("{}", ImageError::NotInstalled(name.clone()));
+                    }
+                    missing.push(name);
+                }
+                Err(error) => tracing::error!(image = name, %error, "image cannot be used"),
+            }
+        }
+        names = missing;
+        is_first = false;
+        while !names.is_empty() && store.generation() == generation {
+            tokio::time::sleep(LOOK_FOR_IMAGES).await;
         }
     }
 }

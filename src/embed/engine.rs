@@ -124,7 +124,7 @@ impl EngineBuilder {
     /// As [`Engine::new`].
     pub fn build(self) -> Result<Engine, Error> {
         let store = match self.image_store {
-            Some(directory) => ImageStore::open(&directory, std::path::Path::new(""))?,
+            Some(directory) => ImageStore::open(&directory)?,
             None => ImageStore::open_default()?,
         };
         let runtime = Runtime::with_fuel(self.threads.unwrap_or_else(guest_threads), self.fuel)?;

@@ -309,7 +309,10 @@ pub struct PullProgress {
 #[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
 pub enum ProviderError {
     /// The provider knows no such image. Carries the images it can run.
-    #[error("image {image} not found; available images: {}", available.join(", "))]
+    #[error(
+        "image {image} not found; available images: {}; `wisp images pull` or POST /api/v1/images/pull (scope admin) gets \
+         more", available.join(", ")
+    )]
     ImageNotFound {
         /// What was asked for.
         image: String,

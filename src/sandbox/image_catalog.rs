@@ -1,9 +1,11 @@
 //! What the API shows of installed images. The image store implements it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{ImageInfo, ImageState, ImageStore};
+use crate::image::{ImageError, ImageInfo, ImageStore};
 
 /// One installed image, told honestly: what it is made of, what it can do and what it cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,25 +74,30 @@ impl ImageCatalog for NoImages {
 }
 
 #[async_trait]
-impl ImageCatalog for ImageStore {
+impl ImageCatalog for Arc<ImageStore> {
     async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError> {
-        let infos = self.list().map_err(|error| ImageCatalogError(error.to_string()))?;
-        Ok(infos
-            .into_iter()
-            .filter(|info| info.state != ImageState::NotInstalled)
-            .map(description)
-            .collect())
+        let store = Self::clone(self);
+        reading(move || Ok(ImageStore::list(&store)?.into_iter().map(description).collect())).await
     }
 
     async fn get(&self, name: &str) -> Result<Option<ImageDescription>, ImageCatalogError> {
-        let record = self
-            .resolve(name)
-            .map_err(|error| ImageCatalogError(error.to_string()))?;
-        let Some(record) = record else { return Ok(None) };
-        let info = self
-            .inspect(&record.name)
-            .map_err(|error| ImageCatalogError(error.to_string()))?;
-        Ok(Some(description(info)))
+        let (store, name) = (Self::clone(self), name.to_owned());
+        reading(move || match store.inspect(&name) {
+            Ok(info) => Ok(Some(description(info))),
+            Err(ImageError::NotInstalled(_)) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+}
+
+/// Reads the store on a thread where that may wait for the disk.
+async fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageCatalogError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result.map_err(|error| ImageCatalogError(error.to_string())),
+        Err(_) => Err(ImageCatalogError("a worker thread failed".to_owned())),
     }
 }
 

@@ -69,7 +69,7 @@ pub fn run(args: &WorkerArgs) -> Result<(), WorkerError> {
     vfs::free_on_this_thread(true);
     let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let runtime = Runtime::without_threads(args.counts_fuel)?;
-    let store = Arc::new(ImageStore::open(&args.cache, &args.cache.join("no-recipes")).map_err(images)?);
+    let store = Arc::new(ImageStore::open(&args.cache).map_err(images)?);
     let preloaded = PreloadedImages::load(&runtime, &store, &args.images);
     drop(store);
     let loaded = FromWorker::Loaded {

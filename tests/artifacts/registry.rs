@@ -121,11 +121,7 @@ fn a_flipped_byte_in_any_blob_of_the_registry_is_refused_and_the_old_image_works
         bad[good.len() / 2] ^= 1;
         fs::write(blob, &bad).expect("the blob is changed");
         let said = refusal(&pull());
-        // Of its own manifests the registry notices it itself.
-        let is_noticed = ["was changed", "answers 500", "signature"]
-            .iter()
-            .any(|word| said.contains(word));
-        assert!(is_noticed, "{}: {said}", blob.display());
+        assert!(said.contains("was changed"), "{}: {said}", blob.display());
         assert_eq!(to.files(), before);
         fs::write(blob, &good).expect("the blob is as it was");
     }

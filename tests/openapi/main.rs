@@ -27,13 +27,6 @@ const ENDLESS: [&str; 2] = ["/events", "/sandboxes/{id}/exec/ws"];
 /// What must hold of every answer.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
-/// Starts a server whose images may be deleted. Those that are left are installed: what takes a long time is not asked for.
-fn serve(store: &Store, recipes: &Path, settings: &[(&str, &str)]) -> Server {
-    let mut all = vec![("WISP_IMAGES_DIR", recipes.to_str().expect("UTF-8"))];
-    all.extend_from_slice(settings);
-    store.serve(&all)
-}
-
 /// Fuzzes a server whose routes have live things behind them. `examples` is how many requests are made up for each
 /// route, besides those that follow from the description.
 async fn fuzz(server: Server, key: Option<&'static str>, phases: &'static str, examples: u32) {
@@ -103,14 +96,14 @@ async fn answers_are_what_the_description_says() {
     let text = format!("[[auth.keys]]\nname = \"test\"\nsha256 = \"{digest}\"\nscopes = [\"admin\"]\n");
     std::fs::write(config.path(), text).expect("it is written");
     let path = config.path().to_str().expect("UTF-8");
-    let (store, no_recipes) = (Store::new(), tempfile::tempdir().expect("a directory"));
-    let server = serve(&store, no_recipes.path(), &[("WISP_CONFIG", path)]);
+    let store = Store::new();
+    let server = store.serve(&[("WISP_CONFIG", path)]);
     fuzz(server, Some(KEY), "examples,coverage,fuzzing", 3).await;
 }
 
 #[tokio::test]
 async fn answers_are_what_the_description_says_without_authentication() {
-    let (store, no_recipes) = (Store::new(), tempfile::tempdir().expect("a directory"));
-    let server = serve(&store, no_recipes.path(), &[]);
+    let store = Store::new();
+    let server = store.serve(&[]);
     fuzz(server, None, "examples,fuzzing", 2).await;
 }

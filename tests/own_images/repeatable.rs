@@ -1,6 +1,10 @@
 //! What is installed follows from the recipe alone.
 
+use std::path::Path;
 use std::{fs, thread};
+
+use wisp::image::{ImageStore, LogProgress};
+use wisp_image_build::default_folder;
 
 use crate::images::{self, PYTHON, PYTHON_3_13};
 use crate::store::Store;
@@ -11,8 +15,8 @@ fn installed_again(image: &str) -> String {
     let store = Store::with_inputs();
     let record = format!("{}/images/images/{}.json", store.path(), image.replace(':', "@"));
     fs::remove_file(&record).expect("the record is there");
-    let pulled = store.wisp(&["images", "pull", image]);
-    assert!(pulled.status.success(), "{pulled:?}");
+    let opened = ImageStore::open(Path::new(store.path())).expect("the store opens");
+    images::build_into(&opened, &default_folder(), image, &LogProgress);
     fs::read_to_string(record).expect("the record is there again")
 }
 

@@ -164,7 +164,6 @@ async fn installed_images_are_listed() {
             .iter()
             .find(|image| image["name"] == name);
         let image = image.unwrap_or_else(|| panic!("{name} is not in {images}"));
-        assert_eq!(image["state"], "installed", "{image}");
         assert!(image["size"].as_u64().is_some_and(|size| size > 0), "{image}");
         assert!(!image["licences"].as_array().expect("an array").is_empty(), "{image}");
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use wisp::image::{ImageStore, Loader, LogProgress};
 use wisp::kernel::{self, ExecRequest, Input, Kernel, OutputSink, Programs, Runtime, Stream};
 use wisp::vfs::{self, Fs, ROOT, Tree};
+use wisp_image_build::{Builder, default_folder};
 
 use super::case_file::Outcome;
 
@@ -55,7 +56,7 @@ impl Sandboxes {
         let threads = std::thread::available_parallelism()?.get();
         let runtime = Runtime::new(threads).map_err(Error::msg)?;
         let store = Arc::new(ImageStore::open_default()?);
-        store.install("base", &runtime, &LogProgress)?;
+        Builder::new(&store, default_folder(), Arc::clone(&runtime)).install("base", &LogProgress)?;
         let image = Loader::new(store, runtime.engines()).load("base")?;
         let mut programs = Programs::default();
         for program in image.programs {

@@ -2,54 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::digest::Digest;
-
 /// Why an image cannot be installed, loaded or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// Neither a recipe nor an installed image has this name or alias.
-    #[error("there is no image `{0}`; `wisp images list` shows what there is")]
-    Unknown(String),
-    /// A recipe is there, but it was not installed.
-    #[error("image `{0}` is not installed; `wisp images pull {0}` installs it")]
+    /// It is not installed.
+    #[error(
+        "image `{0}` is not installed: `wisp images pull` gets it from a registry, `wisp images import` from a file, and \
+         `cargo run --release -p wisp-image-build -- {0}` builds it in a checkout of wisp"
+    )]
     NotInstalled(String),
-    /// An installed image has no recipe here, so that it cannot be installed again.
-    #[error("there is no recipe for image `{0}` in {1}")]
-    NoRecipe(String, PathBuf),
-    /// A recipe breaks a rule of `image.toml`.
-    #[error("{path}: {reason}")]
-    Manifest {
-        /// The file.
-        path: PathBuf,
-        /// The rule.
-        reason: String,
-    },
-    /// Bytes are not those the recipe names.
-    #[error("{what} has digest {found}, the recipe wants {expected}; it is not used")]
-    Digest {
-        /// The file or package.
-        what: String,
-        /// The pinned digest.
-        expected: Digest,
-        /// Its digest.
-        found: Digest,
-    },
-    /// A package could not be had.
-    #[error("{what} could not be fetched: {reason}")]
-    Fetch {
-        /// The package.
-        what: String,
-        /// What the package manager said.
-        reason: String,
-    },
-    /// A build command failed.
-    #[error("building image `{image}` failed: {reason}")]
-    Build {
-        /// The image.
-        image: String,
-        /// How it ended, and its last lines.
-        reason: String,
-    },
     /// Machine code is missing, and this build cannot make it.
     #[error(
         "this build of wisp has no compiler, and there is no machine code of the image that fits: get the image from where \
@@ -65,7 +26,7 @@ pub enum ImageError {
         reason: String,
     },
     /// What the store holds is not what it wrote.
-    #[error("{0} is damaged; `wisp images pull` installs the image again")]
+    #[error("{0} is damaged; install the image again")]
     Damaged(String),
     /// Others than its owner can get at the store's directory.
     #[error("{0} must belong to the user wisp runs as, without write access for others: it holds code wisp runs")]

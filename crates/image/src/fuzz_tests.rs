@@ -1,4 +1,4 @@
-//! Mutated layers, manifests and modules.
+//! Mutated layers and modules.
 
 use std::sync::Arc;
 
@@ -6,7 +6,6 @@ use wasmparser::Validator;
 use wisp_fuzzing::{fuzz, kind_of, outcome};
 
 use super::layer;
-use super::manifest::Manifest;
 use super::module::{self, State};
 use wisp_kernel::{check_module, new_engine};
 use wisp_vfs::{Fs, Limits};
@@ -113,29 +112,6 @@ fn fuzz_image_layer() {
         }
         match layer::apply(&fs, &Arc::new(bytes)) {
             Ok(()) => outcome(&fs.usage().inodes),
-            Err(error) => outcome(&kind_of(&error)),
-        }
-    });
-}
-
-/// A manifest is read or refused; what is read keeps its rules.
-#[test]
-fn fuzz_manifest() {
-    let seed = include_bytes!("../../../wasm-images/base/image.toml").to_vec();
-    let words: &[&[u8]] = &[b"[", b"]", b"=", b"\"", b"name", b"path", b"..", b"/", b"\n", b"sha256"];
-    fuzz(crate::FUZZ, "manifest", &[seed], words, |input| {
-        let Ok(text) = std::str::from_utf8(input) else {
-            return 0;
-        };
-        match Manifest::parse(text) {
-            Ok(manifest) => {
-                assert!(
-                    manifest
-                        .names()
-                        .all(|name| !name.contains("..") && !name.starts_with('/'))
-                );
-                outcome(&(true, manifest.names().count().min(9)))
-            }
             Err(error) => outcome(&kind_of(&error)),
         }
     });

@@ -9,10 +9,10 @@ use wasmtime::Engine;
 use super::compiler::{Compiler, ModuleOrigin, Verdict};
 use super::digest::Digest;
 use super::error::ImageError;
-use super::manifest::{Licence, is_absolute, is_image_name};
+use super::names::{is_absolute, is_image_name};
 use super::private_dir::PrivateDir;
 use super::progress::{Progress, Step};
-use super::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
+use super::record::{FORM, LaunchRecord, Licence, ModuleKind, ProgramRecord, Record};
 use super::store::{DOCKER_PREFIXES, ImageStore, MAX_PARENTS};
 use super::{compile, load};
 use wisp_kernel::Engines;
@@ -245,7 +245,7 @@ impl ImageStore {
             return Ok(Vec::new());
         };
         let chain = self.installed_chain(parent).map_err(|error| match error {
-            ImageError::Unknown(_) | ImageError::NotInstalled(_) => ImageError::Invalid(format!("parent: {error}")),
+            ImageError::NotInstalled(_) => ImageError::Invalid(format!("parent: {error}")),
             other => other,
         })?;
         if chain.len() + 1 >= MAX_PARENTS {

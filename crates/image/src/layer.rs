@@ -25,7 +25,7 @@ use wisp_vfs::{Blob, FileKind, Fs, PathError, ROOT};
 const FILE_TIME: u64 = 1_767_225_600;
 
 /// The clock of a file system that is being filled from layers, ns since 1970.
-pub(super) fn file_time() -> u64 {
+pub fn file_time() -> u64 {
     FILE_TIME * 1_000_000_000
 }
 
@@ -71,7 +71,7 @@ impl Packer {
 }
 
 /// Packs a directory of the host. Names are sorted and times left out, so that equal trees give equal bytes.
-pub(super) fn pack_directory(path: &Path) -> Result<Vec<u8>, ImageError> {
+pub fn pack_directory(path: &Path) -> Result<Vec<u8>, ImageError> {
     let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(ImageError::io(path))?;
     let mut packer = Packer::new();
     let mut pending = vec![Path::new(".").to_owned()];
@@ -109,7 +109,7 @@ pub(super) fn pack_directory(path: &Path) -> Result<Vec<u8>, ImageError> {
 }
 
 /// Packs a directory of a sandbox's file system.
-pub(super) fn pack_tree(fs: &Fs, directory: &str) -> Result<Vec<u8>, ImageError> {
+pub fn pack_tree(fs: &Fs, directory: &str) -> Result<Vec<u8>, ImageError> {
     let failed = || ImageError::io(directory);
     let mut found = Vec::new();
     let walked = fs.walk(ROOT, directory.as_bytes(), |entry| {
@@ -250,7 +250,7 @@ where
 }
 
 /// Makes the parent directories of a path and removes what has that name.
-pub(super) fn make_room(fs: &Fs, path: &[u8]) -> Result<(), PathError> {
+pub fn make_room(fs: &Fs, path: &[u8]) -> Result<(), PathError> {
     let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     // Nearly always the directory is there: its entry came before.
     if parent > 0 && fs.lookup(ROOT, &path[..parent], true).is_err() {

@@ -1,12 +1,11 @@
 //! Images: what a sandbox of the built-in provider starts from.
 //!
-//! A *recipe* is a folder with an `image.toml` ([`Manifest`]). Installing it fetches or builds its inputs (each pinned
-//! by digest), strips and compiles its modules, packs its directory trees, and writes a record into the
-//! [`ImageStore`]. Loading an installed image ([`Loader`]) maps all that into memory; it needs neither the recipe nor
-//! a network.
+//! The [`ImageStore`] has installed images: a record of each, its modules, the code these were compiled to, and its
+//! directory trees. They come as artifacts that were built elsewhere ([`Archive`], or from a registry), as a user's program
+//! ([`NewImage`]), or from the crate `wisp-image-build`, which builds them from recipes ([`Installation`]). Loading an
+//! installed image ([`Loader`]) maps all that into memory.
 
 mod artifact;
-mod build;
 mod bulk_memory;
 mod compile;
 #[cfg(feature = "compiler")]
@@ -20,19 +19,15 @@ mod error;
 mod fuzz_tests;
 mod generation;
 mod import;
+mod installation;
 mod layer;
 mod load;
-mod machine;
-mod manifest;
-mod module;
-mod preinit;
+pub mod module;
+mod names;
 mod private_dir;
 mod progress;
-mod recipe;
 mod record;
-mod setup;
 mod soundness;
-mod source;
 mod store;
 
 pub use artifact::{
@@ -43,15 +38,18 @@ pub use bulk_memory::bound as bound_bulk_memory;
 #[cfg(feature = "compiler")]
 pub use compile_child::{ChildLimits, run as compile_in_child};
 pub use compiler::{CompileLimits, Compiler, ModuleOrigin};
-pub use digest::Digest;
+pub use digest::{Digest, Hasher};
 pub use error::ImageError;
 pub use import::NewImage;
+pub use installation::Installation;
+pub use layer::{file_time, make_room, pack_directory, pack_tree};
 pub use load::{Image, LoadedProgram, Loader, ProgramCode};
-pub use manifest::{Licence, Manifest};
 pub use module::ModuleError;
+pub use names::{is_absolute, is_image_name, is_relative};
+pub use private_dir::{PrivateDir, Scratch};
 pub use progress::{LogProgress, Progress, Step};
-pub use record::Record;
-pub use store::{ImageInfo, ImageState, ImageStore, may_name};
+pub use record::{FORM, LaunchRecord, Licence, ModuleKind, ProgramRecord, Record};
+pub use store::{ImageInfo, ImageStore, build_name, file_stem, find, may_name, source_name};
 
 /// Where the fuzz targets find their corpora and leave what they find.
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub enum ModuleError {
 
 /// The value of a global, as the bits of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GlobalValue {
+pub enum GlobalValue {
     /// `i32`
     I32(i32),
     /// `i64`
@@ -61,15 +61,15 @@ pub(super) enum GlobalValue {
 }
 
 /// The state of an instance that has stopped.
-pub(super) struct State<'a> {
+pub struct State<'a> {
     /// Its linear memory.
-    pub(super) memory: &'a [u8],
+    pub memory: &'a [u8],
     /// Its mutable globals, as [`expose_globals`] named them.
-    pub(super) globals: &'a [GlobalValue],
+    pub globals: &'a [GlobalValue],
 }
 
 /// The module without its custom sections. The rest is left as it is: the compiler checks it.
-pub(super) fn strip(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+pub fn strip(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let mut out = Writer::module(wasm.len());
     for (id, body) in sections(wasm)? {
         if id != section::CUSTOM {
@@ -80,13 +80,13 @@ pub(super) fn strip(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
 }
 
 /// The name under which [`expose_globals`] exports a mutable global, counted from 0.
-pub(super) fn global_export(index: usize) -> String {
+pub fn global_export(index: usize) -> String {
     format!("wisp-global-{index}")
 }
 
 /// The module with all its mutable globals exported, and how many there are. Refuses a module that could get into a state
 /// which memory and globals do not hold.
-pub(super) fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleError> {
+pub fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleError> {
     let sections = sections(wasm)?;
     check_freezable(&sections)?;
     check_instructions(wasm)?;
@@ -100,7 +100,7 @@ pub(super) fn expose_globals(wasm: &[u8]) -> Result<(Vec<u8>, usize), ModuleErro
 }
 
 /// Whether the module exports a function under this name.
-pub(super) fn exports_function(wasm: &[u8], name: &str) -> Result<bool, ModuleError> {
+pub fn exports_function(wasm: &[u8], name: &str) -> Result<bool, ModuleError> {
     let sections = sections(wasm)?;
     let mut reader = Reader(find(&sections, section::EXPORT).unwrap_or(&[0]));
     for _ in 0..reader.number()? {
@@ -116,7 +116,7 @@ pub(super) fn exports_function(wasm: &[u8], name: &str) -> Result<bool, ModuleEr
 
 /// The module with `state` as its initial state. `added` is a function by its number (imports counted) that is exported
 /// under that name as well. The module has no start function, and whatever initialises it must not be called again.
-pub(super) fn freeze(wasm: &[u8], state: &State<'_>, added: Option<(&str, usize)>) -> Result<Vec<u8>, ModuleError> {
+pub fn freeze(wasm: &[u8], state: &State<'_>, added: Option<(&str, usize)>) -> Result<Vec<u8>, ModuleError> {
     let sections = sections(wasm)?;
     check_freezable(&sections)?;
     let added = added.map(|(name, function)| (name.to_owned(), EXPORTS_FUNCTION, function));

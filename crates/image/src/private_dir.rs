@@ -11,7 +11,7 @@ use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 
 /// A directory below which no name leads out, and which only its owner may write to.
-pub(super) struct PrivateDir {
+pub struct PrivateDir {
     dir: Dir,
     path: PathBuf,
 }
@@ -22,7 +22,7 @@ pub(super) struct Lock {
 }
 
 /// A directory for work in progress, removed when dropped.
-pub(super) struct Scratch<'a> {
+pub struct Scratch<'a> {
     store: &'a PrivateDir,
     name: String,
 }
@@ -63,7 +63,7 @@ impl PrivateDir {
     }
 
     /// The path of something in it, for messages and for other programs.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
@@ -96,7 +96,7 @@ impl PrivateDir {
     }
 
     /// Whether there is something of this name.
-    pub(super) fn exists(&self, name: &str) -> bool {
+    pub fn exists(&self, name: &str) -> bool {
         self.dir.exists(name)
     }
 
@@ -110,7 +110,7 @@ impl PrivateDir {
     }
 
     /// Reads a file; `None` when there is none.
-    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError> {
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError> {
         let Some(mut file) = self.open_file(name)? else {
             return Ok(None);
         };
@@ -120,7 +120,7 @@ impl PrivateDir {
     }
 
     /// Writes a file such that readers see the old one or all of the new one.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
         self.write_from(name, bytes).map(|_| ())
     }
 
@@ -182,14 +182,14 @@ impl PrivateDir {
     }
 
     /// Makes a directory for work in progress.
-    pub(super) fn scratch(&self) -> Result<Scratch<'_>, ImageError> {
+    pub fn scratch(&self) -> Result<Scratch<'_>, ImageError> {
         let name = format!("work/{}", unique_name()?);
         self.create_dir(&name)?;
         Ok(Scratch { store: self, name })
     }
 
     /// Moves what was made in a scratch directory to its final place.
-    pub(super) fn adopt(&self, scratch: &Scratch<'_>, inner: &str, name: &str) -> Result<(), ImageError> {
+    pub fn adopt(&self, scratch: &Scratch<'_>, inner: &str, name: &str) -> Result<(), ImageError> {
         if let Some((directory, _)) = name.rsplit_once('/') {
             self.create_dir(directory)?;
         }
@@ -233,7 +233,7 @@ impl<R: Read> Read for Hashing<R> {
 
 impl Scratch<'_> {
     /// Where it is.
-    pub(super) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.store.path(&self.name)
     }
 }

@@ -5,16 +5,25 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::manifest::Licence;
 
 /// Number of the record's form; a record of another form counts as not installed.
-pub(super) const FORM: u32 = 1;
+pub const FORM: u32 = 1;
+
+/// The terms of one part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licence {
+    /// The part.
+    pub what: String,
+    /// SPDX expression.
+    pub licence: String,
+}
 
 /// An installed image, complete without its recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The form of this record.
-    pub(super) form: u32,
+    /// The form of this record: [`FORM`].
+    pub form: u32,
     /// Its name.
     pub name: String,
     /// Other names.

@@ -23,6 +23,8 @@ use super::auth::Challenge;
 use super::credentials::Credentials;
 use super::reference::{Reference, Version};
 
+/// Header with the digest of a manifest.
+const CONTENT_DIGEST: &str = "docker-content-digest";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -187,11 +189,21 @@ impl Registry {
             return Ok(None);
         }
         let answer = self.expect(answer, &[StatusCode::OK]).await?;
+        // What a tag means only the registry knows; that it sends what it says it sends can be checked.
+        let said = answer
+            .headers()
+            .get(CONTENT_DIGEST)
+            .and_then(|value| value.to_str().ok());
+        let said = said.and_then(|text| BlobDigest::try_from(text.to_owned()).ok());
         let bytes = self.read(answer, MAX_MANIFEST_BYTES).await?;
-        if let Version::Digest(wanted) = version
+        let wanted = match version {
+            Version::Digest(digest) => Some(*digest),
+            Version::Tag(_) => said,
+        };
+        if let Some(wanted) = wanted
             && Digest::of(&bytes) != wanted.0
         {
-            return Err(self.failed(format!("the manifest it sends is not {wanted}")));
+            return Err(self.failed(format!("the manifest it sends is not {wanted}: it was changed")));
         }
         Ok(Some(bytes))
     }

@@ -1,40 +1,17 @@
-//! Checks the provider `wasm`: its engine, its images, and the tools that building images needs.
+//! Checks the provider `wasm`: its engine and its images.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use super::{Check, Status};
+use super::Check;
 use crate::config::{Config, Isolation};
-use crate::image::{ImageState, ImageStore};
+use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::worker;
 
 const GROUP: &str = "wasm";
 
-/// Programs that recipes call, and the Debian package of each.
-const BUILD_TOOLS: [(&str, &str); 6] = [
-    ("cc", "gcc"),
-    ("make", "make"),
-    ("npm", "npm"),
-    ("patch", "patch"),
-    ("zstd", "zstd"),
-    ("cargo", ""),
-];
-
 pub(super) fn checks(config: &Config) -> Vec<Check> {
-    let images = images(&config.images);
-    let must_build = images.iter().any(|check| check.status != Status::Ok);
     let mut checks = vec![engine()];
     checks.extend(walls(config.isolation));
-    checks.extend(images);
-    // Without them, what is installed works on.
-    checks.extend(build_tools().into_iter().map(|check| match check.status {
-        Status::Missing if !must_build => Check {
-            status: Status::Warning,
-            ..check
-        },
-        _ => check,
-    }));
+    checks.extend(images(&config.images));
     checks
 }
 
@@ -81,75 +58,13 @@ fn images(wanted: &[String]) -> Vec<Check> {
         .iter()
         .map(|image| {
             let name = format!("image {image}");
-            let pull = format!("wisp images pull {image} (the server does it at its start as well)");
-            match store.inspect(image).map(|info| info.state) {
-                Ok(ImageState::Installed) => Check::ok(GROUP, name, "installed"),
-                Ok(ImageState::Outdated) => Check::warning(GROUP, name, "installed from an older recipe", pull),
-                Ok(ImageState::NotInstalled) => Check::warning(GROUP, name, "not installed yet", pull),
+            match store.inspect(image) {
+                Ok(_) => Check::ok(GROUP, name, "installed"),
                 Err(error) => {
-                    let fix = "`wisp images list` shows what there is; correct `images` in the configuration";
+                    let fix = format!("wisp images pull {image}, or wisp images import FILE");
                     Check::missing(GROUP, name, error.to_string(), fix)
                 }
             }
         })
         .collect()
-}
-
-fn build_tools() -> Vec<Check> {
-    let mut absent = Vec::new();
-    for (program, package) in BUILD_TOOLS {
-        if !is_on_the_path(program) {
-            absent.push((program, package));
-        }
-    }
-    let programs: Vec<&str> = absent.iter().map(|(program, _)| *program).collect();
-    let packages: Vec<&str> = absent
-        .iter()
-        .map(|(_, package)| *package)
-        .filter(|package| !package.is_empty())
-        .collect();
-    let tools = if absent.is_empty() {
-        Check::ok(GROUP, "tools that build images", "all there")
-    } else {
-        let mut fix = Vec::new();
-        if !packages.is_empty() {
-            fix.push(format!("apt-get install {}", packages.join(" ")));
-        }
-        if programs.contains(&"cargo") {
-            fix.push("install Rust with rustup".to_owned());
-        }
-        let found = format!("{} not found", programs.join(", "));
-        Check::missing(GROUP, "tools that build images", found, fix.join("; "))
-    };
-    vec![tools, guest_target()]
-}
-
-fn is_on_the_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
-}
-
-/// Guest programs in Rust need a standard library for their target.
-fn guest_target() -> Check {
-    const NAME: &str = "Rust target wasm32-wasip1";
-    const FIX: &str = "rustup target add wasm32-wasip1, or name a sysroot in WISP_WASI_SYSROOT";
-    if let Some(path) = std::env::var_os("WISP_WASI_SYSROOT").filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        return if path.exists() {
-            Check::ok(GROUP, NAME, format!("from {}", path.display()))
-        } else {
-            Check::missing(GROUP, NAME, format!("{} does not exist", path.display()), FIX)
-        };
-    }
-    let libdir = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", "wasm32-wasip1"])
-        .stdin(Stdio::null())
-        .output();
-    match libdir {
-        Ok(output) if PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).is_dir() => {
-            Check::ok(GROUP, NAME, "installed")
-        }
-        Ok(_) => Check::missing(GROUP, NAME, "not installed", FIX),
-        Err(_) => Check::missing(GROUP, NAME, "rustc not found", "install Rust with rustup"),
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard};
 
 use super::blocking;
-use crate::image::{Digest, ImageError, ImageStore, Loader, LogProgress, Progress, Record};
-use crate::kernel::{Programs, Runtime};
+use crate::image::{Digest, ImageError, ImageStore, Loader, Progress, Record};
+use crate::kernel::{Engines, Programs, Runtime};
 use crate::provider::ProviderError;
 use crate::vfs::Tree;
 
@@ -61,7 +61,7 @@ impl PreloadedImages {
 
 /// The images a provider has.
 pub(super) enum Available {
-    /// Those of a store; known ones that are missing are installed when they are asked for.
+    /// Those that are installed in a store.
     Installed(Arc<Images>),
     /// These alone.
     Preloaded(PreloadedImages),
@@ -93,14 +93,30 @@ struct Ready {
     images: HashMap<String, Arc<ReadyImage>>,
 }
 
+/// Where images that are not installed can be had.
+pub trait ImageSource: Send + Sync {
+    /// Installs an image of this name, or a newer one if there is one. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`ImageError::NotInRegistry`] when there is none; why it cannot be installed.
+    fn install(
+        &self,
+        store: &ImageStore,
+        engines: &Engines,
+        name: &str,
+        progress: &dyn Progress,
+    ) -> Result<Record, ImageError>;
+}
+
 /// The images of one provider.
 pub struct Images {
     runtime: Arc<Runtime>,
     store: Arc<ImageStore>,
     loader: Loader,
+    source: Option<Arc<dyn ImageSource>>,
     ready: RwLock<Ready>,
-    /// By the image's own name: held while it is installed, loaded or removed, so that a burst of first requests does it
-    /// once, and requests for other images do not wait.
+    /// By the image's own name: held while it is loaded or removed, so that a burst of first requests does it once, and
+    /// requests for other images do not wait.
     busy: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     /// Held while an image is pulled or removed.
     changing: AsyncMutex<()>,
@@ -114,6 +130,7 @@ impl Images {
             runtime,
             store,
             loader,
+            source: None,
             ready: RwLock::default(),
             busy: Mutex::default(),
             changing: AsyncMutex::default(),
@@ -125,10 +142,10 @@ impl Images {
         &self.store
     }
 
-    /// Checks that there is such an image, installed or with a recipe.
-    pub fn check_known(&self, name: &str) -> Result<(), ProviderError> {
-        let found = self.store.inspect(name);
-        found.map(drop).map_err(|error| self.provider_error(name, error))
+    /// The same, where [`Self::install`] may get images from a source.
+    #[must_use]
+    pub fn with_source(self, source: Option<Arc<dyn ImageSource>>) -> Self {
+        Self { source, ..self }
     }
 
     /// Waits until nobody else pulls or removes an image.
@@ -136,13 +153,15 @@ impl Images {
         self.changing.lock().await
     }
 
-    /// Installs what is missing of an image. Blocks, for minutes when something has to be built.
+    /// Installs an image from the source. Without one, an image that is installed is left as it is.
     pub fn install(&self, name: &str, progress: &dyn Progress) -> Result<(), ProviderError> {
-        match self.store.install(name, &self.runtime, progress) {
-            // It is there, and there is nothing newer to install.
-            Ok(_) | Err(ImageError::NoRecipe(..)) => Ok(()),
-            Err(error) => Err(self.provider_error(name, error)),
-        }
+        let installed = match &self.source {
+            Some(source) => source
+                .install(&self.store, &self.runtime.engines(), name, progress)
+                .map(drop),
+            None => self.store.inspect(name).map(drop),
+        };
+        installed.map_err(|error| self.provider_error(name, error))
     }
 
     /// Removes an installed image.
@@ -161,7 +180,7 @@ impl Images {
         .await
     }
 
-    /// The image of this name or alias; installed and loaded if need be.
+    /// The installed image of this name or alias; loaded if need be.
     pub async fn get(self: &Arc<Self>, name: &str) -> Result<Arc<ReadyImage>, ProviderError> {
         if let Some(image) = self.loaded(name) {
             return Ok(image);
@@ -174,7 +193,7 @@ impl Images {
         blocking(move || this.load(&wanted, &canonical)).await
     }
 
-    /// Waits until nobody else installs, loads or removes the image of this name or alias; tells its own name.
+    /// Waits until nobody else loads or removes the image of this name or alias; tells its own name.
     async fn alone(self: &Arc<Self>, name: &str) -> Result<(String, OwnedMutexGuard<()>), ProviderError> {
         let (this, wanted) = (Arc::clone(self), name.to_owned());
         let canonical = blocking(move || this.canonical(&wanted)).await?;
@@ -244,24 +263,16 @@ impl Images {
         generation
     }
 
-    /// The image's own name, whether it is installed or not.
+    /// The image's own name.
     fn canonical(&self, name: &str) -> Result<String, ProviderError> {
-        let failed = |error: ImageError| self.provider_error(name, error);
-        match self.store.resolve(name).map_err(failed)? {
-            Some(record) => Ok(record.name),
-            None => Ok(self.store.inspect(name).map_err(failed)?.name),
-        }
+        let found = self.store.inspect(name);
+        found
+            .map(|info| info.name)
+            .map_err(|error| self.provider_error(name, error))
     }
 
-    /// Installs the image if need be, and loads it unless that was done under another name.
+    /// Loads the image unless that was done under another name.
     fn load(&self, name: &str, canonical: &str) -> Result<Arc<ReadyImage>, ProviderError> {
-        let failed = |error: ImageError| self.provider_error(name, error);
-        if self.store.resolve(canonical).map_err(failed)?.is_none() {
-            tracing::info!(image = canonical, "image is not installed yet; installing it now");
-            self.store
-                .install(canonical, &self.runtime, &LogProgress)
-                .map_err(failed)?;
-        }
         let generation = self.refresh();
         let ready = match self.loaded(canonical) {
             Some(image) => image,
@@ -298,16 +309,18 @@ impl Images {
     fn provider_error(&self, name: &str, error: ImageError) -> ProviderError {
         match error {
             ImageError::IsParent { .. } => ProviderError::InUse(error.to_string()),
-            ImageError::Unknown(_) | ImageError::NotInstalled(_) => {
-                let infos = self.store.list().unwrap_or_default();
-                let available = infos
-                    .into_iter()
-                    .flat_map(|info| std::iter::once(info.name).chain(info.aliases));
-                ProviderError::ImageNotFound {
-                    image: name.to_owned(),
-                    available: available.collect(),
-                }
-            }
+            ImageError::NotInstalled(_) | ImageError::NotInRegistry(_) => ProviderError::ImageNotFound {
+                image: name.to_owned(),
+                available: self.store.available().unwrap_or_default(),
+            },
+            ImageError::NameTaken(_) => ProviderError::InUse(error.to_string()),
+            ImageError::Registry { .. } => ProviderError::Unavailable(error.to_string()),
+            ImageError::Artifact(_)
+            | ImageError::Signature(_)
+            | ImageError::Invalid(_)
+            | ImageError::Refused(_)
+            | ImageError::Unsupported(_)
+            | ImageError::TooExpensive { .. } => ProviderError::Unsupported(error.to_string()),
             error => ProviderError::Internal(format!("image {name}: {error}")),
         }
     }

@@ -26,7 +26,7 @@ use crate::image::ImageStore;
 use crate::kernel::Runtime;
 use crate::vfs::Fs;
 use images::{Available, ReadyImage};
-pub use images::{Images, PreloadedImages};
+pub use images::{ImageSource, Images, PreloadedImages};
 use kept_files::{Files, Keeper};
 pub use machine::Machine;
 use machine::disk_limits;
@@ -42,10 +42,16 @@ pub struct WasmProvider {
 }
 
 impl WasmProvider {
-    /// A provider of the images in `store`; known ones that are missing are installed when first asked for.
+    /// A provider of the images that are installed in `store`.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, store: Arc<ImageStore>) -> Self {
         let images = Arc::new(Images::new(Arc::clone(&runtime), store));
+        Self::with_images(runtime, images)
+    }
+
+    /// A provider of these images.
+    #[must_use]
+    pub fn with_images(runtime: Arc<Runtime>, images: Arc<Images>) -> Self {
         Self {
             runtime,
             images: Available::Installed(images),
@@ -73,10 +79,10 @@ impl WasmProvider {
         self
     }
 
-    /// Installs and loads an image ahead of its first use.
+    /// Loads an image ahead of its first use.
     ///
     /// # Errors
-    /// When there is no such image or it cannot be installed.
+    /// When it is not installed or cannot be loaded.
     pub async fn prepare_image(&self, name: &str) -> Result<(), ProviderError> {
         self.images.installed()?.get(name).await.map(|_| ())
     }

@@ -10,10 +10,8 @@ use super::images::Images;
 use crate::image::{LogProgress, Progress, Step};
 use crate::provider::{ProviderError, PullProgress};
 
-/// Installs an image from its recipe unless that was done already, and loads it.
+/// Installs an image from the source of images, if there is one and it has something newer, and loads it.
 pub async fn pull(images: &Arc<Images>, name: &str, progress: mpsc::Sender<PullProgress>) -> Result<(), ProviderError> {
-    let (known, wanted) = (Arc::clone(images), name.to_owned());
-    blocking(move || known.check_known(&wanted)).await?;
     let _one_at_a_time = images.change().await;
     let (installing, wanted) = (Arc::clone(images), name.to_owned());
     let changed = blocking(move || {
@@ -68,28 +66,84 @@ impl Progress for Told {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::path::Path;
+    use std::sync::atomic::AtomicUsize;
 
+    use super::super::images::ImageSource;
     use super::*;
-    use crate::image::ImageStore;
-    use crate::kernel::Runtime;
+    use crate::image::{FORM, ImageError, ImageStore, LaunchRecord, ModuleKind, ProgramRecord, Record};
+    use crate::kernel::{Engines, Runtime};
 
     /// The smallest module there is.
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
-    const MANIFEST: &str = "name = \"demo\"\nversion = \"1\"\n[[layer]]\ndir = \"rootfs\"\n[[program]]\n\
-        module = \"a.wasm\"\npaths = [\"/usr/bin/demo\"]\n";
 
-    const SLOW_MANIFEST: &str = "name = \"slow\"\nversion = \"1\"\n[build]\ncommand = [\"sh\", \"build.sh\"]\n\
-        inputs = [\"build.sh\"]\n[[program]]\nmodule = \"b.wasm\"\npaths = [\"/usr/bin/slow\"]\n";
+    /// Has `demo` in as many versions as one likes.
+    #[derive(Default)]
+    struct Demo {
+        version: AtomicUsize,
+    }
 
-    /// Images with the recipe of `demo`, which is not installed.
-    fn images(dir: &std::path::Path) -> Arc<Images> {
-        let recipe = dir.join("recipes/demo");
-        std::fs::create_dir_all(recipe.join("rootfs/etc")).unwrap();
-        std::fs::write(recipe.join("a.wasm"), MODULE).unwrap();
-        std::fs::write(recipe.join("image.toml"), MANIFEST).unwrap();
-        let store = ImageStore::open(&dir.join("cache"), &dir.join("recipes")).unwrap();
-        Arc::new(Images::new(Runtime::new(1).unwrap(), Arc::new(store)))
+    impl ImageSource for Demo {
+        fn install(
+            &self,
+            store: &ImageStore,
+            engines: &Engines,
+            name: &str,
+            progress: &dyn Progress,
+        ) -> Result<Record, ImageError> {
+            let version = self.version.load(Ordering::Relaxed).to_string();
+            if name.strip_suffix(":latest").unwrap_or(name) != "demo" {
+                return Err(ImageError::NotInRegistry(name.to_owned()));
+            }
+            let installation = store.begin_installation()?;
+            if let Some(record) = installation.record("demo")?.filter(|record| record.version == version) {
+                return Ok(record);
+            }
+            let digest = installation.add_module(MODULE)?;
+            installation.compile("demo", "/usr/bin/demo", digest, engines, progress)?;
+            let record = demo(version, digest);
+            installation.commit(&record, &[])?;
+            progress.done("demo");
+            Ok(record)
+        }
+    }
+
+    fn demo(version: String, digest: crate::image::Digest) -> Record {
+        Record {
+            form: FORM,
+            name: "demo".to_owned(),
+            aliases: Vec::new(),
+            version,
+            parent: None,
+            summary: String::new(),
+            licences: Vec::new(),
+            provenance: String::new(),
+            capabilities: Vec::new(),
+            known_limits: Vec::new(),
+            env: std::collections::BTreeMap::new(),
+            workdir: None,
+            own: false,
+            received: false,
+            recipe: digest,
+            sources: Vec::new(),
+            build: None,
+            programs: vec![ProgramRecord {
+                digest,
+                kind: ModuleKind::Module,
+                paths: vec!["/usr/bin/demo".to_owned()],
+                preopens: vec!["/".to_owned()],
+                launch: LaunchRecord::Command { arguments: Vec::new() },
+                ignores_sigpipe: false,
+            }],
+            layers: Vec::new(),
+            size: 0,
+        }
+    }
+
+    fn images(dir: &Path, source: Option<Arc<Demo>>) -> Arc<Images> {
+        let store = ImageStore::open(&dir.join("cache")).unwrap();
+        let source = source.map(|source| source as Arc<dyn ImageSource>);
+        Arc::new(Images::new(Runtime::new(1).unwrap(), Arc::new(store)).with_source(source))
     }
 
     /// Pulls, and returns what was told.
@@ -106,16 +160,9 @@ mod tests {
     #[tokio::test]
     async fn a_pull_installs_missing_images_and_reports_each_step() {
         let dir = tempfile::tempdir().unwrap();
-        let images = images(dir.path());
+        let images = images(dir.path(), Some(Arc::default()));
         let told = pulled(&images, "demo").await.unwrap();
-        assert_eq!(
-            told,
-            [
-                "packing demo: rootfs",
-                "compiling demo: /usr/bin/demo",
-                "installed demo"
-            ]
-        );
+        assert_eq!(told, ["compiling demo: /usr/bin/demo", "installed demo"]);
         assert!(pulled(&images, "demo:latest").await.unwrap().is_empty());
         let unknown = pulled(&images, "nothing").await;
         assert!(
@@ -127,56 +174,43 @@ mod tests {
     #[tokio::test]
     async fn an_image_that_was_pulled_anew_is_another() {
         let dir = tempfile::tempdir().unwrap();
-        let images = images(dir.path());
+        let source = Arc::new(Demo::default());
+        let images = images(dir.path(), Some(Arc::clone(&source)));
         pulled(&images, "demo").await.unwrap();
         let before = images.get("demo").await.unwrap();
-        std::fs::write(dir.path().join("recipes/demo/rootfs/etc/new"), b"new").unwrap();
-        assert!(!pulled(&images, "demo").await.unwrap().is_empty());
+        source.version.store(1, Ordering::Relaxed);
+        pulled(&images, "demo").await.unwrap();
         let after = images.get("demo").await.unwrap();
         assert!(!Arc::ptr_eq(&before, &after));
     }
 
     #[tokio::test]
-    async fn a_removed_image_is_no_longer_in_memory() {
+    async fn another_process_that_changes_the_store_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let images = images(dir.path());
-        pulled(&images, "demo").await.unwrap();
-        std::fs::remove_dir_all(dir.path().join("recipes")).unwrap();
-        assert!(images.get("demo").await.is_ok());
+        let here = images(dir.path(), None);
+        assert!(here.get("demo").await.is_err());
+        // As another process does, it opens the store for itself.
+        let there = images(dir.path(), Some(Arc::default()));
+        pulled(&there, "demo").await.unwrap();
+        assert!(here.get("demo").await.is_ok());
+        there.remove("demo").await.unwrap();
+        assert!(here.get("demo").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_source_only_what_is_installed_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        pulled(&images(dir.path(), Some(Arc::default())), "demo").await.unwrap();
+        let images = images(dir.path(), None);
+        assert!(pulled(&images, "demo").await.unwrap().is_empty());
+        let missing = pulled(&images, "other").await;
         assert!(
-            pulled(&images, "demo").await.unwrap().is_empty(),
-            "it needs no recipe any more"
+            matches!(missing, Err(ProviderError::ImageNotFound { .. })),
+            "{missing:?}"
         );
         images.remove("demo").await.unwrap();
         assert!(images.get("demo").await.is_err());
         let again = images.remove("demo").await;
         assert!(matches!(again, Err(ProviderError::ImageNotFound { .. })), "{again:?}");
-    }
-
-    #[tokio::test]
-    async fn who_wants_another_image_does_not_wait_for_one_that_is_being_installed() {
-        let dir = tempfile::tempdir().unwrap();
-        pulled(&images(dir.path()), "demo").await.unwrap();
-        let slow = dir.path().join("recipes/slow");
-        std::fs::create_dir_all(&slow).unwrap();
-        let build = "cp a.wasm $WISP_OUT/b.wasm\necho begun > begun\nwhile [ ! -e go-on ]; do sleep 0.01; done\n";
-        std::fs::write(slow.join("a.wasm"), MODULE).unwrap();
-        std::fs::write(slow.join("build.sh"), build).unwrap();
-        std::fs::write(slow.join("image.toml"), SLOW_MANIFEST).unwrap();
-
-        // Nothing is in memory.
-        let images = images(dir.path());
-        let installing = tokio::spawn({
-            let images = Arc::clone(&images);
-            async move { images.get("slow").await.map(drop) }
-        });
-        while !slow.join("begun").exists() {
-            assert!(!installing.is_finished());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let other = tokio::time::timeout(Duration::from_secs(10), images.get("demo")).await;
-        std::fs::write(slow.join("go-on"), "").unwrap();
-        assert!(other.expect("it did not wait").is_ok());
-        installing.await.unwrap().unwrap();
     }
 }

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
-use crate::images::PYTHON;
+use wisp::image::{ImageStore, Progress, Step};
+
+use crate::images::{self, PYTHON};
 use crate::store;
 
 /// How python:3.12 starts when nothing is done ahead: its start-up program is imported then, and run.
@@ -24,17 +26,27 @@ pub fn without_snapshot(image: &str) -> String {
     let (cache, recipes) = (place.join("cache"), place.join("recipes"));
     store::share_inputs(&cache);
     write_recipes(&recipes, image);
-    let pulled = Command::new(env!("CARGO_BIN_EXE_wisp"))
-        .args(["images", "pull", image])
-        .env("WISP_CACHE_DIR", &cache)
-        .env("WISP_IMAGES_DIR", &recipes)
-        .stdin(Stdio::null())
-        .output()
-        .expect("wisp starts");
-    let progress = String::from_utf8_lossy(&pulled.stderr);
-    assert!(pulled.status.success(), "{progress}");
-    assert!(!progress.contains("building"), "it was built again: {progress}");
+    let steps = Steps::default();
+    let opened = ImageStore::open(&cache).expect("the store opens");
+    images::build_into(&opened, &recipes, image, &steps);
+    let steps = steps.0.into_inner().expect("nobody panics");
+    assert!(!steps.contains(&Step::Build), "it was built again: {steps:?}");
+    drop(opened);
     cache.into_os_string().into_string().expect("a path that is text")
+}
+
+/// Remembers what was done.
+#[derive(Default)]
+struct Steps(Mutex<Vec<Step>>);
+
+impl Progress for Steps {
+    fn step(&self, _: &str, step: Step, _: &str) {
+        self.0.lock().expect("nobody panics").push(step);
+    }
+
+    fn line(&self, _: &str) {}
+
+    fn done(&self, _: &str) {}
 }
 
 /// Makes a folder of the image's recipe, without `preinit`, and its parent's.

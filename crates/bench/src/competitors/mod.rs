@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use super::error::BenchError;
 use super::server::Server;
-use ::wisp::image::{ImageState, ImageStore};
+use ::wisp::image::ImageStore;
 use docker::Docker;
 use native::Native;
 use peer::Peer;
@@ -149,7 +149,7 @@ impl Field {
     pub async fn assemble(choice: &Choice, max_sandboxes: usize) -> anyhow::Result<Self> {
         let images = python_images()?;
         if images.is_empty() {
-            anyhow::bail!("no image with Python is installed: wisp images pull python:3.13");
+            anyhow::bail!("no image with Python is installed: cargo run --release -p wisp-image-build -- python:3.13");
         }
         let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
         let server = Server::start(&names, max_sandboxes).await?;
@@ -237,10 +237,9 @@ fn present<T>(found: &Result<T, BenchError>) -> Result<&T, BenchError> {
 /// The installed images that bring a `python3`.
 fn python_images() -> anyhow::Result<Vec<PythonImage>> {
     let images = ImageStore::open_default()?.list()?;
-    let with_python = images.into_iter().filter(|image| {
-        let installed = image.state != ImageState::NotInstalled;
-        installed && image.programs.iter().any(|program| program.ends_with("/python3"))
-    });
+    let with_python = images
+        .into_iter()
+        .filter(|image| image.programs.iter().any(|program| program.ends_with("/python3")));
     Ok(with_python
         .map(|image| PythonImage {
             name: image.name,

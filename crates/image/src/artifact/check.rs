@@ -5,8 +5,8 @@ use std::fs::File;
 
 use super::{tar_headers, wrong};
 use crate::error::ImageError;
-use crate::manifest::{is_absolute, is_image_name};
-use crate::record::{FORM, LaunchRecord, ProgramRecord, Record};
+use crate::names::{is_absolute, is_image_name};
+use crate::record::{FORM, LaunchRecord, ModuleKind, ProgramRecord, Record};
 use crate::store::{DOCKER_PREFIXES, MAX_PARENTS, may_name};
 
 /// Most aliases, licences, capabilities, limits, layers or programs of an image, and paths or directories of a program.
@@ -109,6 +109,10 @@ fn program<'a>(program: &'a ProgramRecord, seen: &mut HashSet<&'a str>) -> Resul
     require(
         counts.iter().all(|count| (1..=MAX_ITEMS).contains(count)),
         "a program has no path, or too many",
+    )?;
+    require(
+        program.kind == ModuleKind::Module,
+        "it has a component, and components do not travel in artifacts yet",
     )?;
     let is_path = |path: &String| is_absolute(path) && is_text(path);
     for path in &program.paths {

@@ -103,7 +103,7 @@ impl ImageStore {
         let chain: Vec<Record> = self.installed_chain(name)?.iter().map(Record::portable).collect();
         let image = chain
             .last()
-            .ok_or_else(|| ImageError::Unknown(name.to_owned()))?
+            .ok_or_else(|| ImageError::NotInstalled(name.to_owned()))?
             .clone();
         let mut blobs: Vec<Blob> = Vec::new();
         let layers: BTreeSet<Digest> = chain.iter().flat_map(|record| &record.layers).copied().collect();

@@ -2,7 +2,6 @@
 //! tested with it.
 
 use std::io::{Cursor, Seek as _, Write as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use wisp_kernel::Engines;
@@ -40,7 +39,7 @@ impl Place {
 
     fn store(&self, name: &str) -> ImageStore {
         let cache = self.dir.path().join(name);
-        ImageStore::open(&cache, Path::new("/nowhere")).unwrap()
+        ImageStore::open(&cache).unwrap()
     }
 
     /// Puts an image with one file and one program into a store.

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::compile;
-use super::digest::Digest;
-use super::error::ImageError;
-use super::layer;
-use super::private_dir::PrivateDir;
+use super::error::BuildError;
+use wisp_image::Digest;
+use wisp_image::Installation;
 use wisp_kernel::{
     ExecError, ExecRequest, ExitStatus, Input, Kernel, Launch, Limits, OutputSink, Program, ProgramSpec, Programs,
     Runtime, Snapshot, Stream, file_contents,
@@ -35,25 +33,25 @@ const FILES: FileLimits = FileLimits {
 const KEPT_BYTES: usize = 4096;
 
 /// What to run, and where.
-pub(super) struct Task<'a> {
+pub(crate) struct Task<'a> {
     /// The image, for messages.
-    pub(super) image: &'a str,
+    pub(crate) image: &'a str,
     /// The compiled module.
-    pub(super) module: Digest,
+    pub(crate) module: Digest,
     /// Its program file, which is made for it, and its arguments.
-    pub(super) arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// `KEY=value`.
-    pub(super) environment: Vec<String>,
+    pub(crate) environment: Vec<String>,
     /// The directories it finds preopened.
-    pub(super) preopens: Vec<String>,
+    pub(crate) preopens: Vec<String>,
     /// How it starts.
-    pub(super) launch: Launch,
+    pub(crate) launch: Launch,
     /// The files of the machine.
-    pub(super) tree: Tree,
+    pub(crate) tree: Tree,
 }
 
 /// A machine with one program.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     image: String,
     fs: Fs,
     kernel: Arc<Kernel>,
@@ -86,13 +84,12 @@ impl Output {
 
 impl Machine {
     /// Sets the machine up. Nothing runs yet.
-    pub(super) fn new(task: Task<'_>, store: &PrivateDir, runtime: &Arc<Runtime>) -> Result<Self, ImageError> {
-        let failed = |reason: String| ImageError::Build {
+    pub(crate) fn new(task: Task<'_>, store: &Installation<'_>, runtime: &Arc<Runtime>) -> Result<Self, BuildError> {
+        let failed = |reason: String| BuildError::Build {
             image: task.image.to_owned(),
             reason,
         };
-        let module = compile::load_compiled(store, &runtime.engines().without_fuel(), task.module)?;
-        let module = module.ok_or_else(|| ImageError::Damaged(compile::wasm_name(task.module)))?;
+        let module = store.load_module(&runtime.engines().without_fuel(), task.module)?;
         let digest = task.module.to_string();
         let contents = file_contents(&digest);
         let spec = ProgramSpec {
@@ -109,11 +106,11 @@ impl Machine {
         let len = contents.len();
         let argv: Vec<Vec<u8>> = task.arguments.into_iter().map(String::into_bytes).collect();
         let program_file = argv.first().map_or(&b""[..], Vec::as_slice);
-        layer::make_room(&fs, program_file)
+        wisp_image::make_room(&fs, program_file)
             .and_then(|()| fs.import_file(ROOT, program_file, 0o755, Arc::new(contents), 0..len))
             .map_err(|error| failed(error.to_string()))?;
         // What is installed depends on the recipe alone.
-        fs.set_clock(layer::file_time);
+        fs.set_clock(wisp_image::file_time);
         let kernel = Kernel::repeatable(runtime, fs.clone(), Arc::new(programs), LIMITS, "setup")
             .map_err(|error| failed(error.to_string()))?;
         let output = Arc::new(Output::default());
@@ -129,7 +126,7 @@ impl Machine {
             simple_command: None,
         };
         let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let waiting = waiting.map_err(ImageError::io("the setup's runtime"))?;
+        let waiting = waiting.map_err(BuildError::io("the setup's runtime"))?;
         Ok(Self {
             image: task.image.to_owned(),
             fs,
@@ -141,12 +138,12 @@ impl Machine {
     }
 
     /// Its files.
-    pub(super) fn fs(&self) -> &Fs {
+    pub(crate) fn fs(&self) -> &Fs {
         &self.fs
     }
 
     /// Runs the program, which must succeed.
-    pub(super) fn run(self) -> Result<(), ImageError> {
+    pub(crate) fn run(self) -> Result<(), BuildError> {
         let outcome = self.waiting.block_on(async {
             let mut exec = self.kernel.exec(self.request)?;
             exec.started(TIMEOUT).await?;
@@ -157,7 +154,7 @@ impl Machine {
     }
 
     /// Runs the program, which must succeed, and returns its state at the end and what it wrote to standard output.
-    pub(super) fn run_to_snapshot(self, globals: &[String]) -> Result<(Snapshot, String), ImageError> {
+    pub(crate) fn run_to_snapshot(self, globals: &[String]) -> Result<(Snapshot, String), BuildError> {
         let snapshot = self.waiting.block_on(async {
             tokio::time::timeout(TIMEOUT, self.kernel.run_to_snapshot(self.request, globals)).await
         });
@@ -170,7 +167,7 @@ impl Machine {
     }
 }
 
-fn check(image: &str, status: ExitStatus, [stdout, stderr]: &[String; 2]) -> Result<(), ImageError> {
+fn check(image: &str, status: ExitStatus, [stdout, stderr]: &[String; 2]) -> Result<(), BuildError> {
     if status == ExitStatus::Exited(0) {
         return Ok(());
     }
@@ -180,8 +177,8 @@ fn check(image: &str, status: ExitStatus, [stdout, stderr]: &[String; 2]) -> Res
     ))
 }
 
-fn failed(image: &str, reason: String) -> ImageError {
-    ImageError::Build {
+fn failed(image: &str, reason: String) -> BuildError {
+    BuildError::Build {
         image: image.to_owned(),
         reason,
     }

@@ -7,40 +7,40 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use super::digest::{Digest, Hasher};
-use super::error::ImageError;
+use super::error::BuildError;
 use super::manifest::Build;
-use super::private_dir::PrivateDir;
-use super::progress::{Progress, Step};
 use super::recipe::Recipe;
+use wisp_image::PrivateDir;
+use wisp_image::{Digest, Hasher, build_name};
+use wisp_image::{Progress, Step};
 
 /// Lines of a failed build that are shown.
 const SHOWN_LINES: usize = 30;
 
 /// What a build left.
-pub(super) struct Built {
+pub(crate) struct Built {
     /// Names the result: the digest of the inputs.
-    pub(super) key: Digest,
+    pub(crate) key: Digest,
     /// The directory the build wrote to.
-    pub(super) out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
 /// Builds a recipe, unless the same inputs were built before.
-pub(super) fn build(
+pub(crate) fn build(
     recipe: &Recipe,
     build: &Build,
     store: &PrivateDir,
     cache: &OsStr,
     progress: &dyn Progress,
-) -> Result<Built, ImageError> {
+) -> Result<Built, BuildError> {
     let key = key(recipe, build)?;
-    let name = stored_name(key);
+    let name = build_name(key);
     if !store.exists(&name) {
         progress.step(&recipe.manifest.name, Step::Build, &build.command.join(" "));
         let scratch = store.scratch()?;
         let out = scratch.path().join("out");
-        std::fs::create_dir(&out).map_err(ImageError::io(&out))?;
-        std::fs::create_dir_all(cache).map_err(ImageError::io(cache))?;
+        std::fs::create_dir(&out).map_err(BuildError::io(&out))?;
+        std::fs::create_dir_all(cache).map_err(BuildError::io(cache))?;
         let mut command = Command::new(&build.command[0]);
         command
             .args(&build.command[1..])
@@ -56,13 +56,8 @@ pub(super) fn build(
     })
 }
 
-/// Name of a build's result in the store.
-pub(super) fn stored_name(key: Digest) -> String {
-    format!("builds/{key}")
-}
-
 /// The digest of all a build depends on.
-fn key(recipe: &Recipe, build: &Build) -> Result<Digest, ImageError> {
+fn key(recipe: &Recipe, build: &Build) -> Result<Digest, BuildError> {
     let mut hasher = Hasher::default();
     for word in &build.command {
         hasher.field(word.as_bytes());
@@ -82,8 +77,8 @@ fn key(recipe: &Recipe, build: &Build) -> Result<Digest, ImageError> {
 }
 
 /// Runs a build command and passes its lines on.
-fn run(mut command: Command, image: &str, progress: &dyn Progress) -> Result<(), ImageError> {
-    let failed = |reason: String| ImageError::Build {
+fn run(mut command: Command, image: &str, progress: &dyn Progress) -> Result<(), BuildError> {
+    let failed = |reason: String| BuildError::Build {
         image: image.to_owned(),
         reason,
     };

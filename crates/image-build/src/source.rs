@@ -7,22 +7,22 @@ use std::process::{Command, Stdio};
 
 use flate2::read::GzDecoder;
 
-use super::digest::Digest;
-use super::error::ImageError;
+use super::error::BuildError;
 use super::manifest::{Source, SourceFile};
-use super::private_dir::PrivateDir;
-use super::progress::{Progress, Step};
 use super::recipe::Recipe;
+use wisp_image::PrivateDir;
+use wisp_image::{Digest, source_name};
+use wisp_image::{Progress, Step};
 
 /// Largest package and largest file taken out of one, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// Files by the name the rest of the recipe calls them.
-pub(super) type Files = HashMap<String, Vec<u8>>;
+pub(crate) type Files = HashMap<String, Vec<u8>>;
 
 /// Fetches all sources of a recipe, from the store where it has them already. Nothing is used whose digest is not the
 /// one the recipe names.
-pub(super) fn fetch(recipe: &Recipe, store: &PrivateDir, progress: &dyn Progress) -> Result<Files, ImageError> {
+pub(crate) fn fetch(recipe: &Recipe, store: &PrivateDir, progress: &dyn Progress) -> Result<Files, BuildError> {
     let mut files = Files::new();
     for source in &recipe.manifest.sources {
         if let Some(package) = &source.npm {
@@ -43,8 +43,8 @@ fn npm_package(
     source: &Source,
     store: &PrivateDir,
     progress: &dyn Progress,
-) -> Result<Vec<u8>, ImageError> {
-    let name = stored_name(source.sha256);
+) -> Result<Vec<u8>, BuildError> {
+    let name = source_name(source.sha256);
     if let Some(bytes) = store.read(&name)?.filter(|bytes| Digest::of(bytes) == source.sha256) {
         return Ok(bytes);
     }
@@ -56,14 +56,9 @@ fn npm_package(
     Ok(bytes)
 }
 
-/// Name of a fetched file in the store.
-pub(super) fn stored_name(digest: Digest) -> String {
-    format!("sources/{digest}")
-}
-
 /// Has the `npm` client fetch a package's archive, from whatever registry the user has set up. No code of it is run.
-fn npm_pack(package: &str, directory: &Path) -> Result<Vec<u8>, ImageError> {
-    let failed = |reason: String| ImageError::Fetch {
+fn npm_pack(package: &str, directory: &Path) -> Result<Vec<u8>, BuildError> {
+    let failed = |reason: String| BuildError::Fetch {
         what: format!("npm package {package}"),
         reason,
     };
@@ -85,19 +80,19 @@ fn npm_pack(package: &str, directory: &Path) -> Result<Vec<u8>, ImageError> {
             said.trim()
         )));
     }
-    let entries = std::fs::read_dir(directory).map_err(ImageError::io(directory))?;
+    let entries = std::fs::read_dir(directory).map_err(BuildError::io(directory))?;
     let archive = entries.filter_map(Result::ok).map(|entry| entry.path());
     let archive = archive
         .into_iter()
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"));
     let archive = archive.ok_or_else(|| failed("`npm pack` left no archive".to_owned()))?;
-    let file = std::fs::File::open(&archive).map_err(ImageError::io(&archive))?;
-    read_bounded(file).map_err(ImageError::io(&archive))
+    let file = std::fs::File::open(&archive).map_err(BuildError::io(&archive))?;
+    read_bounded(file).map_err(BuildError::io(&archive))
 }
 
 /// Takes the files a recipe names out of a gzipped tar archive. They are not unpacked to disk.
-fn take_files(package: &str, archive: &[u8], wanted: &[SourceFile], files: &mut Files) -> Result<(), ImageError> {
-    let failed = ImageError::io;
+fn take_files(package: &str, archive: &[u8], wanted: &[SourceFile], files: &mut Files) -> Result<(), BuildError> {
+    let failed = BuildError::io;
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let mut found = 0;
     for entry in archive.entries().map_err(failed(package))? {
@@ -115,7 +110,7 @@ fn take_files(package: &str, archive: &[u8], wanted: &[SourceFile], files: &mut 
         let missing = wanted.iter().find(|file| !files.contains_key(&file.to));
         let missing = missing.map_or("a file", |file| &file.path);
         let (what, reason) = (format!("npm package {package}"), format!("it has no {missing}"));
-        return Err(ImageError::Fetch { what, reason });
+        return Err(BuildError::Fetch { what, reason });
     }
     Ok(())
 }
@@ -129,12 +124,12 @@ fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn check(what: &str, expected: Digest, bytes: &[u8]) -> Result<(), ImageError> {
+fn check(what: &str, expected: Digest, bytes: &[u8]) -> Result<(), BuildError> {
     let found = Digest::of(bytes);
     if found == expected {
         Ok(())
     } else {
-        Err(ImageError::Digest {
+        Err(BuildError::Digest {
             what: what.to_owned(),
             expected,
             found,
@@ -173,13 +168,13 @@ mod tests {
     #[test]
     fn a_file_with_another_digest_is_refused() {
         let result = take_files("p@1", &archive(), &wanted("package/a.wasm", b"abd"), &mut Files::new());
-        assert!(matches!(result, Err(ImageError::Digest { .. })));
+        assert!(matches!(result, Err(BuildError::Digest { .. })));
     }
 
     #[test]
     fn a_missing_file_and_a_broken_archive_are_errors() {
         let result = take_files("p@1", &archive(), &wanted("package/b.wasm", b"abc"), &mut Files::new());
-        assert!(matches!(result, Err(ImageError::Fetch { .. })));
+        assert!(matches!(result, Err(BuildError::Fetch { .. })));
         assert!(take_files("p@1", b"not gzip", &wanted("a", b""), &mut Files::new()).is_err());
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, PermissionsExt};
 
-use super::digest::{Digest, Hasher};
-use super::error::ImageError;
+use super::error::BuildError;
 use super::manifest::{Argument, Manifest, Preinit};
+use wisp_image::{Digest, Hasher};
 
 /// Name of the manifest in a recipe's folder.
 const MANIFEST: &str = "image.toml";
@@ -18,22 +18,22 @@ const IGNORED: [&str; 3] = ["target", ".git", "__pycache__"];
 const RECIPES_VARIABLE: &str = "WISP_IMAGES_DIR";
 
 /// A recipe's folder and its manifest.
-pub(super) struct Recipe {
+pub(crate) struct Recipe {
     /// What the folder's `image.toml` says.
-    pub(super) manifest: Manifest,
+    pub(crate) manifest: Manifest,
     /// Digest of the manifest and of all files it names in the folder.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     dir: Dir,
     path: PathBuf,
 }
 
 impl Recipe {
     /// Reads the recipe in a folder.
-    pub(super) fn open(path: &Path) -> Result<Self, ImageError> {
-        let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(ImageError::io(path))?;
+    pub(crate) fn open(path: &Path) -> Result<Self, BuildError> {
+        let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(BuildError::io(path))?;
         let file = path.join(MANIFEST);
-        let text = dir.read_to_string(MANIFEST).map_err(ImageError::io(&file))?;
-        let manifest = Manifest::parse(&text).map_err(|error| ImageError::Manifest {
+        let text = dir.read_to_string(MANIFEST).map_err(BuildError::io(&file))?;
+        let manifest = Manifest::parse(&text).map_err(|error| BuildError::Manifest {
             path: file,
             reason: error.to_string(),
         })?;
@@ -48,22 +48,22 @@ impl Recipe {
     }
 
     /// The folder.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Reads a file of the folder.
-    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
-        self.dir.read(name).map_err(ImageError::io(self.path.join(name)))
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, BuildError> {
+        self.dir.read(name).map_err(BuildError::io(self.path.join(name)))
     }
 
     /// Whether the folder has this file or directory.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.dir.exists(name)
     }
 
     /// Arguments as the program will get them.
-    pub(super) fn arguments(&self, arguments: &[Argument]) -> Result<Vec<String>, ImageError> {
+    pub(crate) fn arguments(&self, arguments: &[Argument]) -> Result<Vec<String>, BuildError> {
         let text = |argument: &Argument| match argument {
             Argument::Text(text) => Ok(text.clone()),
             Argument::File { file } => {
@@ -71,7 +71,7 @@ impl Recipe {
                     .ok()
                     .filter(|text| !text.contains('\0'));
                 let reason = format!("{file} is not UTF-8 text without NUL");
-                text.ok_or(ImageError::Manifest {
+                text.ok_or(BuildError::Manifest {
                     path: self.path.join(MANIFEST),
                     reason,
                 })
@@ -81,23 +81,23 @@ impl Recipe {
     }
 
     /// A digest over the contents, names and execute bits of the files `roots` name, sorted.
-    pub(super) fn tree_digest(&self, roots: &[String]) -> Result<Digest, ImageError> {
+    pub(crate) fn tree_digest(&self, roots: &[String]) -> Result<Digest, BuildError> {
         tree_digest(&self.dir, &self.path, roots)
     }
 
     /// The same over what the build reads outside the folder; `None` for a build that reads nothing there.
-    pub(super) fn shared_digest(&self) -> Result<Option<Digest>, ImageError> {
+    pub(crate) fn shared_digest(&self) -> Result<Option<Digest>, BuildError> {
         let shared = self.manifest.build.as_ref().map(|build| build.shared.as_slice());
         let Some(shared) = shared.filter(|shared| !shared.is_empty()) else {
             return Ok(None);
         };
         let path = self.path.join("../..");
-        let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(ImageError::io(&path))?;
+        let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(BuildError::io(&path))?;
         tree_digest(&dir, &path, shared).map(Some)
     }
 
     /// The digest of all the recipe says, as far as it is in its folder.
-    fn inputs_digest(&self, manifest_text: &[u8]) -> Result<Digest, ImageError> {
+    fn inputs_digest(&self, manifest_text: &[u8]) -> Result<Digest, BuildError> {
         let manifest = &self.manifest;
         let arguments = manifest.programs.iter().flat_map(|program| &program.launch.arguments);
         let arguments = arguments.chain(manifest.setup.iter().flat_map(|setup| &setup.arguments));
@@ -131,12 +131,12 @@ impl Recipe {
 }
 
 /// A digest over the contents, names and execute bits of the files in `dir` that `roots` name, sorted.
-fn tree_digest(dir: &Dir, path: &Path, roots: &[String]) -> Result<Digest, ImageError> {
+fn tree_digest(dir: &Dir, path: &Path, roots: &[String]) -> Result<Digest, BuildError> {
     let mut hasher = Hasher::default();
     let mut pending: VecDeque<String> = roots.iter().cloned().collect();
     let mut files = Vec::new();
     while let Some(name) = pending.pop_front() {
-        let failed = || ImageError::io(path.join(&name));
+        let failed = || BuildError::io(path.join(&name));
         let metadata = dir.symlink_metadata(&name).map_err(failed())?;
         if !metadata.is_dir() {
             files.push((name, metadata));
@@ -152,7 +152,7 @@ fn tree_digest(dir: &Dir, path: &Path, roots: &[String]) -> Result<Digest, Image
     }
     files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     for (name, metadata) in files {
-        let failed = || ImageError::io(path.join(&name));
+        let failed = || BuildError::io(path.join(&name));
         hasher.field(name.as_bytes());
         if metadata.is_symlink() {
             let target = dir.read_link_contents(&name).map_err(failed())?;
@@ -165,26 +165,18 @@ fn tree_digest(dir: &Dir, path: &Path, roots: &[String]) -> Result<Digest, Image
     Ok(hasher.finish())
 }
 
-/// Where recipes are looked for: `WISP_IMAGES_DIR`; else `wasm-images` beside the executable or in
-/// `../share/wisp` from there, as packages install them; else the source tree this binary was built from.
-pub(super) fn default_folder() -> PathBuf {
-    if let Some(named) = std::env::var_os(RECIPES_VARIABLE).filter(|value| !value.is_empty()) {
-        return named.into();
-    }
-    let beside = std::env::current_exe().ok().and_then(|executable| {
-        let directory = executable.parent()?;
-        [
-            directory.join("wasm-images"),
-            directory.join("../share/wisp/wasm-images"),
-        ]
-        .into_iter()
-        .find(|path| path.is_dir())
-    });
-    beside.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wasm-images"))
+/// Where recipes are: `WISP_IMAGES_DIR`, else in the checkout that this program was built from.
+#[must_use]
+pub fn default_folder() -> PathBuf {
+    let named = std::env::var_os(RECIPES_VARIABLE).filter(|value| !value.is_empty());
+    named.map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wasm-images"),
+        PathBuf::from,
+    )
 }
 
 /// All recipes in a folder, by name. One that cannot be read is logged and left out, so that it does not hide others.
-pub(super) fn scan(folder: &Path) -> Vec<Recipe> {
+pub(crate) fn scan(folder: &Path) -> Vec<Recipe> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
-use super::digest::Digest;
+use serde::Deserialize;
+use wisp_image::{Digest, Licence, is_absolute, is_image_name, is_relative};
 
 /// Most paths, sources, programs or layers of one image.
 const MAX_ITEMS: usize = 4096;
@@ -55,16 +54,6 @@ pub struct Manifest {
     pub layers: Vec<Layer>,
     /// A program run once at installation, whose files become the topmost layer.
     pub setup: Option<Setup>,
-}
-
-/// The terms of one part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Licence {
-    /// The part.
-    pub what: String,
-    /// SPDX expression.
-    pub licence: String,
 }
 
 /// A pinned input: one of `npm` and `path`.
@@ -417,21 +406,6 @@ fn require(field: &'static str, value: &str, holds: bool, rule: &'static str) ->
     }
 }
 
-/// Whether a text may name an image: what Docker accepts, without digests and registry ports.
-pub(super) fn is_image_name(text: &str) -> bool {
-    let (name, tag) = text.split_once(':').unwrap_or((text, "latest"));
-    let name_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    let tag_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    text.len() <= 255
-        && name
-            .split('/')
-            .all(|part| part.bytes().all(name_byte) && part.starts_with(|c: char| c.is_ascii_alphanumeric()))
-        && !tag.is_empty()
-        && tag.len() <= 128
-        && tag.bytes().all(tag_byte)
-        && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-}
-
 /// `NAME@VERSION`, where the name may have a scope. Options and anything a shell or `npm` reads otherwise are refused.
 fn is_npm_package(text: &str) -> bool {
     let good = |part: &str, also: &[u8]| {
@@ -450,20 +424,6 @@ fn is_npm_package(text: &str) -> bool {
         None => good(name, b""),
     };
     name_is_good && good(version, b"+")
-}
-
-/// An absolute path in the sandbox, without empty, `.` and `..` components.
-pub(super) fn is_absolute(path: &str) -> bool {
-    path == "/" || path.strip_prefix('/').is_some_and(is_relative)
-}
-
-/// A relative path without empty, `.` and `..` components.
-fn is_relative(path: &str) -> bool {
-    path.len() <= 4096
-        && !path.contains(['\0', '\\'])
-        && path
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255)
 }
 
 #[cfg(test)]
@@ -534,18 +494,6 @@ mod tests {
             assert!(source(wrong).is_err(), "{wrong}");
         }
         assert!(with("[[source]]\npath = \"x\"\nsha256 = \"12\"").is_err());
-    }
-
-    #[test]
-    fn image_names_are_those_of_docker() {
-        for good in ["base", "python:3.12-slim", "library/debian", "a.b-c_d:Tag_1"] {
-            assert!(is_image_name(good), "{good}");
-        }
-        for wrong in [
-            "", ":x", "a:", "A", "a/../b", "a//b", "-a", "a:b:c", "a b", "a+b", "a@b", "/a",
-        ] {
-            assert!(!is_image_name(wrong), "{wrong}");
-        }
     }
 
     #[test]

@@ -13,30 +13,31 @@ use std::sync::Arc;
 
 use wasmtime::Val;
 
-use super::error::ImageError;
+use super::error::BuildError;
 use super::machine::{Machine, Task};
 use super::manifest::{Preinit, Program};
-use super::module::{self, GlobalValue, State};
-use super::private_dir::PrivateDir;
 use super::recipe::Recipe;
-use super::record::LaunchRecord;
+use wisp_image::ImageError;
+use wisp_image::Installation;
+use wisp_image::LaunchRecord;
+use wisp_image::module::{self, GlobalValue, State};
 use wisp_kernel::{Launch, Runtime};
 
 /// The name under which an inner function is exported.
 const ENTRY: &str = "wisp-resume";
 
 /// What is to be done with one program.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The program file and the arguments for the run.
-    pub(super) arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// How the run begins.
-    pub(super) launch: Launch,
+    pub(crate) launch: Launch,
     /// Where processes start.
-    pub(super) entry: Entry,
+    pub(crate) entry: Entry,
 }
 
 /// Where processes start.
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// At the function with this number, imports counted.
     Inner(usize),
     /// At this export.
@@ -44,15 +45,15 @@ pub(super) enum Entry {
 }
 
 /// A pre-initialised module.
-pub(super) struct Preinitialised {
+pub(crate) struct Preinitialised {
     /// The module.
-    pub(super) wasm: Vec<u8>,
+    pub(crate) wasm: Vec<u8>,
     /// How its processes start.
-    pub(super) launch: LaunchRecord,
+    pub(crate) launch: LaunchRecord,
 }
 
 /// What the recipe says about a program with this module.
-pub(super) fn plan(recipe: &Recipe, program: &Program, preinit: &Preinit, wasm: &[u8]) -> Result<Plan, ImageError> {
+pub(crate) fn plan(recipe: &Recipe, program: &Program, preinit: &Preinit, wasm: &[u8]) -> Result<Plan, BuildError> {
     match preinit {
         Preinit::Unaware(preinit) => Ok(Plan {
             arguments: recipe.arguments(&preinit.arguments)?,
@@ -79,21 +80,21 @@ pub(super) fn plan(recipe: &Recipe, program: &Program, preinit: &Preinit, wasm: 
 }
 
 /// Lets the host see the globals of a module, so that it can be frozen later. This is the module to run.
-pub(super) fn instrument(what: &str, wasm: &[u8]) -> Result<(Vec<u8>, usize), ImageError> {
+pub(crate) fn instrument(what: &str, wasm: &[u8]) -> Result<(Vec<u8>, usize), BuildError> {
     module::expose_globals(wasm).map_err(|error| module_error(what, &error.to_string()))
 }
 
 /// Runs the instrumented module of `task` to its end and freezes the original `wasm` in that state. When its processes
 /// start at an inner function, what the program prints are the numbers that function shall be called with.
-pub(super) fn freeze(
+pub(crate) fn freeze(
     task: Task<'_>,
     what: &str,
     wasm: &[u8],
     globals: usize,
     entry: Entry,
-    store: &PrivateDir,
+    store: &Installation<'_>,
     runtime: &Arc<Runtime>,
-) -> Result<Preinitialised, ImageError> {
+) -> Result<Preinitialised, BuildError> {
     let names: Vec<String> = (0..globals).map(module::global_export).collect();
     let (snapshot, printed) = Machine::new(task, store, runtime)?.run_to_snapshot(&names)?;
     let values = snapshot.globals.iter().map(|value| match value {
@@ -119,15 +120,15 @@ pub(super) fn freeze(
 }
 
 /// The numbers in what a program printed.
-fn parameters(what: &str, printed: &str) -> Result<Vec<i32>, ImageError> {
+fn parameters(what: &str, printed: &str) -> Result<Vec<i32>, BuildError> {
     let numbers = printed.split_whitespace().map(str::parse::<i32>);
     let numbers = numbers.collect::<Result<Vec<_>, _>>();
     numbers.map_err(|_| module_error(what, &format!("printed `{printed}`, not parameters")))
 }
 
-fn module_error(what: &str, reason: &str) -> ImageError {
-    ImageError::Module {
+fn module_error(what: &str, reason: &str) -> BuildError {
+    BuildError::Image(ImageError::Module {
         what: what.to_owned(),
         reason: reason.to_owned(),
-    }
+    })
 }
