@@ -128,7 +128,7 @@ impl EngineBuilder {
             None => ImageStore::open_default()?,
         };
         let runtime = Runtime::with_fuel(self.threads.unwrap_or_else(guest_threads), self.fuel)?;
-        let images = Images::new(Arc::clone(&runtime), Arc::new(store));
+        let images = Images::new(Arc::clone(&runtime), Arc::new(store.without_compiling_process()));
         Ok(Engine {
             runtime,
             images: Arc::new(images),

@@ -75,7 +75,8 @@ pub(super) enum Verdict {
 /// Runs `wisp compile-module`.
 #[derive(Debug, Clone)]
 pub struct Compiler {
-    program: PathBuf,
+    /// None where no program may be started.
+    program: Option<PathBuf>,
     limits: CompileLimits,
 }
 
@@ -90,7 +91,20 @@ impl Compiler {
         } else {
             std::env::current_exe().unwrap_or_else(|_| PathBuf::from("wisp"))
         };
-        Self { program, limits }
+        Self {
+            // A build without the compiler has no such command.
+            program: cfg!(feature = "compiler").then_some(program),
+            limits,
+        }
+    }
+
+    /// No compiler: for a program that embeds sandboxes. Started again, it would not compile but do whatever it does.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            program: None,
+            limits: CompileLimits::default(),
+        }
     }
 
     /// Checks and compiles the WebAssembly in `input`, which is read from its start; with `counts_fuel` for the engine
@@ -102,11 +116,12 @@ impl Compiler {
         counts_fuel: bool,
         origin: ModuleOrigin,
     ) -> Result<Verdict, ImageError> {
-        let failed = || ImageError::io(&self.program);
+        let program = self.program.as_ref().ok_or(ImageError::NoCompiler)?;
+        let failed = || ImageError::io(program);
         let mut input = input.try_clone().map_err(failed())?;
         input.rewind().map_err(failed())?;
         let cpu_seconds = self.limits.timeout.as_secs().max(1) * processors();
-        let mut child = Command::new(&self.program)
+        let mut child = Command::new(program)
             .arg0("wisp")
             .arg("compile-module")
             .args(["--memory-mb", &self.limits.memory_mb.to_string()])
@@ -175,4 +190,16 @@ struct Late;
 
 fn processors() -> u64 {
     std::thread::available_parallelism().map_or(1, |count| count.get() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_embeds_sandboxes_is_not_started_to_compile() {
+        let file = tempfile::tempfile().unwrap();
+        let compiled = Compiler::none().compile(&file, &file, false, ModuleOrigin::User);
+        assert!(matches!(compiled, Err(ImageError::NoCompiler)), "{compiled:?}");
+    }
 }

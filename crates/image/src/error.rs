@@ -13,8 +13,8 @@ pub enum ImageError {
     NotInstalled(String),
     /// Machine code is missing, and this build cannot make it.
     #[error(
-        "this build of wisp has no compiler, and there is no machine code of the image that fits: get the image from where \
-         it was compiled for this processor and signed with a key of registry.trusted_keys"
+        "nothing is compiled here, and the image has no machine code that fits and is signed with a key of \
+         registry.trusted_keys: make it where there is a compiler, on the same kind of processor"
     )]
     NoCompiler,
     /// A module is not WebAssembly, or cannot be compiled or loaded.

@@ -100,6 +100,15 @@ impl ImageStore {
         }
     }
 
+    /// The same store, which starts no process to compile: see [`Compiler::none`].
+    #[must_use]
+    pub fn without_compiling_process(self) -> Self {
+        Self {
+            compiler: Compiler::none(),
+            ..self
+        }
+    }
+
     /// Opens the store of this user: below `WISP_CACHE_DIR`, else `$XDG_CACHE_HOME/wisp`, else `~/.cache/wisp`.
     ///
     /// # Errors
