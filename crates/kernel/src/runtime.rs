@@ -1,7 +1,8 @@
 //! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,7 @@ impl Runtime {
 
     /// Moves the epoch of this engine forward as well, each [`TICK`] while processes run.
     pub(super) fn tick(&self, engine: &Engine) {
-        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut foreign = self.foreign.lock();
         if !foreign.iter().any(|known| Engine::same(known, engine)) {
             foreign.push(engine.clone());
         }
@@ -411,7 +412,7 @@ impl Ticker {
                     }
                 } else {
                     std::thread::sleep(TICK);
-                    let foreign = foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                    let foreign = foreign.lock();
                     for engine in engines.iter().chain(foreign.iter()) {
                         engine.increment_epoch();
                     }
