@@ -3,10 +3,11 @@
 //! The server holds all of them in memory. A change by one of its own routes counts at once; one that another process
 //! makes in the database is noticed within [`INTERVAL`].
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -190,7 +191,7 @@ impl ApiKeys {
 
     /// Tells the database when keys were used.
     pub(super) async fn flush(&self) {
-        let uses = std::mem::take(&mut *self.0.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        let uses = std::mem::take(&mut *self.0.uses.lock());
         if uses.is_empty() {
             return;
         }
@@ -200,7 +201,7 @@ impl ApiKeys {
     }
 
     fn current(&self) -> Arc<KeySet> {
-        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.current.read())
     }
 
     /// Whether a request with an unknown key may look for changes now; true for one of those that come together.
@@ -245,7 +246,7 @@ impl ApiKeys {
             data_version: snapshot.data_version,
             reading: snapshot.reading,
         };
-        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.current.write();
         if set.any && !current.any && current.reading > 0 {
             tracing::info!("there is an API key now: from here on every request needs one");
         }
@@ -266,7 +267,7 @@ impl ApiKeys {
                 .is_ok()
         };
         if due && first() {
-            let mut uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut uses = self.0.uses.lock();
             uses.insert(id.clone(), now);
         }
     }
@@ -545,10 +546,10 @@ mod tests {
         for _ in 0..3 {
             keys.find(key.as_bytes()).await.unwrap();
         }
-        assert_eq!(keys.0.uses.lock().unwrap().len(), 1);
+        assert_eq!(keys.0.uses.lock().len(), 1);
         keys.flush().await;
         keys.find(key.as_bytes()).await.unwrap();
-        assert!(keys.0.uses.lock().unwrap().is_empty());
+        assert!(keys.0.uses.lock().is_empty());
         let kept = store.api_keys().await.unwrap().keys.remove(0);
         assert!(
             kept.last_used_at

@@ -1,10 +1,11 @@
 //! A client's connection as bytes, watched: how long the client leaves an answer unread, and, once the connection is a
 //! WebSocket, how much of a message it has sent and how long that takes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl Inbox {
 
     /// A poisoned lock means that a thread panicked while it held it. Nothing that is done under it panics.
     fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.0.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.incoming.lock()
     }
 }
 

@@ -7,13 +7,14 @@
 //! a new one wait. One that asks whether the server is healthy is served beside them: a load balancer must not take a
 //! busy server for a dead one.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -322,7 +323,7 @@ impl Connections {
 
     /// A poisoned lock means that a thread panicked while it held it. Nothing that is done under it panics.
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Takes a place for a connection, from one that is idle if need be.

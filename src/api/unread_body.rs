@@ -4,8 +4,9 @@
 //! their way, is reset, and a client that writes all before it reads never sees the answer. So the rest is read and
 //! thrown away, beside the answer and for a bounded time.
 
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ impl Drop for Returning {
         // A body that nobody began to read may be one that the client sends only when asked to (`Expect`): reading it
         // would ask.
         if self.started && !self.is_end_stream() {
-            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+            *self.rest.lock() = self.body.take();
         }
     }
 }
@@ -78,7 +79,7 @@ pub async fn drain_unread_body(request: Request, next: Next) -> Response {
         })
     });
     let response = next.run(request).await;
-    let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let rest = rest.lock().take();
     if let Some(mut rest) = rest {
         tokio::spawn(tokio::time::timeout(MAX_TIME, async move {
             while let Some(Ok(_)) = rest.frame().await {}

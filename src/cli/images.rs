@@ -1,11 +1,11 @@
 //! `wisp images`: lists, installs, adds and removes images.
 
+use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -314,11 +314,11 @@ impl Progress for Bar {
         self.spinner.reset_elapsed();
         self.spinner.enable_steady_tick(Duration::from_millis(100));
         self.spinner.set_message(message.clone());
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = message;
+        *self.last.lock() = message;
     }
 
     fn line(&self, line: &str) {
-        let step = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = self.last.lock();
         let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
         self.spinner.set_message(format!("{step}: {shown}"));
     }

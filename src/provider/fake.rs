@@ -14,9 +14,10 @@
 //! | `panic` | panics in the provider |
 //! | `vanish` | closes the channel without an exit |
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -72,7 +73,7 @@ struct File {
 impl FakeProvider {
     /// How many sandboxes it holds.
     pub fn count(&self) -> usize {
-        self.sandboxes.lock().unwrap().len()
+        self.sandboxes.lock().len()
     }
 
     /// One of another name.
@@ -93,19 +94,19 @@ impl FakeProvider {
 
     /// The ids it holds.
     pub fn ids(&self) -> BTreeSet<String> {
-        self.sandboxes.lock().unwrap().keys().cloned().collect()
+        self.sandboxes.lock().keys().cloned().collect()
     }
 
     /// Loses a sandbox.
     pub fn lose(&self, id: &str) {
-        self.sandboxes.lock().unwrap().remove(id);
+        self.sandboxes.lock().remove(id);
     }
 
     /// A provider of a new process that holds what this one does.
     #[must_use]
     pub fn reopened(&self) -> Self {
         Self {
-            sandboxes: Mutex::new(self.sandboxes.lock().unwrap().clone()),
+            sandboxes: Mutex::new(self.sandboxes.lock().clone()),
             ..Self::default()
         }
     }
@@ -128,7 +129,6 @@ impl FakeProvider {
         act(self
             .sandboxes
             .lock()
-            .unwrap()
             .get_mut(id)
             .ok_or(ProviderError::SandboxNotFound)?)
     }
@@ -241,7 +241,7 @@ impl Provider for FakeProvider {
             image => return Err(unknown_image(image)),
         }
         self.step().await;
-        self.sandboxes.lock().unwrap().insert(id.to_owned(), Files::new());
+        self.sandboxes.lock().insert(id.to_owned(), Files::new());
         self.step().await;
         Ok(())
     }
@@ -255,14 +255,14 @@ impl Provider for FakeProvider {
         }
         self.reachable()?;
         self.step().await;
-        self.sandboxes.lock().unwrap().remove(id);
+        self.sandboxes.lock().remove(id);
         self.step().await;
         Ok(())
     }
 
     async fn recover(&self, _tenant: &str, id: &str, _spec: &SandboxSpec) -> Result<(), ProviderError> {
         self.reachable()?;
-        if self.damaged.lock().unwrap().contains(id) {
+        if self.damaged.lock().contains(id) {
             return Err(ProviderError::Internal("secret detail".to_owned()));
         }
         self.with(id, |_| Ok(()))
@@ -271,7 +271,7 @@ impl Provider for FakeProvider {
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
         self.reachable()?;
         self.step().await;
-        let mut sandboxes = self.sandboxes.lock().unwrap();
+        let mut sandboxes = self.sandboxes.lock();
         let before = sandboxes.len();
         sandboxes.retain(|id, _| known.contains(id));
         Ok(before - sandboxes.len())
@@ -279,7 +279,7 @@ impl Provider for FakeProvider {
 
     async fn remove_late_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
         self.reachable()?;
-        let mut late = self.late.lock().unwrap();
+        let mut late = self.late.lock();
         let before = late.len();
         late.retain(|id| known.contains(id));
         Ok(before - late.len())
@@ -502,7 +502,7 @@ impl Provider for FakeProvider {
     }
 
     async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
-        self.removed_images.lock().unwrap().insert(image.to_owned());
+        self.removed_images.lock().insert(image.to_owned());
         Ok(())
     }
 }

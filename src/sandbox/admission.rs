@@ -3,8 +3,9 @@
 //! Every sandbox has a [`Slot`] for as long as it holds anything. Whether there is room and taking the slot are one step
 //! under one lock, so that no number of creations at the same instant passes a limit.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,7 @@ impl Admission {
 
     /// A poisoned lock means that a thread panicked while it held it. Nothing that is done under it panics.
     fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
-        self.occupancy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.occupancy.lock()
     }
 
     /// Takes a slot, after waiting for one when the server is configured so. Whoever drops the future leaves the queue.

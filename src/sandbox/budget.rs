@@ -4,9 +4,10 @@
 //! may hold three quarters of all, the next one three quarters of the rest, and each newcomer finds something free. This
 //! is the dynamic threshold of shared packet buffers (Choudhury and Hahne, 1998).
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::TenantId;
 
@@ -125,7 +126,7 @@ impl Budget {
 
     /// A poisoned lock means that a thread panicked while it held it. Nothing that is done under it panics.
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// What a tenant may still take.

@@ -3,8 +3,8 @@
 //! Chunks are kept as they come; lines are made of them only when somebody asks, so that a command pays for one short
 //! copy.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
 use crate::provider::OutputStream;
 
@@ -64,7 +64,7 @@ impl ConsoleLog {
             return;
         }
         let source = (exec, stream);
-        let mut log = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.chunks.lock();
         let joined = log.chunks.back_mut().and_then(|last| {
             let joins = last.source == source && last.bytes.len() + output.len() <= JOINED_BYTES;
             joins.then(|| {
@@ -101,7 +101,7 @@ impl ConsoleLog {
                 lines.push_back(String::from_utf8_lossy(line).into_owned());
             }
         };
-        let log = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.chunks.lock();
         let mut unfinished: BTreeMap<Source, Vec<u8>> = BTreeMap::new();
         for chunk in &log.chunks {
             let line = unfinished.entry(chunk.source).or_default();
@@ -155,7 +155,7 @@ mod tests {
             log.push(n / 1000, Stdout, format!("line {n}\n").as_bytes());
         }
         let held = |log: &ConsoleLog| {
-            let log = log.chunks.lock().unwrap();
+            let log = log.chunks.lock();
             assert_eq!(log.bytes, log.chunks.iter().map(Chunk::cost).sum::<usize>());
             log.bytes
         };

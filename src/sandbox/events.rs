@@ -1,7 +1,8 @@
 //! Events of sandboxes, sent to all listeners.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
@@ -108,7 +109,7 @@ impl Default for EventBus {
 impl EventBus {
     /// Tells an event; its `id` and time are given here.
     pub(super) fn publish(&self, mut event: Event) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         let micros = event.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let micros = u64::try_from(micros.as_micros()).unwrap_or(u64::MAX);
         event.id = micros.max(recent.last_id.saturating_add(1));
@@ -127,7 +128,7 @@ impl EventBus {
     /// already.
     #[must_use]
     pub fn subscribe(&self, caller: Caller, last: Option<u64>, max: usize) -> Option<EventStream> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.lock();
         // Listeners are added only under this lock, so that there are never more.
         if self.sender.receiver_count() >= max {
             return None;
@@ -151,7 +152,7 @@ impl EventBus {
     /// Events told since the server started.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.recent.lock().total
     }
 
     /// How many listen now.

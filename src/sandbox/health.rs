@@ -1,7 +1,8 @@
 //! How the providers are. Whoever asks never waits long: a check that takes its time goes on in the background, and the
 //! answer is what the last one found.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -82,7 +83,7 @@ impl HealthChecks {
 
     /// Begins a check, unless one runs. Returns when it began.
     fn begin(self: &Arc<Self>) -> Instant {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         if let Some(since) = *running {
             return since;
         }
@@ -92,7 +93,7 @@ impl HealthChecks {
         tokio::spawn(async move {
             let checked = checks.check(since).await;
             // Under the lock, so that a later check does not end before this one is told.
-            let mut running = checks.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut running = checks.running.lock();
             *running = None;
             checks.last.send_replace(Some(Arc::new(checked)));
         });

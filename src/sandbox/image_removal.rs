@@ -1,6 +1,7 @@
 //! Removes images that nothing uses.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::detached::Detached;
@@ -49,7 +50,7 @@ impl ImageRemovals {
     /// # Errors
     /// [`ProviderError::Unavailable`] while an image of this name is being removed.
     pub(super) fn refuse(&self, provider: &str, image: &str) -> Result<(), ProviderError> {
-        let removals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let removals = self.0.lock();
         if removals.iter().any(|removed| is_made_from(removed, provider, image)) {
             let message = format!("image {image} is being removed; try again later");
             return Err(ProviderError::Unavailable(message));
@@ -67,7 +68,7 @@ struct Removal {
 impl Removal {
     fn begin(shared: &Arc<Shared>, image: ImageDescription) -> Self {
         let image = Arc::new(image);
-        let mut removals = shared.removals.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removals = shared.removals.0.lock();
         removals.push(Arc::clone(&image));
         drop(removals);
         Self {
@@ -79,7 +80,7 @@ impl Removal {
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        let mut removals = self.shared.removals.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removals = self.shared.removals.0.lock();
         removals.retain(|other| !Arc::ptr_eq(other, &self.image));
     }
 }

@@ -1,8 +1,9 @@
 //! One sandbox, from its creation to its end.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
@@ -192,7 +193,7 @@ impl Sandbox {
     /// A poisoned lock means that a thread panicked while it held it; every update under this lock is a single
     /// assignment, so the data is whole.
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.life.lock()
     }
 
     /// `None` when it is gone for every client.

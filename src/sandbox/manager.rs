@@ -1,8 +1,9 @@
 //! All sandboxes of a server: creates, finds and destroys them.
 
+use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
@@ -95,19 +96,19 @@ impl Shared {
 
     /// Has a provider make no sandboxes until it is [reconciled](Self::reconciled).
     pub(super) fn block_until_reconciled(&self, provider: &'static str) {
-        let mut unreconciled = self.unreconciled.write().unwrap_or_else(PoisonError::into_inner);
+        let mut unreconciled = self.unreconciled.write();
         unreconciled.insert(provider);
     }
 
     /// Whether nothing of an earlier process is left at a provider but known sandboxes.
     pub(super) fn is_reconciled(&self, provider: &str) -> bool {
-        let unreconciled = self.unreconciled.read().unwrap_or_else(PoisonError::into_inner);
+        let unreconciled = self.unreconciled.read();
         !unreconciled.contains(provider)
     }
 
     /// Notes that nothing of an earlier process is left at a provider but known sandboxes.
     pub(super) fn reconciled(&self, provider: &str) {
-        let mut unreconciled = self.unreconciled.write().unwrap_or_else(PoisonError::into_inner);
+        let mut unreconciled = self.unreconciled.write();
         unreconciled.remove(provider);
     }
 }

@@ -1,6 +1,6 @@
 //! Refuses new work before the machine runs out of memory.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use super::SandboxError;
@@ -45,7 +45,7 @@ impl Pressure {
         }
         let available = {
             // Whoever finds it taken goes by what the other is about to find: one of many at this instant.
-            let Ok(mut last) = self.last.try_lock() else {
+            let Some(mut last) = self.last.try_lock() else {
                 return Ok(());
             };
             match *last {

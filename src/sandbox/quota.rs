@@ -1,7 +1,7 @@
 //! Quotas of owners. A sandbox without an owner is limited by the server's limits only.
 
+use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use super::caller::Holder;
@@ -89,20 +89,20 @@ impl Quotas {
         if holder.owner.is_none() {
             return Quota::default();
         }
-        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
+        let set = self.set.read();
         let mut quota = set.get(holder).map(|recorded| recorded.quota).unwrap_or_default();
         quota.max_sandboxes = quota.max_sandboxes.or(self.default_max_sandboxes);
         quota
     }
 
     fn get(&self, holder: &Holder) -> Option<Recorded> {
-        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
+        let set = self.set.read();
         set.get(holder).copied()
     }
 
     /// Those the caller sees, by owner.
     fn seen(&self, caller: &Caller) -> Vec<OwnerQuota> {
-        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
+        let set = self.set.read();
         let mut seen: Vec<_> = set
             .iter()
             .filter(|(holder, _)| holder.tenant == caller.tenant)
@@ -116,12 +116,12 @@ impl Quotas {
 
     /// Puts a quota where the store has it.
     pub(super) fn put(&self, holder: Holder, recorded: Recorded) {
-        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
+        let mut set = self.set.write();
         set.insert(holder, recorded);
     }
 
     fn remove(&self, holder: &Holder) {
-        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
+        let mut set = self.set.write();
         set.remove(holder);
     }
 }

@@ -3,9 +3,10 @@
 //! There may be a hundred thousand of them. Whoever looks at all of them does so in slices, between which others have
 //! their turn: at the lock, and on the thread.
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::admission::Slot;
@@ -63,11 +64,11 @@ pub struct SandboxPage {
 
 impl Registry {
     fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+        self.table.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+        self.table.write()
     }
 
     pub(super) fn insert(&self, sandbox: &Arc<Sandbox>, slot: Slot, room: Room) {

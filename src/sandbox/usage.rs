@@ -1,6 +1,6 @@
 //! The resources that a sandbox uses.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ impl CpuMeter {
     /// Takes a measurement; percent of one processor since an earlier one.
     fn percent(&self, at: Instant, used: Duration) -> f64 {
         let (older, newer) = {
-            let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut samples = self.0.lock();
             let (older, newer) = *samples;
             if at.duration_since(newer.at) >= MIN_INTERVAL {
                 *samples = (newer, Sample { at, used });
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn percentages_are_averages_over_at_least_a_second() {
         let meter = CpuMeter::new();
-        let begin = meter.0.lock().unwrap().0.at;
+        let begin = meter.0.lock().0.at;
         let percent = |at_ms, used_ms| {
             let at = begin + Duration::from_millis(at_ms);
             meter.percent(at, Duration::from_millis(used_ms)).round() as i64

@@ -334,10 +334,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_in_memory_follows_the_commits() {
         let store = Store::in_memory().unwrap();
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         let note = |n: i64| {
             let seen = std::sync::Arc::clone(&seen);
-            store.run_then(move |_| Ok(n), move |n| seen.lock().unwrap().push(*n))
+            store.run_then(move |_| Ok(n), move |n| seen.lock().push(*n))
         };
         let failing = store.run_then(
             |_| Err::<i64, _>(rusqlite::Error::QueryReturnedNoRows),
@@ -346,7 +346,7 @@ mod tests {
         let (one, two, failed) = tokio::join!(note(1), note(2), failing);
         assert_eq!((one.unwrap(), two.unwrap()), (1, 2));
         assert!(failed.is_err());
-        assert_eq!(*seen.lock().unwrap(), [1, 2]);
+        assert_eq!(*seen.lock(), [1, 2]);
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! The server's end of the connection to a worker: calls, and what comes back for each.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -263,12 +264,12 @@ impl Connection {
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
         // Every update is complete before anything that could panic.
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock()
     }
 
     fn pongs(&self) -> MutexGuard<'_, Pongs> {
         // As above.
-        self.pongs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pongs.lock()
     }
 }
 

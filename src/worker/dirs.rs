@@ -8,12 +8,12 @@
 //!
 //! A server that isolates otherwise than the one before moves a sandbox to where it belongs when it brings it back.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -239,7 +239,7 @@ impl SandboxDirs {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every update is complete before anything that could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The workers of a server: started ahead, given to compartments, watched, and let go when nothing runs in them.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,7 +8,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
@@ -161,13 +162,13 @@ impl Worker {
     }
 
     fn memory(&self) -> MutexGuard<'_, MemoryBound> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     /// Whether nothing has run in it, and nobody wanted it, since it was asked last. What runs after its requests have
     /// ended only the worker itself knows.
     fn is_free(&self) -> bool {
-        let found = *self.found_idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = *self.found_idle.lock();
         self.leases.load(Ordering::SeqCst) == 0 && found.is_some_and(|found| found > *self.last_used())
     }
 
@@ -183,7 +184,7 @@ impl Worker {
     }
 
     fn last_used(&self) -> MutexGuard<'_, Instant> {
-        self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_used.lock()
     }
 }
 
@@ -339,7 +340,7 @@ impl WorkerPool {
     }
 
     fn cpu_times(&self) -> MutexGuard<'_, HashMap<String, (Compartment, Duration)>> {
-        self.cpu_times.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cpu_times.lock()
     }
 
     /// The processes of all workers that have an assignment.
@@ -499,7 +500,7 @@ impl WorkerPool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every update is complete before anything that could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Forgets workers that are gone, and returns those that are there.
@@ -597,7 +598,7 @@ async fn watch(pool: Weak<WorkerPool>, ended: CancellationToken) {
                     pool.keep_cpu_times(&worker.compartment, pong.cpu_times);
                 }
                 let found = (!pong.busy).then_some(asked_at);
-                *worker.found_idle.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                *worker.found_idle.lock() = found;
                 question.answered(pong.busy);
             });
         }
@@ -615,7 +616,7 @@ impl Default for Asked {
 
 impl Asked {
     fn state(&self) -> MutexGuard<'_, (Instant, Option<bool>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn answered(&self, busy: bool) {

@@ -3,9 +3,10 @@
 //! A sandbox is opened in a worker when it is first wanted, and again whenever that worker is gone: after a crash, after it
 //! was killed, after it was let go because nothing ran. What a sandbox has acknowledged is on the disk by then.
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -103,15 +104,12 @@ impl WorkerProvider {
             opening: AsyncMutex::new(()),
             used: AtomicBool::new(used),
         });
-        self.sandboxes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned(), Arc::clone(&remote));
+        self.sandboxes.write().insert(id.to_owned(), Arc::clone(&remote));
         Ok(remote)
     }
 
     fn sandbox(&self, id: &str) -> Result<Arc<Remote>, ProviderError> {
-        let sandboxes = self.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let sandboxes = self.sandboxes.read();
         sandboxes.get(id).cloned().ok_or(ProviderError::SandboxNotFound)
     }
 
@@ -142,7 +140,7 @@ impl WorkerProvider {
             lease.worker().release(id);
             return Err(error);
         }
-        *remote.open_in.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lease.worker());
+        *remote.open_in.lock() = Arc::downgrade(lease.worker());
         Ok(lease)
     }
 
@@ -207,7 +205,7 @@ impl WorkerProvider {
 
 impl Remote {
     fn lease(&self) -> Option<Lease> {
-        let worker = self.open_in.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        let worker = self.open_in.lock().upgrade()?;
         worker.lease()
     }
 }
@@ -240,7 +238,7 @@ impl Provider for WorkerProvider {
 
     async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
         let remote = {
-            let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+            let mut sandboxes = self.sandboxes.write();
             sandboxes.remove(id)
         };
         let Some(remote) = remote else {
@@ -268,7 +266,7 @@ impl Provider for WorkerProvider {
             let removed = self.remove_files(id, remote.compartment.clone()).await;
             if removed.is_err() {
                 // It is asked for again.
-                let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+                let mut sandboxes = self.sandboxes.write();
                 sandboxes.insert(id.to_owned(), Arc::clone(&remote));
             }
             return removed;
@@ -287,7 +285,7 @@ impl Provider for WorkerProvider {
             // Whether it can be brought back shows now, not when somebody wants it.
             let opened = self.open(id, &remote).await;
             if opened.is_err() {
-                let mut sandboxes = self.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+                let mut sandboxes = self.sandboxes.write();
                 sandboxes.remove(id);
             }
             opened.map(drop)?;
@@ -297,13 +295,7 @@ impl Provider for WorkerProvider {
 
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
         let (dirs, mut known) = (Arc::clone(&self.dirs), known.clone());
-        known.extend(
-            self.sandboxes
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .keys()
-                .cloned(),
-        );
+        known.extend(self.sandboxes.read().keys().cloned());
         blocking(move || dirs.take_over(&known)).await
     }
 

@@ -1,9 +1,10 @@
 //! A worker's end of the connection: does what the server asks for.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -310,5 +311,5 @@ impl Replier {
 
 fn lock(calls: &Calls) -> MutexGuard<'_, HashMap<CallId, Incoming>> {
     // Every update is complete before anything that could panic.
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
+    calls.lock()
 }

@@ -8,8 +8,8 @@ mod engine;
 #[allow(dead_code, reason = "needs no packages of Python's")]
 mod python;
 
+use parking_lot::Mutex;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 /// The seed page's image.
@@ -29,7 +29,7 @@ fn install(image: &str) {
 /// What `wisp-bench --quick` finds out with these arguments.
 fn bench(only: &str, prepare: impl FnOnce(&mut Command)) -> Value {
     install(PYTHON);
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock();
     let directory = tempfile::tempdir().expect("a directory");
     let (json, svg) = (directory.path().join("bench.json"), directory.path().join("bench.svg"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_wisp-bench"));

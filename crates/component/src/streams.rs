@@ -3,8 +3,9 @@
 //! A stream moves at most [`CHUNK`] bytes at a time. Files take and give them at once; what is written to a pipe or to the
 //! exec's output may have to wait, and is held for that long: one chunk for each stream.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
@@ -195,7 +196,7 @@ impl Output {
 
     fn lock(&self) -> MutexGuard<'_, Writing> {
         // A writer that panicked is not polled again: its process ends.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Completes when nothing is on its way any more.

@@ -1,6 +1,7 @@
 //! The console of an exec: where descriptors 1 and 2 of its processes lead.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,7 +58,7 @@ impl Console {
 
     /// Passes output on; it is dropped when nobody listens any more.
     pub async fn write(&self, stream: Stream, bytes: Bytes) {
-        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sink = self.sink.lock().clone();
         if let Some(sink) = sink {
             sink.write(stream, bytes).await;
         }
@@ -65,7 +66,7 @@ impl Console {
 
     /// Lets go of the sink.
     pub fn detach(&self) {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.sink.lock().take();
     }
 }
 

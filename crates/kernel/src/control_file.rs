@@ -5,7 +5,7 @@
 //! `umask MODE` → `ok OLD`; `getpid` → `ok PID PPID`; `kill PID SIGNAL` → `ok`. Modes are octal, all else decimal.
 //! A failure is `err ERRNO`. `%25` and `%0A` in a path stand for `%` and a newline.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::descriptor::lock;
 use super::errno::Errno;

@@ -1,7 +1,8 @@
 //! Descriptors: a process's table of small numbers, and the open files they name.
 
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -273,7 +274,7 @@ impl ProcFile {
 
 /// Locks shared state of an open file. Holders do not panic between related updates, so a poisoned lock is still good.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// A process's descriptors.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use wisp_abi::SpawnRequest;
 

@@ -45,9 +45,10 @@ mod ticker;
 mod timer;
 mod wisp;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 pub use allocator::{bound_free_memory, give_memory_back};

@@ -1,7 +1,8 @@
 //! Pipes: a bounded byte queue between descriptors of a sandbox.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
@@ -74,7 +75,7 @@ impl Pipe {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // The queue stays consistent even if a holder panicked: every update is one push or drain.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

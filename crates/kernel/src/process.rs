@@ -1,8 +1,8 @@
 //! A process: one store and instance, and all that its host functions may reach.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
 use rustix::mm::{Advice, madvise};
@@ -475,12 +475,12 @@ impl Control {
     /// Makes `file` the one that its last words go to.
     pub fn speak_to(&self, file: Option<&Arc<OpenFile>>) {
         let file = file.map(Arc::downgrade).unwrap_or_default();
-        *self.stderr.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        *self.stderr.lock() = file;
     }
 
     /// Says what it is killed for.
     pub fn say_killed(&self, reason: &str) {
-        let file = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let file = self.stderr.lock().upgrade();
         if let Some(file) = file {
             let image = self.image();
             let name = String::from_utf8_lossy(image.command_name());

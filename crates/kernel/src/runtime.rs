@@ -1,7 +1,9 @@
 //! The engine all sandboxes share: wasmtime, its clock ticks, the linked host functions, and the threads guests run on.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module};
 
@@ -153,7 +155,7 @@ impl Runtime {
 
     /// Moves the epoch of this engine forward as well, each [`TICK`] while processes run.
     pub(super) fn tick(&self, engine: &Engine) {
-        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut foreign = self.foreign.lock();
         if !foreign.iter().any(|known| Engine::same(known, engine)) {
             foreign.push(engine.clone());
         }

@@ -1,9 +1,10 @@
 //! How many processes of a sandbox execute at the same instant: its virtual CPUs.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -101,7 +102,7 @@ impl CpuGate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each update is complete before anything that could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Starting processes: from a request to a resolved program, and from that to a running task.
 
+use parking_lot::Mutex;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -74,7 +75,7 @@ impl Start {
 
     /// The process of a new store.
     pub fn into_process(self, kernel: Arc<Kernel>, control: Arc<Control>) -> Process {
-        *control.image.lock().unwrap_or_else(PoisonError::into_inner) = self.image;
+        *control.image.lock() = self.image;
         control.speak_to(self.descriptors.get(2).ok());
         let limiter = MemoryLimiter::new(self.charge, Arc::clone(&control));
         Process {

@@ -1,8 +1,9 @@
 //! The process table of a sandbox: live processes, parents and children, exit statuses.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
@@ -112,7 +113,7 @@ impl Control {
 
     /// What it runs now.
     pub fn image(&self) -> Arc<super::process::ImageInfo> {
-        Arc::clone(&self.image.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.image.lock())
     }
 }
 
@@ -399,6 +400,6 @@ impl ProcessTable {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every update leaves the table consistent before anything that could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -6,8 +6,8 @@
 
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -140,7 +140,7 @@ impl Ticker {
                     }
                     Waited::Interrupted => continue,
                 }
-                let foreign = foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                let foreign = foreign.lock();
                 for engine in engines.iter().chain(foreign.iter()) {
                     engine.increment_epoch();
                 }

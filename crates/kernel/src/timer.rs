@@ -1,6 +1,7 @@
 //! The timer that sends a process ALRM, POSIX's `ITIMER_REAL`.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -88,7 +89,7 @@ impl Drop for Timer {
 
 impl Shared {
     fn due(&self) -> MutexGuard<'_, Option<Due>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        self.due.lock()
     }
 
     /// Takes the signal that is due by now, if one is.

@@ -1,9 +1,9 @@
 //! The client of a registry.
 
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -253,7 +253,7 @@ impl Registry {
             }
             _ => return self.expect(answer, &[]).await,
         };
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *self.authorization.lock() = Some(value);
         let sent = self.authorized(request()).send().await;
         sent.map_err(|error| self.failed(innermost(&error)))
     }
@@ -283,7 +283,7 @@ impl Registry {
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match &*self.authorization.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.authorization.lock() {
             Some(value) => request.header(AUTHORIZATION, value),
             None => request,
         }

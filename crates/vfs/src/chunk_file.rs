@@ -4,6 +4,7 @@
 //! to it any more: no filesystem, no frozen tree, no version that is on the disk. So whoever holds a [`Slot`] can read
 //! it without a lock.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::charge;
 use super::error::Error;
@@ -162,7 +163,7 @@ impl ChunkFile {
 
     fn space(&self) -> MutexGuard<'_, Space> {
         // Updates are single steps on numbers, so a poisoned lock says nothing about them.
-        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+        self.space.lock()
     }
 
     fn open(&self) -> io::Result<&File> {

@@ -1,8 +1,9 @@
 //! The filesystem and its operations on paths.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
@@ -151,7 +152,7 @@ impl Fs {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // No operation leaves the state half changed by panicking, so a poisoned lock says nothing about it.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 
     /// The state with room for `bytes` more, as far as what was removed takes it: the caller helps to free that.

@@ -1,8 +1,8 @@
 //! Open files and directories.
 
+use parking_lot::MutexGuard;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::MutexGuard;
 
 use super::charge::{self, Quota};
 use super::error::{Error, Result};

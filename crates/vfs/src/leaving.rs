@@ -4,11 +4,12 @@
 //! caller wait: one thread of the process does it in small parts, in turn for all that have something to free. What leaves
 //! stays charged until it is gone.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::chunk_map::Removed;
 
@@ -41,7 +42,7 @@ impl Leaving {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Its parts are put in and taken out whole, so a poisoned lock says nothing about them.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Lets go of chunks, of which those of `layer` are no longer in the account. Much is left to the thread, and counted

@@ -17,7 +17,7 @@ struct Installed(Arc<FakeProvider>);
 #[async_trait]
 impl ImageCatalog for Installed {
     async fn list(&self) -> Result<Vec<ImageDescription>, ImageCatalogError> {
-        let removed = self.0.removed_images.lock().unwrap();
+        let removed = self.0.removed_images.lock();
         let images = [("alpine:latest", None), ("python:3.12", Some("alpine"))];
         let images = images.into_iter().filter(|(name, _)| !removed.contains(*name));
         Ok(images.map(|(name, parent)| image(name, parent)).collect())
@@ -168,7 +168,7 @@ async fn an_image_that_another_builds_on_stays() {
     let refused = server.delete("/images/alpine:latest").await;
     refused.assert_error(409, "conflict");
     assert!(refused.text.contains("python:3.12"), "{refused:?}");
-    assert!(server.provider.removed_images.lock().unwrap().is_empty());
+    assert!(server.provider.removed_images.lock().is_empty());
 }
 
 #[tokio::test]

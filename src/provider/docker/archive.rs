@@ -1,7 +1,8 @@
 //! Trees of a sandbox as archives, through the engine's archive calls.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bollard::body_try_stream;
@@ -57,7 +58,7 @@ pub async fn write(engine: &Arc<Engine>, container: &str, path: &str, tar: ByteS
         entries.map(move |piece| {
             piece.map_err(|error| {
                 let message = error.to_string();
-                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *broken.lock() = Some(error);
                 std::io::Error::other(message)
             })
         })
@@ -72,7 +73,7 @@ pub async fn write(engine: &Arc<Engine>, container: &str, path: &str, tar: ByteS
         .upload_to_container(container, Some(options), body_try_stream(body))
         .await;
     // What is wrong with the archive tells more than how the engine took its end.
-    if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(error) = broken.lock().take() {
         return Err(error);
     }
     uploaded.map_err(|error| match files::path_failure(engine, path, error) {

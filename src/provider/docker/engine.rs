@@ -1,6 +1,7 @@
 //! The connection to the engine: made when it is first needed, kept from then on.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -43,11 +44,11 @@ impl Engine {
     /// # Errors
     /// [`ProviderError::Unavailable`] when it does not answer.
     pub async fn connect(&self) -> Result<Arc<Connection>, ProviderError> {
-        if let Some(connection) = &*self.connection.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(connection) = &*self.connection.read() {
             return Ok(Arc::clone(connection));
         }
         let connection = Arc::new(self.open().await.map_err(|error| self.unreachable(&error))?);
-        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&connection));
+        *self.connection.write() = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
@@ -88,7 +89,7 @@ impl Engine {
             let mut runtimes = connection.runtimes.clone();
             runtimes.sort_unstable();
             // An engine that was given the runtime meanwhile is asked anew.
-            *self.connection.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.connection.write() = None;
             return Err(ProviderError::Unavailable(format!(
                 "the Docker Engine has no runtime {runtime}, which docker.runtime asks for; it has {}",
                 runtimes.join(", ")

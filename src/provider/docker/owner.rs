@@ -1,7 +1,8 @@
 //! Finds the user that a container's programs run as, and gives that user its directories.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bollard::body_full;
 use bollard::models::ImageInspect;
@@ -64,14 +65,14 @@ pub async fn hand_over(
     static PREPARED: Mutex<Option<HashMap<(String, String), bytes::Bytes>>> = Mutex::new(None);
     let key = (image.id.clone().unwrap_or_default(), user.to_owned());
     let known = {
-        let prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = PREPARED.lock();
         prepared.as_ref().and_then(|prepared| prepared.get(&key).cloned())
     };
     let upload = match known {
         Some(upload) => upload,
         None => {
             let upload = prepare(engine, container, image, user).await?;
-            let mut prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut prepared = PREPARED.lock();
             prepared.get_or_insert_default().insert(key, upload.clone());
             upload
         }

@@ -1,7 +1,8 @@
 //! Images in memory, loaded once and shared by all sandboxes made from them.
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, OwnedMutexGuard};
 
@@ -198,7 +199,7 @@ impl Images {
         let (this, wanted) = (Arc::clone(self), name.to_owned());
         let canonical = blocking(move || this.canonical(&wanted)).await?;
         let one = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy = self.busy.lock();
             busy.retain(|_, one| one.strong_count() > 0);
             let known = busy.get(&canonical).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
@@ -212,7 +213,7 @@ impl Images {
 
     /// The own names of all images that are in memory.
     pub fn ready_names(&self) -> Vec<String> {
-        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+        let ready = self.ready.read();
         let mut names: Vec<String> = ready
             .images
             .values()
@@ -224,7 +225,7 @@ impl Images {
     }
 
     fn loaded(&self, name: &str) -> Option<Arc<ReadyImage>> {
-        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+        let ready = self.ready.read();
         // After a change of the store the image may be another, or gone.
         (ready.generation == self.store.generation())
             .then(|| ready.images.get(name).cloned())
@@ -234,7 +235,7 @@ impl Images {
     /// Keeps an image that was loaded when the store was as of `generation`. If the store has changed since, the next
     /// request loads the image again.
     fn insert(&self, name: &str, image: &Arc<ReadyImage>, generation: u64) {
-        let mut ready = self.ready.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.ready.write();
         if ready.generation == generation {
             ready.images.insert(name.to_owned(), Arc::clone(image));
         }
@@ -245,7 +246,7 @@ impl Images {
     fn refresh(&self) -> u64 {
         let generation = self.store.generation();
         let images = {
-            let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+            let ready = self.ready.read();
             if ready.generation == generation {
                 return generation;
             }
@@ -256,7 +257,7 @@ impl Images {
             .filter(|(name, image)| self.store.is_current(name, &image.chain))
             .collect();
         self.loader.retain(current.values().map(|image| image.chain.as_slice()));
-        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Ready {
+        *self.ready.write() = Ready {
             generation,
             images: current,
         };

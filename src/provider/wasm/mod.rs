@@ -9,10 +9,11 @@ mod machine;
 mod pull;
 mod simple_command;
 
+use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -112,7 +113,7 @@ impl WasmProvider {
     /// The processor time of sandboxes whose processes have used some since this was called last; of at most `limit`.
     #[must_use]
     pub fn changed_cpu_times(&self, limit: usize) -> Vec<(String, Duration)> {
-        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let machines = self.machines.read();
         let changed = machines.iter().filter_map(|(id, machine)| {
             let now = machine.kernel.cpu_ns();
             let before = machine.told_cpu_ns.load(Ordering::Relaxed);
@@ -127,14 +128,14 @@ impl WasmProvider {
     /// Whether a process that was killed does not end: see [`Kernel::has_unstoppable`](crate::kernel::Kernel::has_unstoppable).
     #[must_use]
     pub fn has_unstoppable(&self, limit: Duration) -> bool {
-        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let machines = self.machines.read();
         machines.values().any(|machine| machine.kernel.has_unstoppable(limit))
     }
 
     /// Whether any process of any sandbox lives.
     #[must_use]
     pub fn has_processes(&self) -> bool {
-        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let machines = self.machines.read();
         machines
             .values()
             .any(|machine| machine.kernel.budget().processes_used() > 0)
@@ -150,15 +151,12 @@ impl WasmProvider {
     /// Makes the machine of a sandbox with these files.
     fn add(&self, id: &str, spec: &SandboxSpec, image: &ReadyImage, files: Files) -> Result<(), ProviderError> {
         let machine = Arc::new(Machine::new(&self.runtime, id, spec, image, files)?);
-        self.machines
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned(), machine);
+        self.machines.write().insert(id.to_owned(), machine);
         Ok(())
     }
 
     fn machine(&self, id: &str) -> Result<Arc<Machine>, ProviderError> {
-        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let machines = self.machines.read();
         machines.get(id).cloned().ok_or(ProviderError::SandboxNotFound)
     }
 }
@@ -188,7 +186,7 @@ impl Provider for WasmProvider {
     }
 
     async fn destroy(&self, id: &str) -> Result<(), ProviderError> {
-        let machine = self.machines.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let machine = self.machines.write().remove(id);
         match (machine, &self.keeper) {
             (Some(machine), _) => {
                 machine.kernel.shut_down();
@@ -215,13 +213,7 @@ impl Provider for WasmProvider {
     async fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<usize, ProviderError> {
         let Some(keeper) = &self.keeper else { return Ok(0) };
         let mut known = known.clone();
-        known.extend(
-            self.machines
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .keys()
-                .cloned(),
-        );
+        known.extend(self.machines.read().keys().cloned());
         keeper.remove_unknown(known).await
     }
 

@@ -1,7 +1,7 @@
 //! A server that dies at any instant loses nothing it acknowledged, and leaves nothing that belongs to nobody.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -41,21 +41,21 @@ struct Told {
 async fn work(manager: &SandboxManager, told: &Mutex<Told>) {
     let creating = || async {
         if let Ok(view) = manager.create(&caller(), CreateRequest::default()).await {
-            told.lock().unwrap().created.insert(view.id.clone(), view.expires_at);
+            told.lock().created.insert(view.id.clone(), view.expires_at);
             return Some(view.id);
         }
         None
     };
     let destroying = |id: SandboxId| async move {
-        told.lock().unwrap().destroying.push(id.clone());
+        told.lock().destroying.push(id.clone());
         if manager.destroy(&caller(), &id).await.is_ok() {
-            told.lock().unwrap().destroyed.push(id);
+            told.lock().destroyed.push(id);
         }
     };
     let Some(first) = creating().await else { return };
     let (second, third) = tokio::join!(creating(), creating());
     if let Ok(view) = manager.extend(&caller(), &first, Duration::from_secs(7200)).await {
-        told.lock().unwrap().created.insert(first.clone(), view.expires_at);
+        told.lock().created.insert(first.clone(), view.expires_at);
     }
     if let Some(second) = second {
         // Two clients destroy the same one: whoever is told first is told the truth.
@@ -94,7 +94,7 @@ async fn dies_at(step: usize) -> bool {
     let store = Store::open(&path, Durability::Process).unwrap();
     let second = manager(Limits::default(), vec![provider.clone()], store.clone());
     second.recover().await.unwrap();
-    let told = told.into_inner().unwrap();
+    let told = told.into_inner();
     let views = second.list(&caller()).await;
     for (id, expires_at) in &told.created {
         let view = views.iter().find(|view| view.id == *id);

@@ -56,6 +56,7 @@ async fn a_thousand_sandboxes_of_32_clients_leave_nothing_behind() {
         0
     );
     assert_eq!(machine.store().sandboxes().await.unwrap(), []);
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    assert_eq!(tasks, 0);
+    // A task answers before it ends, so the last ones may still be about to.
+    let tasks = tokio::runtime::Handle::current().metrics();
+    eventually(|| tasks.num_alive_tasks() == 0).await;
 }

@@ -101,7 +101,7 @@ async fn one_that_cannot_be_brought_back_is_an_error_and_the_others_are_not() {
     let first = machine.boot();
     let (good, lost, damaged) = (create(&first).await, create(&first).await, create(&first).await);
     machine.provider.lose(lost.id.as_str());
-    machine.provider.damaged.lock().unwrap().insert(damaged.id.to_string());
+    machine.provider.damaged.lock().insert(damaged.id.to_string());
     let second = machine.boot();
     let found = second.recover().await.unwrap();
     assert_eq!((found.recovered, found.in_error, found.removed), (1, 2, 0));
@@ -244,10 +244,10 @@ async fn work_that_finishes_after_its_server_died_is_removed_later() {
     let kept = create(&machine.boot()).await;
     let second = machine.boot();
     second.recover().await.unwrap();
-    *machine.provider.late.lock().unwrap() = ["sb_late".to_owned(), kept.id.to_string()].into();
+    *machine.provider.late.lock() = ["sb_late".to_owned(), kept.id.to_string()].into();
     create(&second).await;
-    eventually(|| !machine.provider.late.lock().unwrap().contains("sb_late")).await;
-    assert!(machine.provider.late.lock().unwrap().contains(kept.id.as_str()));
+    eventually(|| !machine.provider.late.lock().contains("sb_late")).await;
+    assert!(machine.provider.late.lock().contains(kept.id.as_str()));
     assert_eq!(second.list(&caller()).await.len(), 2);
 }
 

@@ -1,10 +1,11 @@
 //! Python packages that bring a WebAssembly sandbox of their own, measured when they are installed.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -132,10 +133,7 @@ impl Peer {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         request["id"] = json!(id);
         let (sender, receiver) = oneshot::channel();
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, sender);
+        self.waiting.lock().insert(id, sender);
         let line = format!("{request}\n");
         self.input
             .lock()
@@ -169,16 +167,13 @@ async fn pass_answers_on(mut output: Lines<BufReader<ChildStdout>>, waiting: Arc
         let Ok(answer) = serde_json::from_str::<Answer>(&line) else {
             break;
         };
-        let sender = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&answer.id);
+        let sender = waiting.lock().remove(&answer.id);
         if let Some(sender) = sender {
             // Nobody waits any more.
             let _ = sender.send(answer);
         }
     }
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    waiting.lock().clear();
 }
 
 /// Starting an interpreter with the package, its first program, and the next one.

@@ -1,6 +1,6 @@
 //! Paths: opening, making, linking, renaming, removing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use wasmtime::{Caller, Linker};
 
@@ -391,7 +391,7 @@ fn open_node(process: &Process, request: &OpenRequest, node: Node) -> Result<Arc
 async fn open_fifo(process: &Process, ino: Ino, request: &OpenRequest) -> Result<Arc<OpenFile>, Errno> {
     let kernel = &process.kernel;
     let pipe = {
-        let mut fifos = kernel.fifos.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fifos = kernel.fifos.lock();
         fifos.retain(|_, pipe| pipe.strong_count() > 0);
         match fifos.get(&ino).and_then(std::sync::Weak::upgrade) {
             Some(pipe) => pipe,

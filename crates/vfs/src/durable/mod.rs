@@ -12,12 +12,13 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imbl::ordmap::DiffItem;
 
@@ -120,7 +121,7 @@ struct Disk {
 /// The last version on the disk may be the last to hold what was removed since.
 impl Drop for Durable {
     fn drop(&mut self) {
-        let disk = self.disk.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let disk = self.disk.get_mut();
         if !disk.tree.is(&self.base) {
             discard(std::mem::replace(&mut disk.tree, self.base.clone()));
         }
@@ -217,16 +218,14 @@ impl Durable {
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         // What is in there is only replaced once all is written, so a poisoned lock says nothing about it.
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock()
     }
 
     /// Whether the version on the disk is certainly that of now. Takes no time, and waits for nobody.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        match self.disk.try_lock() {
-            Ok(disk) => !disk.removed && self.fs.is_version(&disk.tree),
-            Err(_) => false,
-        }
+        let disk = self.disk.try_lock();
+        disk.is_some_and(|disk| !disk.removed && self.fs.is_version(&disk.tree))
     }
 
     /// Ends it if nothing is on the disk: then nothing ever will be. `false` when [`Durable::remove`] is needed. Waits for
@@ -234,7 +233,7 @@ impl Durable {
     #[must_use]
     pub fn forget(&self) -> bool {
         match self.disk.try_lock() {
-            Ok(mut disk) if disk.journal.is_none() => {
+            Some(mut disk) if disk.journal.is_none() => {
                 disk.removed = true;
                 true
             }
@@ -299,7 +298,7 @@ impl Durable {
     fn spill_oldest(&self) {
         if !self.started.load(Ordering::Acquire) {
             // Whoever holds it is about to begin.
-            let Ok(mut disk) = self.disk.try_lock() else { return };
+            let Some(mut disk) = self.disk.try_lock() else { return };
             if disk.removed || self.start(&mut disk).is_err() {
                 return;
             }
