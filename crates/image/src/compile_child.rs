@@ -100,7 +100,9 @@ fn compile(wasm: Vec<u8>, counts_fuel: bool, origin: ModuleOrigin) -> Result<Com
     // With every proposal switched on: what fails here is wrong, whatever an engine may know.
     let component = Parser::is_component(&wasm);
     if !component && !Parser::is_core_wasm(&wasm) {
-        return Err(refused(&"it is not WebAssembly: the first bytes are wrong"));
+        return Err(refused(
+            &"it is not a WebAssembly module or component: the first bytes are wrong",
+        ));
     }
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     validator.validate_all(&wasm).map_err(|error| refused(&error))?;
