@@ -4,12 +4,15 @@
 
 #[path = "../../../tests/server_support/engine.rs"]
 mod engine;
+#[path = "../../../tests/server_support/images.rs"]
+#[allow(dead_code, reason = "needs no folder of recipes of its own")]
+mod images;
 #[path = "../../../tests/server_support/python.rs"]
 #[allow(dead_code, reason = "needs no packages of Python's")]
 mod python;
 
 use parking_lot::Mutex;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 /// The seed page's image.
@@ -22,8 +25,10 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Installs an image unless it is there. It takes minutes on a new machine.
 fn install(image: &str) {
-    let mut pull = Command::new(env!("CARGO_BIN_EXE_wisp-bench"));
-    python::run(pull.args(["images", "pull", image]).stdin(Stdio::null()));
+    match image {
+        PYTHON_3_13 => images::install_python_3_13(),
+        _ => images::install(),
+    }
 }
 
 /// What `wisp-bench --quick` finds out with these arguments.
