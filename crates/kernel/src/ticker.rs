@@ -4,14 +4,15 @@
 //! and disarmed when none does, so that guests that wait cost nothing, and a guest that ends within a tick wakes no thread:
 //! a server with a hundred workers has a hundred of these clocks.
 
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
@@ -32,8 +33,10 @@ pub struct Ticker {
 /// The timer, and who needs it.
 struct Clock {
     timer: OwnedFd,
-    /// Whether the timer runs.
+    /// Whether the timer runs. Changed together with the timer, in [`Self::turn`].
     armed: AtomicBool,
+    /// Held for one system call.
+    turn: Mutex<()>,
     /// Tasks of guests that are being polled.
     executing: AtomicUsize,
     /// How often the timer was armed.
@@ -61,20 +64,28 @@ enum Waited {
 impl Clock {
     /// Starts the ticks, unless they come already.
     fn arm(&self) {
+        if self.armed.load(Ordering::SeqCst) {
+            return;
+        }
+        let _turn = self.turn.lock();
         if !self.armed.swap(true, Ordering::SeqCst) {
             self.begun.fetch_add(1, Ordering::SeqCst);
             self.set(TICK);
         }
     }
 
-    /// Ends the ticks, unless a guest has begun to execute meanwhile.
+    /// Ends the ticks, unless a guest executes.
     fn disarm(&self) {
-        self.armed.store(false, Ordering::SeqCst);
-        self.set(Duration::ZERO);
-        // A guest that saw the timer armed a moment ago did not arm it; one that begins from now on does.
+        let _turn = self.turn.lock();
+        if !self.armed.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        // A guest that has begun before the line above, and so may have found the timer armed, is seen here. One that begins
+        // after it waits for its turn to arm the timer.
         if self.executing.load(Ordering::SeqCst) > 0 {
             self.armed.store(true, Ordering::SeqCst);
-            self.set(TICK);
+        } else {
+            self.set(Duration::ZERO);
         }
     }
 
@@ -117,6 +128,7 @@ impl Ticker {
         let clock = Arc::new(Clock {
             timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
             armed: AtomicBool::new(false),
+            turn: Mutex::new(()),
             executing: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             guests: AtomicUsize::new(0),
@@ -161,11 +173,17 @@ impl Ticker {
     }
 
     /// The task of a guest, which the clock ticks for while it executes.
-    pub fn ticked<F: Future<Output = ()>>(&self, task: F) -> Ticked<F> {
-        self.clock.guests.fetch_add(1, Ordering::SeqCst);
-        Ticked {
-            task: Some(Box::pin(task)),
-            clock: Arc::clone(&self.clock),
+    pub fn ticked<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
+        let guest = Guest::new(&self.clock);
+        async move {
+            // Dropped last.
+            let guest = guest;
+            let mut task = pin!(task);
+            poll_fn(|context| {
+                let _executing = guest.execute();
+                task.as_mut().poll(context)
+            })
+            .await;
         }
     }
 }
@@ -182,22 +200,34 @@ impl Drop for Ticker {
     }
 }
 
-/// A guest's task that keeps the ticks coming while it is polled.
-pub struct Ticked<F> {
-    task: Option<Pin<Box<F>>>,
-    clock: Arc<Clock>,
-}
+/// A guest, from when its task is made until it is dropped.
+struct Guest(Arc<Clock>);
 
-/// A poll that goes on.
-struct Executing<'a>(&'a Clock);
+impl Guest {
+    fn new(clock: &Arc<Clock>) -> Self {
+        clock.guests.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(clock))
+    }
 
-impl<'a> Executing<'a> {
-    fn begin(clock: &'a Clock) -> Self {
-        clock.executing.fetch_add(1, Ordering::SeqCst);
-        clock.arm();
-        Self(clock)
+    /// Keeps the ticks coming until the result is dropped.
+    fn execute(&self) -> Executing<'_> {
+        self.0.executing.fetch_add(1, Ordering::SeqCst);
+        self.0.arm();
+        Executing(&self.0)
     }
 }
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.0.guests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // At once, so that a guest that has ended within a tick has woken nobody.
+            self.0.disarm();
+        }
+    }
+}
+
+/// A task is being polled.
+struct Executing<'a>(&'a Clock);
 
 impl Drop for Executing<'_> {
     fn drop(&mut self) {
@@ -205,38 +235,18 @@ impl Drop for Executing<'_> {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Ticked<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let Some(task) = &mut this.task else {
-            return Poll::Ready(());
-        };
-        let executing = Executing::begin(&this.clock);
-        let polled = task.as_mut().poll(context);
-        drop(executing);
-        if polled.is_ready() {
-            this.task = None;
-        }
-        polled
-    }
-}
-
-impl<F> Drop for Ticked<F> {
-    fn drop(&mut self) {
-        if self.clock.guests.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // At once, so that a guest that has ended within a tick has woken nobody.
-            self.clock.disarm();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::Barrier;
+    use std::task::{Context, Poll, Waker};
     use std::time::Instant;
 
+    use rustix::time::timerfd_gettime;
+
     use super::*;
+
+    const ROUNDS: u32 = 50_000;
 
     fn is_armed(ticker: &Ticker) -> bool {
         ticker.clock.armed.load(Ordering::SeqCst)
@@ -246,8 +256,8 @@ mod tests {
         Ticker::start(Vec::new(), ForeignEngines::default(), None).unwrap()
     }
 
-    fn poll_once<F: Future<Output = ()>>(task: &mut Pin<Box<Ticked<F>>>) -> Poll<()> {
-        task.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
+    fn poll_once(task: &mut Pin<Box<impl Future<Output = ()>>>) -> Poll<()> {
+        task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
@@ -272,10 +282,9 @@ mod tests {
     #[test]
     fn guest_that_ends_leaves_the_clock_disarmed_at_once() {
         let ticker = ticker();
-        let mut task = Box::pin(ticker.ticked(async {}));
+        let clock = Arc::clone(&ticker.clock);
+        let mut task = Box::pin(ticker.ticked(async { assert!(clock.armed.load(Ordering::SeqCst)) }));
         assert!(poll_once(&mut task).is_ready());
-        assert!(is_armed(&ticker));
-        drop(task);
         assert!(!is_armed(&ticker));
     }
 
@@ -303,5 +312,37 @@ mod tests {
             others
         });
         assert!(others > 0);
+    }
+
+    #[test]
+    fn timer_runs_whenever_the_clock_says_that_it_is_armed() {
+        let ticker = ticker();
+        let clock = &ticker.clock;
+        // It lives on, so that no end of a guest sets right what went wrong.
+        let guest = Guest::new(clock);
+        let (begin, end) = (Barrier::new(2), Barrier::new(2));
+        let mut wrong = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    begin.wait();
+                    clock.disarm();
+                    end.wait();
+                }
+            });
+            for round in 0..ROUNDS {
+                begin.wait();
+                // Each time at another moment of the other thread's call.
+                (0..round % 64 * 4).for_each(|_| std::hint::spin_loop());
+                drop(guest.execute());
+                end.wait();
+                let turn = clock.turn.lock();
+                let runs = timerfd_gettime(&clock.timer).unwrap().it_interval.tv_nsec > 0;
+                // A panic here would leave the other thread waiting.
+                wrong += u32::from(clock.armed.load(Ordering::SeqCst) != runs);
+                drop(turn);
+            }
+        });
+        assert_eq!(wrong, 0);
     }
 }
