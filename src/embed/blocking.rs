@@ -238,6 +238,14 @@ impl Sandbox {
         self.runtime.block_on(self.inner.read_file(path))
     }
 
+    /// As [`wisp::Sandbox::read_file_up_to`](super::Sandbox::read_file_up_to).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_file_up_to(&self, path: &str, max_bytes: usize) -> Result<Vec<u8>, Error> {
+        self.runtime.block_on(self.inner.read_file_up_to(path, max_bytes))
+    }
+
     /// As [`wisp::Sandbox::write_file`](super::Sandbox::write_file).
     ///
     /// # Errors

@@ -9,13 +9,19 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::{Command, Engine, Error, FileInfo, Usage};
 use crate::provider::wasm::Machine;
-use crate::provider::{ByteStream, GuestPath, Network, Page, SandboxSpec};
+use crate::provider::{GuestPath, Network, Page, SandboxSpec};
 
 /// Limits of a sandbox that its maker says nothing about: those of the server.
 const DEFAULT_MEMORY_MB: u64 = 512;
 const DEFAULT_DISK_MB: u64 = 1024;
 const DEFAULT_VCPUS: u32 = 1;
 const DEFAULT_HOSTNAME: &str = "sandbox";
+
+/// What a guest makes is read into memory of this process: no more than this without being asked.
+const DEFAULT_MAX_READ: usize = 64 << 20;
+/// Most entries of a list, and most bytes of their paths.
+const MAX_LISTED: usize = 100_000;
+const MAX_LISTED_BYTES: usize = 64 << 20;
 
 /// A small machine with files, processes and limits of its own. Clones are the same; when the last is dropped, its
 /// processes end and its files are gone.
@@ -148,10 +154,10 @@ impl Sandbox {
         Command::script(self.clone(), script.into())
     }
 
-    /// Contents of a regular file of up to `usize::MAX` bytes; files are no larger than the sandbox's disk and image.
+    /// Contents of a regular file of up to 64 MiB.
     ///
     /// # Errors
-    /// [`Error::FileNotFound`], or [`Error::BadPath`] when it is no regular file.
+    /// [`Error::FileNotFound`], [`Error::BadPath`] when it is no regular file, or [`Error::LimitReached`] when it is larger.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -163,20 +169,35 @@ impl Sandbox {
     /// # }
     /// ```
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let mut pieces = self.read_file_stream(path)?;
-        let mut contents = Vec::new();
-        while let Some(piece) = pieces.next().await {
-            contents.extend_from_slice(&piece?);
-        }
-        Ok(contents)
+        self.read_file_up_to(path, DEFAULT_MAX_READ).await
     }
 
-    /// Contents of a regular file in pieces of up to 64 KiB.
+    /// Contents of a regular file of up to `max_bytes`. A file with holes may be much larger than the sandbox's disk, and
+    /// what is read is memory of this process.
     ///
     /// # Errors
     /// As [`Sandbox::read_file`].
-    fn read_file_stream(&self, path: &str) -> Result<ByteStream, Error> {
-        Ok(self.machine.read_file(GuestPath::parse(path)?.as_str())?)
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), wisp::Error> {
+    /// # let sandbox = wisp::Engine::new()?.sandbox("python:3.13").create().await?;
+    /// sandbox.shell("truncate -s 1T /tmp/large").output().await?;
+    /// assert!(sandbox.read_file_up_to("/tmp/large", 1024).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read_file_up_to(&self, path: &str, max_bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut pieces = self.machine.read_file(GuestPath::parse(path)?.as_str())?;
+        let mut contents = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if piece.len() > max_bytes - contents.len() {
+                return Err(Error::LimitReached(format!("{path} has more than {max_bytes} bytes")));
+            }
+            contents.extend_from_slice(&piece);
+        }
+        Ok(contents)
     }
 
     /// Creates or replaces a file, with its parent directories. Others see either the old contents or all of the new ones.
@@ -235,10 +256,11 @@ impl Sandbox {
         Ok(self.machine.stat(GuestPath::parse(path)?.as_str())?)
     }
 
-    /// The entries of a directory, in the order of their names.
+    /// The entries of a directory of up to 100,000, in the order of their names.
     ///
     /// # Errors
-    /// [`Error::FileNotFound`], or [`Error::BadPath`] when it is no directory.
+    /// [`Error::FileNotFound`], [`Error::BadPath`] when it is no directory, or [`Error::LimitReached`] when it has more, or
+    /// their paths take more than 64 MiB.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -253,11 +275,18 @@ impl Sandbox {
     /// ```
     pub async fn list_dir(&self, path: &str) -> Result<Vec<FileInfo>, Error> {
         let path = GuestPath::parse(path)?;
-        let mut entries = Vec::new();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         let mut page = Page::default();
         loop {
             let found = self.machine.list_dir(path.as_str(), &page).await?;
+            bytes += found.entries.iter().map(|entry| entry.path.len()).sum::<usize>();
             entries.extend(found.entries);
+            if entries.len() > MAX_LISTED || bytes > MAX_LISTED_BYTES {
+                let path = path.as_str();
+                return Err(Error::LimitReached(format!(
+                    "{path} has too many entries to list at once"
+                )));
+            }
             match found.next {
                 Some(next) => page.after = Some(next),
                 None => return Ok(entries),

@@ -171,3 +171,21 @@ async fn a_store_without_images_has_none() {
     let missing = engine.load_image(BASE).await;
     assert!(matches!(missing, Err(Error::ImageNotFound { .. })), "{missing:?}");
 }
+
+#[tokio::test]
+async fn a_guest_cannot_make_its_embedder_read_a_file_without_end() {
+    let sandbox = sandbox().await;
+    let made = sandbox
+        .shell("truncate -s 1T /large; printf 12345 > /small")
+        .output()
+        .await
+        .unwrap();
+    assert!(made.success(), "{made:?}");
+    let read = sandbox.read_file("/large").await;
+    assert!(matches!(read, Err(Error::LimitReached(_))));
+    assert_eq!(sandbox.read_file_up_to("/small", 5).await.unwrap(), b"12345");
+    assert!(matches!(
+        sandbox.read_file_up_to("/small", 4).await,
+        Err(Error::LimitReached(_))
+    ));
+}
