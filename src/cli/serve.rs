@@ -22,23 +22,6 @@ use crate::sandbox::{ImageImporter, Providers, SandboxManager};
 use crate::store::{DataDir, Durability, Store};
 use crate::worker::{self, SandboxDirs, Sharing, WorkerPool, WorkerProvider, WorkerSettings};
 
-/// The second provider, where it is wanted.
-#[cfg(feature = "docker")]
-fn docker(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
-    if !config.docker.enabled {
-        return Ok(None);
-    }
-    let provider = DockerProvider::new(config.docker.clone(), data_dir.server_id()?);
-    Ok(Some(Arc::new(provider)))
-}
-
-/// This build has no second provider.
-#[cfg(not(feature = "docker"))]
-#[expect(clippy::unnecessary_wraps, reason = "as the other one")]
-fn docker(_config: &Config, _data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
-    Ok(None)
-}
-
 /// How often the store is asked whether an image of the configuration has come.
 const LOOK_FOR_IMAGES: Duration = Duration::from_millis(500);
 
@@ -177,6 +160,23 @@ impl Wasm {
             Self::InProcess(provider) => provider.prepare_image(name).await,
         }
     }
+}
+
+/// The second provider, where it is wanted.
+#[cfg(feature = "docker")]
+fn docker(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    if !config.docker.enabled {
+        return Ok(None);
+    }
+    let provider = DockerProvider::new(config.docker.clone(), data_dir.server_id()?);
+    Ok(Some(Arc::new(provider)))
+}
+
+/// This build has no second provider.
+#[cfg(not(feature = "docker"))]
+#[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+fn docker(_config: &Config, _data_dir: &DataDir) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    Ok(None)
 }
 
 /// Loads the images that the configuration names, so that nobody waits for them later. One that is not installed yet is
